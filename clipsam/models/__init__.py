@@ -1,0 +1,1 @@
+"""Pure ``nn.Module``s: SAM with conditioning, CLIP with Surgery, adapters."""

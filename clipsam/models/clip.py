@@ -1,0 +1,332 @@
+"""CLIP on transformers' ``CLIPModel``, read out densely with CLIP Surgery.
+
+Source: CLIP Surgery (arXiv 2304.05653), as used by CLIP-Guided SAM (arXiv 2605.24807, 3.1).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
+
+FeatureNorm = Literal["cosine", "reference"]
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """Sizes of a CLIP; the defaults are ViT-B/16's.
+
+    Attributes:
+        image_size: side of the image at which it was trained, pixels.
+        surgery_size: side at which dense features are read, pixels.
+        surgery_layers: number of last vision layers with the value-value path.
+    """
+
+    image_size: int = 224
+    surgery_size: int = 512
+    patch_size: int = 16
+    projection_dim: int = 512
+    vision_width: int = 768
+    vision_layers: int = 12
+    vision_heads: int = 12
+    text_width: int = 512
+    text_layers: int = 12
+    text_heads: int = 8
+    vocab_size: int = 49408
+    context_length: int = 77
+    surgery_layers: int = 6
+
+
+def build_clip(sizes: ClipSizes) -> CLIPModel:
+    """A randomly initialised CLIP; the text feature is read at the largest id, the end token."""
+    end = sizes.vocab_size - 1
+    return CLIPModel(
+        CLIPConfig(
+            projection_dim=sizes.projection_dim,
+            vision_config=dict(
+                image_size=sizes.image_size,
+                patch_size=sizes.patch_size,
+                hidden_size=sizes.vision_width,
+                intermediate_size=4 * sizes.vision_width,
+                num_hidden_layers=sizes.vision_layers,
+                num_attention_heads=sizes.vision_heads,
+            ),
+            text_config=dict(
+                vocab_size=sizes.vocab_size,
+                hidden_size=sizes.text_width,
+                intermediate_size=4 * sizes.text_width,
+                num_hidden_layers=sizes.text_layers,
+                num_attention_heads=sizes.text_heads,
+                max_position_embeddings=sizes.context_length,
+                bos_token_id=end - 1,
+                eos_token_id=end,
+                pad_token_id=0,
+            ),
+        )
+    )
+
+
+class SurgeryVision(nn.Module):
+    """CLIP's vision tower with the value-value path of CLIP Surgery (CS-ViT) in its last layers.
+
+    The same weights give two streams: the original one, which yields the CLS token, and one that
+    gathers only value-value attention, without MLPs, which yields the patches.
+    """
+
+    def __init__(self, clip: CLIPModel, surgery_layers: int = 6) -> None:
+        """
+        Args:
+            clip: its vision tower and visual projection are borrowed, not copied.
+            surgery_layers: number of last layers with the second path; 0 reads plain CLIP.
+        """
+        super().__init__()
+        self.vision_model = clip.vision_model
+        self.visual_projection = clip.visual_projection
+        self.surgery_layers = surgery_layers
+
+    def tunable_copy(self) -> SurgeryVision:
+        """A copy whose attention weights alone are its own and trainable (CLIP-Guided SAM, 3.4)."""
+        clone = copy.deepcopy(self).requires_grad_(False)
+        for parameter in clone.attention_parameters():
+            parameter.requires_grad_(True)
+        return clone
+
+    def attention_parameters(self) -> list[nn.Parameter]:
+        """Weights of every layer's attention."""
+        return [
+            p for layer in self.vision_model.encoder.layers for p in layer.self_attn.parameters()
+        ]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised images (B, 3, S, S), any S divisible by the patch size → (B, 1 + N, T).
+
+        Token 0 is CLS, from the original path; the others are patches in row-major order, from
+        the value-value path (from the original path with ``surgery_layers=0``). Not normalised.
+        """
+        original = self.vision_model.pre_layrnorm(self._embed(pixels))
+        layers = self.vision_model.encoder.layers
+        split = len(layers) - self.surgery_layers
+        surgery = None
+        for index, layer in enumerate(layers):
+            if index == split:
+                surgery = original
+            hidden = layer.layer_norm1(original)
+            attention = layer.self_attn
+            if index >= split:
+                surgery = surgery + _attend(attention, hidden, value_value=True)
+            original = original + _attend(attention, hidden, value_value=False)
+            original = original + layer.mlp(layer.layer_norm2(original))
+        if surgery is not None:
+            original = torch.cat((original[:, :1], surgery[:, 1:]), dim=1)
+        return self.visual_projection(self.vision_model.post_layernorm(original))
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """Patch, CLS and position embeddings; positions are resized on the fly, bilinearly.
+
+        transformers' own interpolation is bicubic, which is not what CLIP Surgery does.
+        """
+        embeddings = self.vision_model.embeddings
+        patches = embeddings.patch_embedding(pixels)
+        rows, columns = patches.shape[-2:]
+        class_token = embeddings.class_embedding.to(patches.dtype).expand(len(pixels), 1, -1)
+        tokens = torch.cat((class_token, patches.flatten(2).transpose(1, 2)), dim=1)
+        weight = embeddings.position_embedding.weight
+        side = embeddings.image_size // embeddings.patch_size
+        if (rows, columns) != (side, side):
+            grid = weight[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+            grid = F.interpolate(grid, (rows, columns), mode="bilinear", align_corners=False)
+            weight = torch.cat((weight[:1], grid[0].flatten(1).T))
+        return tokens + weight
+
+
+def _attend(attention: nn.Module, x: Tensor, value_value: bool) -> Tensor:
+    """CLIP's multi-head attention on (B, N, D), with q kᵀ or v vᵀ as the weights."""
+    heads = (*x.shape[:2], attention.num_heads, attention.head_dim)
+    value = attention.v_proj(x).view(heads).transpose(1, 2)
+    if value_value:
+        query = key = value
+    else:
+        query = attention.q_proj(x).view(heads).transpose(1, 2)
+        key = attention.k_proj(x).view(heads).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(query, key, value)
+    return attention.out_proj(mixed.transpose(1, 2).reshape(x.shape))
+
+
+def normalize_tokens(tokens: Tensor, norm: FeatureNorm = "cosine") -> Tensor:
+    """Normalise CLIP tokens (B, 1 + N, T) before comparing them with text.
+
+    ``cosine`` divides each token by its norm over channels (Eq. 1 of CLIP-Guided SAM).
+    ``reference`` divides each channel by its norm over the tokens, as the authors' code does; the
+    result depends on the number of tokens and is no cosine.
+    """
+    return F.normalize(tokens, dim=-1 if norm == "cosine" else 1)
+
+
+def patch_similarity(normalized: Tensor, text: Tensor) -> Tensor:
+    """Similarity of every token with a class (Eq. 1): (B, 1 + N, T), (B, T) → (B, 1 + N)."""
+    return torch.einsum("bnt,bt->bn", normalized, text)
+
+
+def fuse_similarity(normalized: Tensor, similarity: Tensor) -> Tensor:
+    """Patch features with the class similarity added to every channel (section 3.3, U = V + s).
+
+    (B, 1 + N, T), (B, 1 + N) → (B, T, h, w) on a square grid, CLS dropped.
+    """
+    return tokens_to_grid(normalized + similarity[..., None])
+
+
+def tokens_to_grid(tokens: Tensor) -> Tensor:
+    """Drop CLS and lay patches on their square grid: (B, 1 + N, C) → (B, C, √N, √N)."""
+    patches = tokens[:, 1:]
+    side = round(patches.shape[1] ** 0.5)
+    return patches.transpose(1, 2).unflatten(2, (side, side))
+
+
+def encode_text(
+    clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> Tensor:
+    """Texts → raw features (len(texts), T), padded only to the longest of them.
+
+    Attention is causal and the feature is read at the end token, so shorter padding is exact.
+    """
+    batch = tokenizer(
+        list(texts),
+        padding=True,
+        truncation=True,
+        max_length=clip.config.text_config.max_position_embeddings,
+        return_tensors="pt",
+    )
+    ids = batch["input_ids"].to(clip.text_projection.weight.device)
+    return clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
+
+
+def redundant_feature(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """What all prompts share whatever their class: the empty name in 85 templates → (T,)."""
+    empty = [template.format("") for template in PROMPT_TEMPLATES]
+    features = F.normalize(encode_text(clip, tokenizer, empty), dim=-1)
+    return F.normalize(features.mean(0), dim=0)
+
+
+def class_text_feature(raw: Tensor, redundant: Tensor) -> Tensor:
+    """Class features with the redundant one removed: (…, T) raw, (T,) → (…, T) unit norm."""
+    return F.normalize(raw - redundant, dim=-1)
+
+
+class ClassTextEncoder:
+    """Text features of class names for one frozen CLIP, each computed once."""
+
+    def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._clip = clip
+        self._tokenizer = tokenizer
+        self._redundant: Tensor | None = None
+        self._features: dict[tuple[str, ...], Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
+        """Classes, each a tuple of synonyms → unit-norm features (len(classes), T).
+
+        Synonyms are averaged raw, before the redundant feature is removed.
+        """
+        if self._redundant is None:
+            self._redundant = redundant_feature(self._clip, self._tokenizer)
+        for synonyms in classes:
+            if synonyms not in self._features:
+                raw = encode_text(self._clip, self._tokenizer, synonyms).mean(0)
+                self._features[synonyms] = class_text_feature(raw, self._redundant)
+        return torch.stack([self._features[synonyms] for synonyms in classes])
+
+
+PROMPT_TEMPLATES: tuple[str, ...] = (
+    "a bad photo of a {}.",
+    "a photo of many {}.",
+    "a sculpture of a {}.",
+    "a photo of the hard to see {}.",
+    "a low resolution photo of the {}.",
+    "a rendering of a {}.",
+    "graffiti of a {}.",
+    "a bad photo of the {}.",
+    "a cropped photo of the {}.",
+    "a tattoo of a {}.",
+    "the embroidered {}.",
+    "a photo of a hard to see {}.",
+    "a bright photo of a {}.",
+    "a photo of a clean {}.",
+    "a photo of a dirty {}.",
+    "a dark photo of the {}.",
+    "a drawing of a {}.",
+    "a photo of my {}.",
+    "the plastic {}.",
+    "a photo of the cool {}.",
+    "a close-up photo of a {}.",
+    "a black and white photo of the {}.",
+    "a painting of the {}.",
+    "a painting of a {}.",
+    "a pixelated photo of the {}.",
+    "a sculpture of the {}.",
+    "a bright photo of the {}.",
+    "a cropped photo of a {}.",
+    "a plastic {}.",
+    "a photo of the dirty {}.",
+    "a jpeg corrupted photo of a {}.",
+    "a blurry photo of the {}.",
+    "a photo of the {}.",
+    "a good photo of the {}.",
+    "a rendering of the {}.",
+    "a {} in a video game.",
+    "a photo of one {}.",
+    "a doodle of a {}.",
+    "a close-up photo of the {}.",
+    "a photo of a {}.",
+    "the origami {}.",
+    "the {} in a video game.",
+    "a sketch of a {}.",
+    "a doodle of the {}.",
+    "a origami {}.",
+    "a low resolution photo of a {}.",
+    "the toy {}.",
+    "a rendition of the {}.",
+    "a photo of the clean {}.",
+    "a photo of a large {}.",
+    "a rendition of a {}.",
+    "a photo of a nice {}.",
+    "a photo of a weird {}.",
+    "a blurry photo of a {}.",
+    "a cartoon {}.",
+    "art of a {}.",
+    "a sketch of the {}.",
+    "a embroidered {}.",
+    "a pixelated photo of a {}.",
+    "itap of the {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a good photo of a {}.",
+    "a plushie {}.",
+    "a photo of the nice {}.",
+    "a photo of the small {}.",
+    "a photo of the weird {}.",
+    "the cartoon {}.",
+    "art of the {}.",
+    "a drawing of the {}.",
+    "a photo of the large {}.",
+    "a black and white photo of a {}.",
+    "the plushie {}.",
+    "a dark photo of a {}.",
+    "itap of a {}.",
+    "graffiti of the {}.",
+    "a toy {}.",
+    "itap of my {}.",
+    "a photo of a cool {}.",
+    "a photo of a small {}.",
+    "a tattoo of the {}.",
+    "there is a {} in the scene.",
+    "there is the {} in the scene.",
+    "this is a {} in the scene.",
+    "this is the {} in the scene.",
+    "this is one {} in the scene.",
+)
+"""CLIP's 80 ImageNet templates and CLIP Surgery's five for scenes."""

@@ -1,0 +1,175 @@
+"""SAM's image encoder with adapters and semantic conditioning, on segment-anything's own modules.
+
+An adapted encoder *borrows* the modules of a plain encoder: the frozen weights exist once in
+memory however many methods use them, and state-dict names stay those of published checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.image_encoder import (
+    Attention,
+    Block,
+    window_partition,
+    window_unpartition,
+)
+from torch import Tensor, nn
+
+from .adapters import Adapter, LoraQkv, SemanticCondition
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Which adapters go where in the encoder.
+
+    Attributes:
+        layout: ``parallel`` (beside attention and MLP), ``series`` (after both), ``mix`` (after
+            attention, beside the MLP) or ``lora`` (inside q and v).
+        text: the MLP adapter sees the class text (SAM-PTx, CLIP-Guided SAM).
+        vision: the MLP adapter sees CLIP's patch features (CLIP-Guided SAM).
+        block: ``preserving`` starts exactly as SAM (SAM's norm order, zero-initialised
+            up-projections); ``reference`` reproduces the authors' code to the letter: windows
+            are cut before the first norm, and attention is scaled by 1.5.
+        last_blocks: adapt only the last S blocks (the paper's Table 7); ``None`` adapts all.
+            Everything before them is plain SAM, shared by every class and method.
+        semantic_dim: channels of CLIP's joint space.
+        lora_rank: rank of the updates with ``layout="lora"``.
+    """
+
+    layout: Literal["parallel", "series", "mix", "lora"] = "parallel"
+    text: bool = False
+    vision: bool = False
+    block: Literal["preserving", "reference"] = "preserving"
+    last_blocks: int | None = None
+    semantic_dim: int = 512
+    lora_rank: int = 4
+
+
+class AdaptedBlock(nn.Module):
+    """SAM's transformer block with one adapter at attention and one at the MLP, or with LoRA."""
+
+    def __init__(self, block: Block, config: AdapterConfig) -> None:
+        super().__init__()
+        self.norm1 = block.norm1
+        self.attn = block.attn
+        self.norm2 = block.norm2
+        self.mlp = block.mlp
+        self.window_size = block.window_size
+        self.layout = config.layout
+        self.reference = config.block == "reference"
+        if self.layout == "lora":
+            self.attn = _with_lora(block.attn, config.lora_rank)
+            return
+        dim = block.norm1.normalized_shape[0]
+        self.attention_adapter = Adapter(dim)
+        self.mlp_adapter = Adapter(dim, config.semantic_dim, config.text, config.vision)
+        if not self.reference:
+            for adapter in (self.attention_adapter, self.mlp_adapter):
+                nn.init.zeros_(adapter.up.weight)
+                nn.init.zeros_(adapter.up.bias)
+
+    def forward(self, x: Tensor, condition: SemanticCondition | None = None) -> Tensor:
+        """x: (B, H, W, D) → (B, H, W, D)."""
+        grid = tuple(x.shape[1:3])
+        # The reference pads before the norm, so that padding enters attention as norm1's bias.
+        hidden = x if self.reference else self.norm1(x)
+        if self.window_size > 0:
+            hidden, padded = window_partition(hidden, self.window_size)
+        if self.reference:
+            hidden = self.norm1(hidden)
+        hidden = self._adapt_attention(self.attn(hidden))
+        if self.window_size > 0:
+            hidden = window_unpartition(hidden, self.window_size, padded, grid)
+        x = x + hidden
+        return x + self._adapted_mlp(self.norm2(x), condition)
+
+    def _adapt_attention(self, attended: Tensor) -> Tensor:
+        if self.layout == "lora":
+            return attended
+        adapted = self.attention_adapter(attended)
+        if self.layout != "parallel":
+            return attended + adapted
+        if self.reference:
+            return attended + 0.5 * (attended + adapted)
+        return attended + 0.5 * adapted
+
+    def _adapted_mlp(self, x: Tensor, condition: SemanticCondition | None) -> Tensor:
+        hidden = self.mlp(x)
+        if self.layout == "lora":
+            return hidden
+        if self.layout != "series":
+            return hidden + 0.5 * self.mlp_adapter(x, condition)
+        adapted = 0.5 * self.mlp_adapter(hidden, condition)
+        return adapted if self.reference else hidden + adapted
+
+
+def _with_lora(attention: Attention, rank: int) -> Attention:
+    """A view of ``attention`` whose qkv has low-rank updates; the original stays as it was."""
+    view = copy.copy(attention)
+    view._modules = dict(attention._modules)
+    view.qkv = LoraQkv(attention.qkv, rank)
+    return view
+
+
+class AdaptedImageEncoder(nn.Module):
+    """SAM's image encoder with adapters in its last blocks.
+
+    The blocks before ``first_adapted`` are plain SAM: callers may compute them once per image with
+    :func:`run_plain_blocks` and go on from there with :meth:`run_adapted` for every class.
+    """
+
+    def __init__(self, encoder: ImageEncoderViT, config: AdapterConfig) -> None:
+        """
+        Args:
+            encoder: a plain SAM encoder; its modules are borrowed, not copied.
+            config: the adapters to add.
+        """
+        super().__init__()
+        depth = len(encoder.blocks)
+        adapted = depth if config.last_blocks is None else config.last_blocks
+        if not 0 <= adapted <= depth:
+            raise ValueError(f"last_blocks must lie in 0..{depth} (the depth), got {adapted}")
+        self.img_size = encoder.img_size
+        self.patch_embed = encoder.patch_embed
+        self.pos_embed = encoder.pos_embed
+        self.first_adapted = depth - adapted
+        self.blocks = nn.ModuleList(
+            block if index < self.first_adapted else AdaptedBlock(block, config)
+            for index, block in enumerate(encoder.blocks)
+        )
+        self.neck = encoder.neck
+
+    def run_adapted(self, tokens: Tensor, condition: SemanticCondition | None = None) -> Tensor:
+        """Tokens (B, H, W, D) before block ``first_adapted`` → image embedding (B, 256, H, W)."""
+        for block in self.blocks[self.first_adapted :]:
+            tokens = block(tokens, condition)
+        return apply_neck(self, tokens)
+
+    def forward(self, images: Tensor, condition: SemanticCondition | None = None) -> Tensor:
+        """Normalised images (B, 3, S, S) → image embedding (B, 256, H, W)."""
+        tokens = run_plain_blocks(self, embed_patches(self, images), 0, self.first_adapted)
+        return self.run_adapted(tokens, condition)
+
+
+def embed_patches(encoder: ImageEncoderViT | AdaptedImageEncoder, images: Tensor) -> Tensor:
+    """Normalised images (B, 3, S, S) → tokens (B, H, W, D) with their position embedding."""
+    tokens = encoder.patch_embed(images)
+    return tokens if encoder.pos_embed is None else tokens + encoder.pos_embed
+
+
+def run_plain_blocks(
+    encoder: ImageEncoderViT | AdaptedImageEncoder, tokens: Tensor, start: int, stop: int
+) -> Tensor:
+    """Run the unadapted blocks ``start..stop-1`` on tokens (B, H, W, D)."""
+    for block in encoder.blocks[start:stop]:
+        tokens = block(tokens)
+    return tokens
+
+
+def apply_neck(encoder: ImageEncoderViT | AdaptedImageEncoder, tokens: Tensor) -> Tensor:
+    """Tokens (B, H, W, D) → image embedding (B, 256, H, W)."""
+    return encoder.neck(tokens.permute(0, 3, 1, 2))

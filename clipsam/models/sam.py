@@ -1,0 +1,114 @@
+"""SAM, built from segment-anything's own classes at any size, and its batched decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """Sizes of a SAM; the defaults are ViT-B's.
+
+    Attributes:
+        image_size: side of the square input, pixels.
+        patch_size: side of a patch, pixels.
+        embed_dim, depth, num_heads: of the image encoder.
+        global_blocks: indices of the blocks with global attention; the others use windows.
+        window_size: side of a window, in tokens.
+    """
+
+    image_size: int = 1024
+    patch_size: int = 16
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    window_size: int = 14
+
+
+PROMPT_DIM = 256
+"""Channels of the image embedding and of every prompt token, in all published SAMs."""
+
+
+def build_sam(config: SamConfig) -> Sam:
+    """A randomly initialised SAM whose state-dict names are those of Meta's checkpoints."""
+    grid = config.image_size // config.patch_size
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=config.image_size,
+            patch_size=config.patch_size,
+            embed_dim=config.embed_dim,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            mlp_ratio=4,
+            out_chans=PROMPT_DIM,
+            qkv_bias=True,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=config.window_size,
+            global_attn_indexes=config.global_blocks,
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=PROMPT_DIM,
+            image_embedding_size=(grid, grid),
+            input_image_size=(config.image_size, config.image_size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=PROMPT_DIM, mlp_dim=2048, num_heads=8
+            ),
+            transformer_dim=PROMPT_DIM,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+    )
+
+
+def decode_masks(
+    mask_decoder: MaskDecoder,
+    prompt_encoder: PromptEncoder,
+    embeddings: Tensor,
+    points: tuple[Tensor, Tensor] | None = None,
+    boxes: Tensor | None = None,
+    dense: Tensor | None = None,
+    multimask: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Decode one mask (or three) for each of B (embedding, prompt) pairs.
+
+    Args:
+        embeddings: (B, 256, h, w) image embeddings, one per pair.
+        points: coordinates (B, N, 2) as (x, y) in input pixels, labels (B, N): 1 foreground,
+            0 background, -1 padding.
+        boxes: (B, 4) as (x0, y0, x1, y1) in input pixels.
+        dense: (B, 1, 4h, 4w) mask logits.
+        multimask: three candidate masks (tokens 1..3) instead of the single-mask output (token 0).
+
+    Returns:
+        Logits (B, 1 or 3, 4h, 4w) and predicted IoU (B, 1 or 3).
+    """
+    sparse, dense_embedding = prompt_encoder(points=points, boxes=boxes, masks=dense)
+    batch = embeddings.shape[0]
+    if sparse.shape[0] != batch:  # no sparse and no dense prompt: the encoder cannot know B
+        sparse = sparse.expand(batch, -1, -1)
+    # The decoder repeats *one* image over its prompts. It adds image and dense embedding first
+    # thing, so pairs with different images ride in on the dense side, exactly.
+    return mask_decoder(
+        image_embeddings=torch.zeros_like(embeddings[:1]),
+        image_pe=prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=embeddings + dense_embedding,
+        multimask_output=multimask,
+    )

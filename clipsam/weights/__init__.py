@@ -1,0 +1,1 @@
+"""Presets, conversion between published weight formats and ours, loading and saving."""
