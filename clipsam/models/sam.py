@@ -84,9 +84,8 @@ def decode_masks(
     points: tuple[Tensor, Tensor] | None = None,
     boxes: Tensor | None = None,
     dense: Tensor | None = None,
-    multimask: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Decode one mask (or three) for each of B (embedding, prompt) pairs.
+    """Decode the masks of B (embedding, prompt) pairs.
 
     Args:
         embeddings: (B, 256, h, w) image embeddings, one per pair.
@@ -94,21 +93,19 @@ def decode_masks(
             0 background, -1 padding.
         boxes: (B, 4) as (x0, y0, x1, y1) in input pixels.
         dense: (B, 1, 4h, 4w) mask logits.
-        multimask: three candidate masks (tokens 1..3) instead of the single-mask output (token 0).
 
     Returns:
-        Logits (B, 1 or 3, 4h, 4w) and predicted IoU (B, 1 or 3).
+        Logits (B, 4, 4h, 4w) and predicted IoU (B, 4). Mask 0 is SAM's single-mask output, for
+        prompts that leave no doubt; masks 1..3 are its candidates for ambiguous ones.
     """
     sparse, dense_embedding = prompt_encoder(points=points, boxes=boxes, masks=dense)
-    batch = embeddings.shape[0]
-    if sparse.shape[0] != batch:  # no sparse and no dense prompt: the encoder cannot know B
-        sparse = sparse.expand(batch, -1, -1)
-    # The decoder repeats *one* image over its prompts. It adds image and dense embedding first
+    if points is None and boxes is None:  # then the encoder made an empty prompt for B = 1
+        sparse = sparse.expand(len(embeddings), -1, -1)
+    # SAM's decoder repeats *one* image over its prompts. It adds image and dense embedding first
     # thing, so pairs with different images ride in on the dense side, exactly.
-    return mask_decoder(
+    return mask_decoder.predict_masks(
         image_embeddings=torch.zeros_like(embeddings[:1]),
         image_pe=prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=embeddings + dense_embedding,
-        multimask_output=multimask,
     )

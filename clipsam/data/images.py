@@ -1,0 +1,114 @@
+"""Opening what people upload: any picture, safely, with one plain sentence when it cannot be."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused: their logits alone would not fit a laptop's memory."""
+
+
+class ImageError(ValueError):
+    """A picture or mask that cannot be used; the message says why and what would be right."""
+
+
+def open_image(source: str | Path | BinaryIO) -> np.ndarray:
+    """Read a picture as a person sees it.
+
+    EXIF rotation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits,
+    CMYK and palettes become RGB, and of an animation the first frame is taken.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        ImageError: not a picture, cut off, missing, or over :data:`MAX_PIXELS`.
+    """
+    picture = ImageOps.exif_transpose(_load(source))
+    if picture.mode.startswith(("I", "F")):
+        return np.repeat(_to_eight_bits(np.asarray(picture))[..., None], 3, axis=2)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return np.array(picture.convert("RGB"))
+
+
+def open_mask(source: str | Path | BinaryIO) -> np.ndarray:
+    """Read a mask without touching its values: palette indices, grey levels or 16-bit ids.
+
+    Returns:
+        int64 (H, W). A colour picture is accepted only if it is grey in disguise.
+
+    Raises:
+        ImageError: as :func:`open_image`, or a mask whose colours carry the labels.
+    """
+    picture = _load(source)
+    if picture.mode in ("RGB", "RGBA"):
+        channels = np.asarray(picture.convert("RGB"))
+        if (channels != channels[..., :1]).any():
+            raise ImageError(
+                f"{_name(source)} is a colour picture. A mask must hold ids: one grey channel, "
+                "a palette PNG, or 16-bit grey."
+            )
+        return channels[..., 0].astype(np.int64)
+    if picture.mode == "LA":
+        picture = picture.convert("L")
+    if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
+        raise ImageError(
+            f"{_name(source)} has colour mode {picture.mode}. A mask must hold ids: one grey "
+            "channel, a palette PNG, or 16-bit grey."
+        )
+    return np.asarray(picture).astype(np.int64)
+
+
+def _load(source: str | Path | BinaryIO) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(source)
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    f"{_name(source)} has {width}×{height} pixels; at most "
+                    f"{MAX_PIXELS // 1_000_000} million are accepted. Make it smaller first."
+                )
+            picture.load()
+    except FileNotFoundError:
+        raise ImageError(f"There is no file {_name(source)}.") from None
+    except IsADirectoryError:
+        raise ImageError(f"{_name(source)} is a folder, not a picture.") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{_name(source)} has too many pixels. Make it smaller first.") from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{_name(source)} is not a picture that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF)."
+        ) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{_name(source)} is damaged or cut off: {error}.") from None
+    return picture
+
+
+def _name(source: str | Path | BinaryIO) -> str:
+    name = source if isinstance(source, (str, Path)) else getattr(source, "name", "the upload")
+    return Path(str(name)).name
+
+
+def _to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Grey levels of 16 or 32 bits → uint8, by the format's range or by the picture's own."""
+    values = values.astype(np.float64)
+    low, high = values.min(), values.max()
+    if low >= 0 and high <= 255:
+        scaled = values
+    elif low >= 0 and high <= 65535:
+        scaled = values / 257
+    else:
+        scaled = (values - low) / (high - low) * 255
+    return scaled.round().astype(np.uint8)

@@ -1,0 +1,61 @@
+"""The one form in which every data set hands over a labelled image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+VOID = -1
+"""Class-map value of pixels nobody labelled: neither trained on nor scored."""
+
+BACKGROUND = -2
+"""Class-map value of pixels known to show none of the named classes."""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image with its labels.
+
+    Attributes:
+        key: a name that is unique in its data set.
+        image: uint8 (H, W, 3), RGB.
+        classes: int16 (H, W), index into ``names``, or :data:`VOID`, or :data:`BACKGROUND`.
+        segments: int32 (H, W), 0 where there is no object, else the number of the object (or of
+            the connected region, where the data set does not tell objects apart).
+        names: class names of the data set.
+    """
+
+    key: str
+    image: np.ndarray
+    classes: np.ndarray
+    segments: np.ndarray
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ValueError(f"{self.key}: image must be (H, W, 3), got {self.image.shape}")
+        size = self.image.shape[:2]
+        for field in ("classes", "segments"):
+            shape = getattr(self, field).shape
+            if shape != size:
+                raise ValueError(f"{self.key}: {field} is {shape}, but the image is {size}")
+        if self.classes.size and self.classes.max() >= len(self.names):
+            raise ValueError(
+                f"{self.key}: class id {self.classes.max()} is outside 0..{len(self.names) - 1}"
+            )
+
+    def present(self) -> list[int]:
+        """Indices of the classes that occur in this image, ascending."""
+        return [int(i) for i in np.unique(self.classes) if i >= 0]
+
+
+class SegmentationData(Protocol):
+    """A data set: class names, a length, and labelled images by index."""
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> LabelledImage: ...

@@ -1,0 +1,1 @@
+"""Losses, recipes, one loop, and the stages that make the tiny bundle."""

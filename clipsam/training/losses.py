@@ -1,0 +1,59 @@
+"""Losses on mask logits, as CLIP-Guided SAM defines them (section 3.4), and SAM's focal loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPS = 1e-6
+
+
+def bce_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy, the mean over all valid pixels: (B, …) logits and 0/1 targets."""
+    if valid is None:
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * valid
+    return loss.sum() / valid.expand_as(loss).sum().clamp(min=1)
+
+
+def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """1 − mean over the batch of 2Σpg / (Σp + Σg + ε), p = sigmoid of the logits."""
+    return (1 - dice_scores(logits, targets, valid)).mean()
+
+
+def iou_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """1 − mean over the batch of (I + ε) / (U + ε), soft intersection and union."""
+    p, g = _flat(logits.sigmoid(), valid), _flat(targets, valid)
+    intersection = (p * g).sum(1)
+    union = p.sum(1) + g.sum(1) - intersection
+    return 1 - ((intersection + EPS) / (union + EPS)).mean()
+
+
+def dice_scores(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Soft Dice of each sample: (B, …) → (B,)."""
+    p, g = _flat(logits.sigmoid(), valid), _flat(targets, valid)
+    return 2 * (p * g).sum(1) / (p.sum(1) + g.sum(1) + EPS)
+
+
+def focal_scores(logits: Tensor, targets: Tensor, valid: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss of each sample (SAM's mask loss, without class balance): (B, …) → (B,)."""
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    missed = 1 - torch.exp(-entropy)
+    weighted = _flat(missed**gamma * entropy, valid).sum(1)
+    return weighted / _flat(torch.ones_like(logits), valid).sum(1).clamp(min=1)
+
+
+def combined_loss(
+    logits: Tensor,
+    targets: Tensor,
+    valid: Tensor | None = None,
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Tensor:
+    """Weighted sum of BCE, Dice and IoU losses; equal weights in the paper."""
+    terms = (bce_loss, dice_loss, iou_loss)
+    return sum(w * term(logits, targets, valid) for w, term in zip(weights, terms, strict=True))
+
+
+def _flat(values: Tensor, valid: Tensor | None) -> Tensor:
+    return (values if valid is None else values * valid).flatten(1)

@@ -1,0 +1,158 @@
+"""Stage 1 of the tiny bundle: a small CLIP whose Surgery features localise.
+
+Real CLIPs learn from hundreds of millions of captions. With about a thousand images the contrast
+of images and captions alone leaves nothing to localise with, so a dense term teaches the Surgery
+patches the names of what they show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel, PreTrainedTokenizerBase
+
+from ..data.samples import BACKGROUND, VOID
+from ..data.stream import Vocabulary
+from ..geometry import normalize
+from ..models.clip import (
+    PROMPT_TEMPLATES,
+    SurgeryVision,
+    class_text_feature,
+    encode_text,
+    redundant_feature,
+    tokens_to_grid,
+)
+from ..weights.presets import Preset
+from .loop import Batch
+
+REDUNDANT_EVERY = 25
+"""Steps between two computations of the feature that all prompts share."""
+
+DENSE_SAMPLES = 32
+"""Side of the grid of pixels on which the dense term is taken."""
+
+
+class ClipStage:
+    """Contrast of images with captions, plus cross-entropy of patches over class names."""
+
+    name = "clip"
+
+    def __init__(
+        self,
+        clip: CLIPModel,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary: Vocabulary,
+        preset: Preset,
+        lr: float,
+    ) -> None:
+        self.preset, self.tokenizer, self.vocabulary, self.lr = preset, tokenizer, vocabulary, lr
+        self.clip = clip
+        # Similarity, in units of cosine, that a class must exceed to win over "none of them".
+        self.background = nn.Parameter(torch.tensor(0.1))
+        self.module = nn.ModuleDict({"clip": clip})
+        self.module.register_parameter("background", self.background)
+        self.surgery = SurgeryVision(clip, preset.clip.surgery_layers)
+        self._redundant: Tensor | None = None
+        self._calls = 0
+
+    def parameter_groups(self) -> list[dict]:
+        """Weight decay on matrices only."""
+        parameters = list(self.module.parameters())
+        return [
+            {"params": [p for p in parameters if p.ndim > 1], "lr": self.lr, "weight_decay": 0.05},
+            {"params": [p for p in parameters if p.ndim <= 1], "lr": self.lr, "weight_decay": 0.0},
+        ]
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Dense cross-entropy per pixel and per region, and image–caption contrast."""
+        if self._calls % REDUNDANT_EVERY == 0:
+            with torch.no_grad():
+                self._redundant = redundant_feature(self.clip, self.tokenizer).float()
+        self._calls += 1
+        pixels = normalize(batch["clip"], self.preset.clip_mean, self.preset.clip_std)
+        tokens = self.surgery(pixels).float()
+        names = self.vocabulary.names
+        captions, shown = self._captions(batch)
+        raw = encode_text(self.clip, self.tokenizer, [*names, *captions]).float()
+        text = class_text_feature(raw[: len(names)], self._redundant)
+        grid = F.normalize(tokens_to_grid(tokens), dim=1)
+        scale = self.clip.logit_scale.exp().clamp(max=60)
+
+        step = batch["clip_classes"].shape[-1] // DENSE_SAMPLES
+        labels = batch["clip_classes"][:, step // 2 :: step, step // 2 :: step].long()
+        cosines = torch.einsum("bchw,kc->bkhw", grid, text)
+        cosines = F.interpolate(cosines, labels.shape[1:], mode="bilinear", align_corners=False)
+        allowed = self._allowed(batch["domain"])
+        pixel_loss = self._cross_entropy(cosines.flatten(2).transpose(1, 2), labels, allowed, scale)
+
+        dense = F.interpolate(grid, labels.shape[1:], mode="bilinear", align_corners=False)
+        pooled, owners, targets = _pool_classes(dense, labels)
+        region_cosines = F.normalize(pooled, dim=-1) @ text.T
+        region_loss = self._cross_entropy(
+            region_cosines[:, None], targets[:, None], allowed[owners], scale
+        )
+
+        image = F.normalize(tokens[:, 0], dim=-1)
+        caption = F.normalize(raw[len(names) :], dim=-1)
+        similarity = scale * image @ caption.T
+        same = shown[:, None] == shown[None]
+        contrast = _contrast(similarity, same)
+        total = pixel_loss + region_loss + 0.2 * contrast
+        return total, {
+            "pixel": pixel_loss.item(),
+            "region": region_loss.item(),
+            "contrast": contrast.item(),
+        }
+
+    def _allowed(self, domains: Tensor) -> Tensor:
+        """Which names each image's data set could have labelled: bool (B, K)."""
+        ranges = torch.tensor(self.vocabulary.ranges, device=domains.device)[domains]
+        index = torch.arange(len(self.vocabulary.names), device=domains.device)
+        return (index >= ranges[:, :1]) & (index < ranges[:, 1:])
+
+    def _cross_entropy(
+        self, cosines: Tensor, labels: Tensor, allowed: Tensor, scale: Tensor
+    ) -> Tensor:
+        """Mean over labelled places: (B, N, K) cosines, (B, …) labels, (B, K) allowed."""
+        logits = cosines.masked_fill(~allowed[:, None], -10.0) * scale
+        none = (self.background * scale).expand(*logits.shape[:2], 1)
+        logits = torch.cat((logits, none), dim=-1)
+        targets = labels.flatten(1)
+        targets = torch.where(targets == BACKGROUND, cosines.shape[-1], targets)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=VOID)
+
+    def _captions(self, batch: Batch) -> tuple[list[str], Tensor]:
+        """A caption of up to four classes for each image, and a number for each distinct one."""
+        captions = []
+        for classes in batch["clip_classes"]:
+            present = [int(i) for i in classes.unique() if i >= 0]
+            order = torch.randperm(len(present))[:4].tolist()
+            template = PROMPT_TEMPLATES[int(torch.randint(len(PROMPT_TEMPLATES), ()))]
+            names = [self.vocabulary.names[present[i]] for i in order]
+            captions.append(template.format(" and ".join(names) or "nothing"))
+        distinct: Sequence[str] = sorted(set(captions))
+        numbers = torch.tensor([distinct.index(c) for c in captions])
+        return captions, numbers.to(batch["clip"].device)
+
+
+def _pool_classes(dense: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean feature of each class in each image: (R, C), its image (R,), its class (R,)."""
+    pooled, owners, targets = [], [], []
+    for image, classes in enumerate(labels):
+        for value in classes.unique():
+            if value >= 0:
+                pooled.append(dense[image][:, classes == value].mean(1))
+                owners.append(image)
+                targets.append(value)
+    if not pooled:  # nothing labelled in the whole batch
+        return dense.new_zeros(1, dense.shape[1]), labels.new_zeros(1), labels.new_full((1,), VOID)
+    return torch.stack(pooled), labels.new_tensor(owners), torch.stack(targets)
+
+
+def _contrast(similarity: Tensor, same: Tensor) -> Tensor:
+    """Symmetric InfoNCE in which equal captions count as equally right."""
+    target = same.float() / same.float().sum(1, keepdim=True)
+    return 0.5 * (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target))

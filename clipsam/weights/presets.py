@@ -1,0 +1,118 @@
+"""Presets: which SAM and which CLIP, and what each of them sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..geometry import Fit
+from ..models.clip import ClipSizes, FeatureNorm
+from ..models.sam import SamConfig
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One SAM, one CLIP and the conventions that join them.
+
+    Attributes:
+        name: how the preset is called.
+        title: one line for people.
+        sam, clip: sizes of the two networks.
+        sam_source, clip_source: repositories with published weights; ``None`` for the bundled.
+        fit: how an image is laid into SAM's square input.
+        clip_mean, clip_std: normalisation of CLIP's input.
+        feature_norm: how CLIP's features are normalised before they meet the text.
+        last_blocks: image-encoder blocks that CLIP-Guided SAM adapts; ``None`` adapts all.
+    """
+
+    name: str
+    title: str
+    sam: SamConfig
+    clip: ClipSizes
+    sam_source: str | None = None
+    clip_source: str | None = None
+    fit: Fit = "pad"
+    sam_mean: tuple[float, ...] = IMAGENET_MEAN
+    sam_std: tuple[float, ...] = IMAGENET_STD
+    clip_mean: tuple[float, ...] = CLIP_MEAN
+    clip_std: tuple[float, ...] = CLIP_STD
+    feature_norm: FeatureNorm = "cosine"
+    last_blocks: int | None = field(default=None)
+
+
+VIT_B = SamConfig()
+VIT_L = SamConfig(embed_dim=1024, depth=24, num_heads=16, global_blocks=(5, 11, 17, 23))
+VIT_H = SamConfig(embed_dim=1280, depth=32, num_heads=16, global_blocks=(7, 15, 23, 31))
+CLIP_B16 = ClipSizes()
+CLIP_L14 = ClipSizes(
+    surgery_size=448,
+    patch_size=14,
+    projection_dim=768,
+    vision_width=1024,
+    vision_layers=24,
+    vision_heads=16,
+    text_width=768,
+    text_heads=12,
+)
+
+TINY = Preset(
+    name="tiny",
+    title="Tiny demonstration models, bundled: everything works offline in seconds",
+    sam=SamConfig(
+        image_size=256,
+        embed_dim=192,
+        depth=6,
+        num_heads=3,
+        global_blocks=(2, 5),
+        window_size=8,
+    ),
+    clip=ClipSizes(
+        image_size=256,
+        surgery_size=256,
+        projection_dim=192,
+        vision_width=192,
+        vision_layers=6,
+        vision_heads=3,
+        text_width=192,
+        text_layers=3,
+        text_heads=3,
+        vocab_size=1024,
+        context_length=40,
+        surgery_layers=3,
+    ),
+    last_blocks=4,
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        TINY,
+        Preset(
+            name="base",
+            title="SAM ViT-B with CLIP ViT-B/16",
+            sam=VIT_B,
+            clip=CLIP_B16,
+            sam_source="facebook/sam-vit-base",
+            clip_source="openai/clip-vit-base-patch16",
+        ),
+        Preset(
+            name="base-clip-l",
+            title="SAM ViT-B with CLIP ViT-L/14",
+            sam=VIT_B,
+            clip=CLIP_L14,
+            sam_source="facebook/sam-vit-base",
+            clip_source="openai/clip-vit-large-patch14",
+        ),
+        Preset(
+            name="huge-sam",
+            title="SAM ViT-H with CLIP ViT-B/16",
+            sam=VIT_H,
+            clip=CLIP_B16,
+            sam_source="facebook/sam-vit-huge",
+            clip_source="openai/clip-vit-base-patch16",
+        ),
+    )
+}
