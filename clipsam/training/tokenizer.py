@@ -8,6 +8,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
+from ..weights.backbones import wrap_tokenizer
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -38,14 +40,3 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         special_tokens=[(START, vocab_size - 2), (END, vocab_size - 1)],
     )
     return wrap_tokenizer(tokenizer)
-
-
-def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """The tokenizer behind transformers' interface."""
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=START,
-        eos_token=END,
-        pad_token="<|pad|>",
-        clean_up_tokenization_spaces=False,
-    )

@@ -1,0 +1,5 @@
+"""Pipelines to compare with; importing this package registers them."""
+
+from . import clip_surgery_sam, sam
+
+__all__ = ["clip_surgery_sam", "sam"]

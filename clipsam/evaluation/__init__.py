@@ -1,0 +1,1 @@
+"""Metrics (counts, then named reductions) and ground truth."""

@@ -1,0 +1,111 @@
+"""Ground truth as people have it, matched to the classes that were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..types import Prediction, Prompt
+from .metrics import Counts, count
+
+VOID_IDS = (255, 65535)
+"""Ids that mean "not labelled" in index masks, of 8 and of 16 bits."""
+
+VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
+
+
+class TruthError(ValueError):
+    """A ground truth that cannot be used; the message says why and what would be right."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True masks of the classes that a ground truth knows.
+
+    Attributes:
+        masks: bool (H, W) by class name as shown (``Concept.text``).
+        valid: bool (H, W), pixels that are scored.
+    """
+
+    masks: Mapping[str, np.ndarray]
+    valid: np.ndarray
+
+    def score(self, prediction: Prediction, index: int, threshold: float = 0.0) -> Counts | None:
+        """Counts of one class of a prediction; ``None`` if the truth does not know the class."""
+        truth = self.masks.get(prediction.texts[index])
+        if truth is None:
+            return None
+        return count(prediction.class_mask(index, threshold), truth, self.valid)
+
+
+def match_truth(
+    ids: np.ndarray,
+    image_size: tuple[int, int],
+    prompt: Prompt,
+    names: Sequence[str] | None = None,
+    binary_class: str | None = None,
+) -> Truth:
+    """Find the asked classes in a mask of ids.
+
+    Args:
+        ids: int (H, W), as :func:`clipsam.data.images.open_mask` reads it.
+        image_size: (height, width) of the image.
+        prompt: the classes asked.
+        names: class names, index = id; matched with the prompt's names and synonyms, whatever
+            their case. Without it a mask with one value besides 0 is binary, and any other holds
+            the number of the class in the order asked, from 1, with 0 as background.
+        binary_class: the class (``Concept.text``) that a binary mask shows; may be left out if
+            only one class is asked.
+
+    Raises:
+        TruthError: another size than the image, or no asked class in it.
+    """
+    if ids.shape != tuple(image_size):
+        raise TruthError(
+            f"The ground truth is {ids.shape[1]} × {ids.shape[0]} pixels, but the image is "
+            f"{image_size[1]} × {image_size[0]}. Both must have the same size."
+        )
+    concepts = prompt.concepts
+    if names is not None:
+        return _match_names(ids, prompt, names)
+    values = [int(value) for value in np.unique(ids) if value != 0]
+    if len(values) <= 1 and (values != [1] or len(concepts) == 1 or binary_class is not None):
+        text = binary_class or (concepts[0].text if len(concepts) == 1 else None)
+        if text is None:
+            raise TruthError(
+                "The ground truth is binary, but several classes are asked: choose the class "
+                "that it shows."
+            )
+        return Truth({text: ids != 0}, np.ones(ids.shape, bool))
+    numbers = set(range(1, len(concepts) + 1))
+    if not numbers & set(values):
+        raise TruthError(
+            f"The ground truth holds the ids {_listed(values)}, none of which is the number of an "
+            f"asked class (1 to {len(concepts)}). Give the list of class names, index = id."
+        )
+    masks = {concept.text: ids == number for number, concept in enumerate(concepts, start=1)}
+    return Truth(masks, ~np.isin(ids, VOID_IDS))
+
+
+def _match_names(ids: np.ndarray, prompt: Prompt, names: Sequence[str]) -> Truth:
+    by_name = {str(name).strip().lower(): index for index, name in enumerate(names)}
+    void = [index for name, index in by_name.items() if name in VOID_NAMES]
+    void += [value for value in VOID_IDS if value >= len(names)]
+    masks = {}
+    for concept in prompt.concepts:
+        known = [by_name[s.lower()] for s in concept.synonyms if s.lower() in by_name]
+        if known:
+            masks[concept.text] = np.isin(ids, known)
+    if not masks:
+        asked = ", ".join(concept.text for concept in prompt.concepts)
+        raise TruthError(
+            f"None of the classes asked ({asked}) is in the list of class names ({_listed(names)})."
+        )
+    return Truth(masks, ~np.isin(ids, void))
+
+
+def _listed(values: Sequence[object]) -> str:
+    shown = ", ".join(str(value) for value in values[:8])
+    return shown + (", …" if len(values) > 8 else "")

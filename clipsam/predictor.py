@@ -1,0 +1,285 @@
+"""The contract that every method obeys, and the register of all methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from .measure import PeakMemory, Stopwatch
+from .models.sam import decode_masks
+from .prompting import Sampling
+from .scene import Scene
+from .types import (
+    NOTHING,
+    Concept,
+    ConceptResult,
+    Prediction,
+    Prompt,
+    PromptError,
+    PromptsUsed,
+)
+from .weights.backbones import BUNDLES, Backbones, has_weights
+from .weights.presets import PRESETS, Preset
+
+Status = Literal["ready", "untrained", "needs-download", "unavailable"]
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What people are told of a method.
+
+    Attributes:
+        id: how it is called on the command line.
+        name: how it is called on the page.
+        paper: where it comes from.
+        kind: ``method`` of one of the three papers, or ``baseline``.
+        modes: what it can be asked to do; the first is the default.
+        summary: one sentence: what it does.
+    """
+
+    id: str
+    name: str
+    paper: str
+    kind: Literal["method", "baseline"]
+    modes: tuple[str, ...]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict.
+
+    Attributes:
+        mode: one of the method's modes; ``None`` lets the prompt decide: a method that can take
+            points takes them if every class has some.
+        seed: of the points drawn from similarity maps.
+        num_points: points drawn per class (K = 5 in the paper).
+        point_threshold: on the min–max-scaled map; ``None`` takes the calibrated one.
+        sampling: how points are drawn.
+        dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
+    """
+
+    mode: str | None = None
+    seed: int = 0
+    num_points: int = 5
+    point_threshold: float | None = None
+    sampling: Sampling = "spread"
+    dense_logit: float = 8.0
+
+
+class Predictor(ABC):
+    """Turns a scene and a prompt into a prediction; holds frozen networks, no image state."""
+
+    info: ClassVar[MethodInfo]
+    needs_training: ClassVar[bool] = False
+    """Whether the method has weights of its own, which come as a bundle."""
+
+    def __init__(self, backbones: Backbones) -> None:
+        self.backbones = backbones
+
+    @classmethod
+    def status(cls, preset: Preset) -> Status:
+        """Whether the method can run with a preset on this machine, and if not, why."""
+        if cls.needs_training and not (BUNDLES / preset.name / cls.info.id).is_dir():
+            return "untrained"
+        return "ready" if has_weights(preset) else "needs-download"
+
+    @classmethod
+    def load(cls, backbones: Backbones) -> Predictor:
+        """The method with its weights.
+
+        Raises:
+            WeightsError: its bundle is missing, damaged, or made for another preset.
+        """
+        return cls(backbones)
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """Everything that runs, as one module: its parameters are counted.
+
+        Those with ``requires_grad`` are what the method's training changes.
+        """
+
+    @abstractmethod
+    def _predict_concept(
+        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+    ) -> ConceptResult:
+        """Answer for one class."""
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        scene: Scene,
+        prompt: Prompt,
+        options: Options | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Prediction:
+        """Segment every class of a prompt in a scene.
+
+        Args:
+            scene: the image; features computed here stay in it for the next method.
+            prompt: the classes, with points and boxes in pixels of the original image.
+            options: see :class:`Options`.
+            progress: called with (classes done, classes in all).
+
+        Raises:
+            PromptError: the prompt does not fit the image, the mode or the method.
+        """
+        options = options or Options()
+        prompt.check_inside(scene.size)
+        mode = self._mode(prompt, options)
+        watch = Stopwatch(self.backbones.device)
+        memory = PeakMemory(self.backbones.device)
+        results = []
+        for done, concept in enumerate(prompt.concepts):
+            results.append(self._predict_concept(scene, concept, mode, options, watch))
+            if progress is not None:
+                progress(done + 1, len(prompt.concepts))
+        return Prediction(
+            method=self.info.id,
+            preset=self.backbones.preset.name,
+            mode=mode,
+            prompt=prompt,
+            transform=scene.sam_transform(self.backbones.preset),
+            results=tuple(results),
+            seconds=watch.seconds,
+            peak_memory_mb=memory.megabytes(),
+        )
+
+    def _mode(self, prompt: Prompt, options: Options) -> str:
+        modes = self.info.modes
+        if options.mode is not None:
+            if options.mode not in modes:
+                raise PromptError(
+                    f"{self.info.name} has no mode “{options.mode}”: choose {' or '.join(modes)}."
+                )
+            mode = options.mode
+        else:
+            pointed = all(concept.is_pointed_at for concept in prompt.concepts)
+            mode = "manual" if pointed and "manual" in modes else modes[0]
+        if mode == "manual":
+            for concept in prompt.concepts:
+                if not concept.is_pointed_at:
+                    raise PromptError(
+                        f"{self.info.name} ({mode}) needs a foreground point or a box for "
+                        f"“{concept.text}”: click on it, or drag a box around it."
+                    )
+        return mode
+
+    def _decode(
+        self,
+        network: nn.Module,
+        embedding: torch.Tensor,
+        scene: Scene,
+        prompts: PromptsUsed,
+        dense: torch.Tensor | None = None,
+        **result: object,
+    ) -> ConceptResult:
+        """Ask a SAM decoder for the mask of one class.
+
+        Args:
+            network: has ``mask_decoder`` and ``prompt_encoder``.
+            embedding: (1, 256, h, w).
+            scene: tells where the points lie in SAM's square.
+            prompts: points and box in pixels of the original image.
+            dense: (1, 1, 4h, 4w) mask logits.
+            result: further fields of the :class:`ConceptResult`.
+        """
+        transform = scene.sam_transform(self.backbones.preset)
+        device = embedding.device
+        points = box = None
+        if len(prompts.points):
+            coordinates = torch.from_numpy(transform.coordinates(prompts.points)).to(device)[None]
+            points = coordinates, torch.from_numpy(prompts.labels).to(device)[None]
+        if prompts.box is not None:
+            corners = transform.coordinates(prompts.box.reshape(2, 2))
+            box = torch.from_numpy(corners).to(device).reshape(1, 4)
+        logits, scores = decode_masks(
+            network.mask_decoder, network.prompt_encoder, embedding, points, box, dense
+        )
+        masks = logits[0].float().cpu().numpy()
+        return ConceptResult(
+            logits=masks[0],
+            prompts=prompts,
+            candidates=masks[1:],
+            candidate_scores=scores[0, 1:].float().cpu().numpy(),
+            **result,
+        )
+
+
+def nothing_found(side: int, similarity: np.ndarray | None, note: str) -> ConceptResult:
+    """An empty mask (logits of ``side`` × ``side``), presence 0."""
+    return ConceptResult(
+        logits=np.full((side, side), NOTHING, np.float32),
+        prompts=PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)),
+        presence=0.0,
+        similarity=similarity,
+        note=note,
+    )
+
+
+_METHODS: dict[str, type[Predictor]] = {}
+
+
+def register(predictor: type[Predictor]) -> type[Predictor]:
+    """Class decorator: make a method known by its id."""
+    if predictor.info.id in _METHODS:
+        raise ValueError(f"two methods are called {predictor.info.id}")
+    _METHODS[predictor.info.id] = predictor
+    return predictor
+
+
+def methods() -> dict[str, type[Predictor]]:
+    """All registered methods by id, in the order of registration.
+
+    The papers' methods are registered by importing ``clipsam.methods``, the baselines by importing
+    ``baselines``.
+    """
+    return dict(_METHODS)
+
+
+def find_method(method: str) -> type[Predictor]:
+    """The method of an id.
+
+    Raises:
+        PromptError: there is none of that name.
+    """
+    if method not in _METHODS:
+        raise PromptError(f"There is no method “{method}”: choose from {', '.join(_METHODS)}.")
+    return _METHODS[method]
+
+
+def find_preset(preset: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+        PromptError: there is none of that name.
+    """
+    if preset not in PRESETS:
+        raise PromptError(f"There is no preset “{preset}”: choose from {', '.join(PRESETS)}.")
+    return PRESETS[preset]
+
+
+def load_predictor(method: str, backbones: Backbones) -> Predictor:
+    """A method on given backbones, with its weights.
+
+    Raises:
+        PromptError: no such method.
+        WeightsError: its weights are missing or do not fit.
+    """
+    return find_method(method).load(backbones)
+
+
+def count_parameters(network: nn.Module) -> dict[str, int]:
+    """``total`` and ``trainable`` parameters, each counted once."""
+    parameters: Sequence[nn.Parameter] = list(network.parameters())
+    return {
+        "total": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+    }

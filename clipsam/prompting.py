@@ -1,0 +1,175 @@
+"""From a similarity map to what SAM understands: points, a dense prompt, and whether to look.
+
+Source: CLIP-Guided SAM (arXiv 2605.24807), section 3.1, and its authors' code ("reference").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from .geometry import SquareTransform
+
+Sampling = Literal["spread", "reference"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the similarities of one CLIP mean.
+
+    Attributes:
+        point_threshold: min–max-scaled similarity above which points are taken; 0.8 in the paper.
+        presence_midpoint: highest raw similarity at which a class is as likely there as not;
+            ``None`` if nobody measured it.
+        presence_slope: steepness of the logistic curve there.
+    """
+
+    point_threshold: float = 0.8
+    presence_midpoint: float | None = None
+    presence_slope: float = 1.0
+
+    def presence(self, similarity: np.ndarray) -> float:
+        """Probability that the class is in the image, from its raw map; NaN if not calibrated."""
+        if self.presence_midpoint is None:
+            return float("nan")
+        excess = float(similarity.max()) - self.presence_midpoint
+        return 1 / (1 + math.exp(min(50.0, -self.presence_slope * excess)))
+
+
+def min_max(similarity: Tensor) -> Tensor:
+    """Scale each map to 0..1 over its last two axes; a constant map becomes 0."""
+    low = similarity.amin((-2, -1), keepdim=True)
+    span = similarity.amax((-2, -1), keepdim=True) - low
+    return torch.where(span > 0, (similarity - low) / span.clamp(min=1e-12), 0.0)
+
+
+def similarity_map(similarity: Tensor, size: tuple[int, int]) -> Tensor:
+    """Raw maps (B, h, w) → scaled to 0..1, then bilinearly to ``size``: (B, *size)."""
+    scaled = min_max(similarity)[:, None]
+    return F.interpolate(scaled, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def sample_points(
+    inside: Tensor, count: int, generator: torch.Generator, sampling: Sampling = "spread"
+) -> Tensor:
+    """Draw points where a map is above its threshold.
+
+    Args:
+        inside: bool (H, W).
+        count: points wanted (K = 5 in the paper).
+        generator: source of chance.
+        sampling: ``spread`` gives every connected region its share and draws no pixel twice;
+            ``reference`` draws uniformly with replacement, as the authors' code does.
+
+    Returns:
+        int64 (K, 2) as (x, y); fewer than ``count`` with ``spread`` if there are fewer pixels,
+        none if ``inside`` is empty.
+    """
+    width = inside.shape[-1]
+    flat = inside.flatten()
+    if not flat.any():
+        return torch.zeros((0, 2), dtype=torch.int64)
+    if sampling == "reference":
+        index = torch.multinomial(flat.float(), count, replacement=True, generator=generator)
+    else:
+        index = torch.cat(
+            [
+                pixels[torch.randperm(len(pixels), generator=generator)[:share]]
+                for pixels, share in _regions(inside, count)
+            ]
+        )
+    return torch.stack((index % width, index // width), dim=1)
+
+
+def _regions(inside: Tensor, count: int) -> list[tuple[Tensor, int]]:
+    """The largest connected regions as flat pixel indices, each with its share of ``count``.
+
+    Shares go to the region with most pixels per point so far (D'Hondt's rule), after one each.
+    """
+    labels, _ = ndimage.label(inside.cpu().numpy())
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    largest = np.argsort(-areas, kind="stable")[: min(count, np.count_nonzero(areas))]
+    shares = np.ones(len(largest), int)
+    for _ in range(min(count, int(areas[largest].sum())) - len(largest)):
+        room = shares < areas[largest]
+        shares[np.argmax(np.where(room, areas[largest] / (shares + 1), -1))] += 1
+    flat = torch.from_numpy(labels.ravel())
+    return [
+        (torch.nonzero(flat == int(region))[:, 0], int(share))
+        for region, share in zip(largest, shares, strict=True)
+    ]
+
+
+def points_from_similarity(
+    similarity: Tensor,
+    transform: SquareTransform,
+    threshold: float,
+    count: int,
+    seed: int,
+    sampling: Sampling = "spread",
+) -> np.ndarray:
+    """Foreground points for SAM from one class's raw map.
+
+    Args:
+        similarity: float (h, w), over the whole image.
+        transform: how the image lies in SAM's square; the map is read at that resolution.
+        threshold: on the min–max-scaled map.
+        count: points wanted.
+        seed: the same image, class and seed give the same points.
+        sampling: see :func:`sample_points`.
+
+    Returns:
+        float32 (K, 2), (x, y) in pixels of the original image; none if the map is constant.
+    """
+    scaled = similarity_map(similarity[None].float().cpu(), transform.content)[0]
+    generator = torch.Generator().manual_seed(seed)
+    points = sample_points(scaled > threshold, count, generator, sampling).numpy()
+    return transform.coordinates_back(points + 0.5)
+
+
+def dense_prompt(
+    similarity: Tensor, transform: SquareTransform, side: int, threshold: float, logit: float
+) -> Tensor:
+    """SAM's mask prompt from raw maps: where the scaled map exceeds the threshold.
+
+    Args:
+        similarity: float (B, h, w), over the whole image.
+        transform: how the image lies in SAM's square.
+        side: of SAM's mask prompt, 4 × its embedding's.
+        threshold: on the scaled map.
+        logit: 255 gives the reference's 255·[map > threshold]; a smaller k gives ±k, which is
+            what SAM's mask inputs are.
+
+    Returns:
+        float (B, 1, side, side).
+    """
+    scaled = min_max(similarity)[:, None]
+    grid = transform.sampling_grid(side)
+    if grid is None:
+        scaled = F.interpolate(scaled, (side, side), mode="bilinear", align_corners=False)
+        inside = scaled > threshold
+    else:
+        grid = grid.to(scaled).expand(len(scaled), -1, -1, -1)
+        read = F.grid_sample(scaled, grid, padding_mode="border", align_corners=False)
+        inside = (read > threshold) & (grid.abs() <= 1).all(-1)[:, None]
+    low = 0.0 if logit == REFERENCE_DENSE_LOGIT else -logit
+    return torch.where(inside, logit, low)
+
+
+REFERENCE_DENSE_LOGIT = 255.0
+"""The authors' dense prompt is 255 inside and 0 outside."""
+
+
+def stable_seed(text: str, seed: int) -> int:
+    """A seed that differs by class and is the same in every process."""
+    digest = hashlib.sha256(f"{seed}/{text}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")

@@ -1,0 +1,120 @@
+"""One image and what is computed from it once, however many methods and classes ask."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .geometry import SquareTransform, normalize
+from .models.clip import SurgeryVision, normalize_tokens
+from .models.image_encoder import apply_neck, embed_patches, run_plain_blocks
+from .weights.backbones import Backbones
+from .weights.presets import Preset
+
+
+class Scene:
+    """An image with a bounded cache of features; one per image and user, never shared.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+    """
+
+    def __init__(self, image: np.ndarray, max_bytes: int = 512 * 2**20) -> None:
+        """
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            max_bytes: features beyond this are forgotten, the longest unused first.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        self.image = image
+        self.max_bytes = max_bytes
+        self._features: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width), pixels."""
+        return self.image.shape[:2]
+
+    def cached(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The tensor under ``key``, computed at the first call."""
+        if key not in self._features:
+            self._features[key] = compute()
+        self._features.move_to_end(key)
+        while len(self._features) > 1 and self._bytes() > self.max_bytes:
+            self._features.popitem(last=False)
+        return self._features[key]
+
+    def _bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._features.values())
+
+    def sam_transform(self, preset: Preset) -> SquareTransform:
+        """How this image lies in the preset's SAM input."""
+        return SquareTransform(self.size, preset.sam.image_size, preset.fit)
+
+    @torch.no_grad()
+    def sam_tokens(self, backbones: Backbones, blocks: int) -> Tensor:
+        """Tokens (1, H, W, D) after the first ``blocks`` blocks of the plain SAM encoder.
+
+        Continues from the deepest earlier point that is still remembered.
+        """
+        name = backbones.preset.name
+        encoder = backbones.sam.image_encoder
+
+        def compute() -> Tensor:
+            for known in range(blocks - 1, -1, -1):
+                if ("sam", name, known) in self._features:
+                    tokens = self._features["sam", name, known]
+                    return run_plain_blocks(encoder, tokens, known, blocks)
+            tokens = embed_patches(encoder, self._sam_input(backbones))
+            return run_plain_blocks(encoder, tokens, 0, blocks)
+
+        return self.cached(("sam", name, blocks), compute)
+
+    @torch.no_grad()
+    def sam_embedding(self, backbones: Backbones) -> Tensor:
+        """Plain SAM's image embedding (1, 256, h, w)."""
+        encoder = backbones.sam.image_encoder
+        return self.cached(
+            ("sam embedding", backbones.preset.name),
+            lambda: apply_neck(encoder, self.sam_tokens(backbones, len(encoder.blocks))),
+        )
+
+    @torch.no_grad()
+    def clip_tokens(self, backbones: Backbones, vision: SurgeryVision, name: str) -> Tensor:
+        """Normalised CLIP tokens (1, 1 + N, T), CLS first, of the image squashed to a square.
+
+        Args:
+            backbones: the preset's networks.
+            vision: the vision tower that reads: the preset's own, or a method's tuned copy.
+            name: tells these features from those of other towers.
+        """
+        preset = backbones.preset
+
+        def compute() -> Tensor:
+            square = SquareTransform(self.size, preset.clip.surgery_size, "squash")
+            pixels = _to_tensor(square.image(self.image), backbones.device)
+            pixels = normalize(pixels, preset.clip_mean, preset.clip_std)
+            return normalize_tokens(vision(pixels), preset.feature_norm)
+
+        return self.cached(("clip", preset.name, name), compute)
+
+    def _sam_input(self, backbones: Backbones) -> Tensor:
+        preset = backbones.preset
+        transform = self.sam_transform(preset)
+        pixels = _to_tensor(transform.image(self.image), backbones.device)
+        pixels = normalize(pixels, preset.sam_mean, preset.sam_std)
+        height, width = transform.content
+        return F.pad(pixels, (0, transform.side - width, 0, transform.side - height))
+
+
+def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].to(device)

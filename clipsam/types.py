@@ -1,0 +1,247 @@
+"""What goes into a method and what comes out: small frozen dataclasses that check themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .geometry import SquareTransform
+
+NOTHING = -32.0
+"""Logit of every pixel of a class of which nothing was found."""
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be used; the message says what was wrong and what would be right."""
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One class to look for.
+
+    Attributes:
+        synonyms: names of the class; the first is shown.
+        points: float32 (K, 2), (x, y) in pixels of the original image.
+        labels: int64 (K,), 1 foreground, 0 background.
+        box: float32 (4,), (x0, y0, x1, y1) in pixels of the original image, or ``None``.
+    """
+
+    synonyms: tuple[str, ...]
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    box: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        names = tuple(" ".join(name.split()) for name in self.synonyms)
+        if not names or not all(names):
+            raise PromptError("A class needs a name.")
+        points = np.asarray(self.points, np.float32)
+        labels = np.asarray(self.labels, np.int64)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise PromptError(f"{names[0]}: points must be (K, 2), got {points.shape}.")
+        if labels.shape != (len(points),):
+            raise PromptError(
+                f"{names[0]}: {len(points)} points need {len(points)} labels, got {labels.shape}."
+            )
+        if not np.isin(labels, (0, 1)).all():
+            raise PromptError(f"{names[0]}: point labels must be 1 (foreground) or 0 (background).")
+        object.__setattr__(self, "synonyms", names)
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "labels", labels)
+        if self.box is not None:
+            box = np.asarray(self.box, np.float32)
+            if box.shape != (4,) or not (box[0] < box[2] and box[1] < box[3]):
+                raise PromptError(
+                    f"{names[0]}: a box is (x0, y0, x1, y1) with x0 < x1 and y0 < y1."
+                )
+            object.__setattr__(self, "box", box)
+
+    @property
+    def text(self) -> str:
+        """The name that is shown."""
+        return self.synonyms[0]
+
+    @property
+    def is_pointed_at(self) -> bool:
+        """Whether the user gave a foreground point or a box."""
+        return self.box is not None or bool((self.labels == 1).any())
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The classes to look for in one image; points and boxes belong to a class each."""
+
+    concepts: tuple[Concept, ...]
+
+    def __post_init__(self) -> None:
+        if not self.concepts:
+            raise PromptError("Type at least one class name, for example: dog; puppy, grass")
+        texts = [concept.text.lower() for concept in self.concepts]
+        for text in texts:
+            if texts.count(text) > 1:
+                raise PromptError(f"The class “{text}” is named twice.")
+
+    def check_inside(self, image_size: tuple[int, int]) -> None:
+        """Raise PromptError if a point or box lies outside an image of (height, width)."""
+        height, width = image_size
+        for concept in self.concepts:
+            corners = np.zeros((0, 2)) if concept.box is None else concept.box.reshape(2, 2)
+            for x, y in np.concatenate((concept.points, corners)):
+                if not (0 <= x <= width and 0 <= y <= height):
+                    raise PromptError(
+                        f"{concept.text}: ({x:g}, {y:g}) lies outside the image, which is "
+                        f"{width} × {height} pixels."
+                    )
+
+
+def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:
+    """Class names as typed: ``,`` separates classes, ``;`` synonyms of one class.
+
+    >>> parse_classes("dog; puppy, grass")
+    (('dog', 'puppy'), ('grass',))
+    """
+    classes = [
+        tuple(name for part in entry.split(";") if (name := " ".join(part.split())))
+        for entry in text.replace("\n", ",").split(",")
+    ]
+    return tuple(names for names in classes if names)
+
+
+@dataclass(frozen=True)
+class PromptsUsed:
+    """What a method fed SAM for one class.
+
+    Attributes:
+        points: float32 (K, 2), (x, y) in pixels of the original image.
+        labels: int64 (K,), 1 foreground, 0 background.
+        box: float32 (4,) or ``None``.
+        dense: bool (h, w), where the dense prompt was foreground, over SAM's square; or ``None``.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    box: np.ndarray | None = None
+    dense: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ConceptResult:
+    """A method's answer for one class.
+
+    Attributes:
+        logits: float32 (h, w) at the network's own resolution, over its square input.
+        prompts: what SAM was fed.
+        presence: probability in [0, 1] that the class is in the image; NaN if the method cannot
+            tell.
+        similarity: float32 (gh, gw), raw similarity with the text over the whole image (a cosine
+            unless the preset says otherwise), or ``None``.
+        candidates: float32 (3, h, w), SAM's masks for an ambiguous prompt, or ``None``.
+        candidate_scores: float32 (3,), their IoU as SAM predicts it, or ``None``.
+        note: one sentence for the user, or empty.
+    """
+
+    logits: np.ndarray
+    prompts: PromptsUsed
+    presence: float = float("nan")
+    similarity: np.ndarray | None = None
+    candidates: np.ndarray | None = None
+    candidate_scores: np.ndarray | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One method's answer for one image and prompt.
+
+    Logits are kept at the network's own resolution, and brought to any other on demand: a page
+    changes threshold, colours and size without running a model again.
+
+    Attributes:
+        method, preset, mode: what ran.
+        prompt: what was asked.
+        transform: how the image lies in the square that the logits cover.
+        results: one per concept of the prompt, in its order.
+        seconds: wall-clock time of each step, by name.
+        peak_memory_mb: highest memory in use while predicting, MB (of the GPU, if one is used;
+            else of the process).
+    """
+
+    method: str
+    preset: str
+    mode: str
+    prompt: Prompt
+    transform: SquareTransform
+    results: tuple[ConceptResult, ...]
+    seconds: Mapping[str, float]
+    peak_memory_mb: float
+
+    def __post_init__(self) -> None:
+        expected = len(self.prompt.concepts)
+        if len(self.results) != expected:
+            raise ValueError(
+                f"{self.method}: {expected} classes asked, {len(self.results)} answered"
+            )
+        for result in self.results:
+            if result.logits.dtype != np.float32 or result.logits.ndim != 2:
+                raise ValueError(
+                    f"{self.method}: logits must be float32 (h, w), got "
+                    f"{result.logits.dtype} {result.logits.shape}"
+                )
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Class names, in order."""
+        return tuple(concept.text for concept in self.prompt.concepts)
+
+    @property
+    def presence(self) -> np.ndarray:
+        """float32 (C,), NaN where unknown."""
+        return np.array([result.presence for result in self.results], np.float32)
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall-clock time of the whole prediction."""
+        return sum(self.seconds.values())
+
+    def logits(self, size: tuple[int, int] | None = None) -> np.ndarray:
+        """float32 (C, H, W) at the original resolution, or at ``size``."""
+        height, width = size or self.transform.image_size
+        out = np.empty((len(self.results), height, width), np.float32)
+        for index in range(len(self.results)):
+            out[index] = self.class_logits(index, size)
+        return out
+
+    def class_logits(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
+        """float32 (H, W) of one class, at the original resolution or at ``size``."""
+        return self._resized(self.results[index].logits, size)
+
+    def class_mask(
+        self, index: int, threshold: float = 0.0, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """bool (H, W) of one class: logits above ``threshold``."""
+        return self.class_logits(index, size) > threshold
+
+    def masks(self, threshold: float = 0.0, size: tuple[int, int] | None = None) -> np.ndarray:
+        """bool (C, H, W): logits above ``threshold``."""
+        return np.stack([self.class_mask(i, threshold, size) for i in range(len(self.results))])
+
+    def candidate_masks(
+        self, index: int, threshold: float = 0.0, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """bool (3, H, W): SAM's candidates for one class; (0, H, W) if it gave none."""
+        candidates = self.results[index].candidates
+        if candidates is None:
+            return np.zeros((0, *(size or self.transform.image_size)), bool)
+        return np.stack([self._resized(c, size) > threshold for c in candidates])
+
+    def _resized(self, logits: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+        maps = torch.from_numpy(logits)[None, None]
+        return self.transform.to_image(maps, size)[0, 0].numpy()
+
+
+def prompt_from_classes(classes: Sequence[Sequence[str]]) -> Prompt:
+    """A prompt of class names alone."""
+    return Prompt(tuple(Concept(tuple(synonyms)) for synonyms in classes))
