@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import nn
 
 from clipsam.measure import Stopwatch
-from clipsam.models.clip import patch_similarity, tokens_to_grid
+from clipsam.models.clip import similarity_grid
 from clipsam.predictor import MethodInfo, Options, Predictor, nothing_found, register
-from clipsam.prompting import dense_prompt, points_from_similarity, stable_seed
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
 
@@ -36,32 +37,24 @@ class ClipSurgerySamPredictor(Predictor):
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
-        backbones, preset = self.backbones, self.backbones.preset
-        transform = scene.sam_transform(preset)
+        backbones = self.backbones
         with watch.step("CLIP text"):
             text = backbones.text([concept.synonyms])
         with watch.step("CLIP image"):
             tokens = scene.clip_tokens(backbones, backbones.vision, "surgery")
         with watch.step("prompts"):
-            similarity = tokens_to_grid(patch_similarity(tokens, text)[..., None])[:, 0]
+            similarity = similarity_grid(tokens, text)
             shown = similarity[0].float().cpu().numpy()
-            threshold = options.point_threshold or backbones.calibration.point_threshold
-            points = points_from_similarity(
-                similarity[0],
-                transform,
-                threshold,
-                options.num_points,
-                stable_seed(concept.text, options.seed),
-                options.sampling,
+            points, dense = self._map_prompts(
+                scene, concept, similarity, backbones.calibration, options
             )
-            side = 4 * preset.sam.image_size // preset.sam.patch_size
-            if not len(points):
-                note = "Nothing found: CLIP's map is the same everywhere."
-                return nothing_found(side, shown, note)
-            dense = shown_dense = None
-            if mode == "dense-prompt":
-                dense = dense_prompt(similarity, transform, side, threshold, options.dense_logit)
-                shown_dense = (dense[0, 0] > 0).cpu().numpy()
+        if not len(points):
+            return nothing_found(backbones.preset.sam.mask_side, shown)
+        prompts = PromptsUsed(points, np.ones(len(points), np.int64))
+        if mode == "vanilla":
+            dense = None
+        else:
+            prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         with watch.step("SAM encoder"):
             embedding = scene.sam_embedding(backbones)
         with watch.step("SAM decoder"):
@@ -69,7 +62,7 @@ class ClipSurgerySamPredictor(Predictor):
                 backbones.sam,
                 embedding,
                 scene,
-                PromptsUsed(points, np.ones(len(points), np.int64), None, shown_dense),
+                prompts,
                 dense,
                 similarity=shown,
                 presence=backbones.calibration.presence(shown),

@@ -1,6 +1,6 @@
 """A workbench to see, compare and adapt text-guided SAM segmentation."""
 
-from .predictor import Options, Predictor, load_predictor, methods
+from .predictor import Options, Predictor, load_predictor
 from .scene import Scene
 from .types import Concept, Prediction, Prompt, parse_classes
 
@@ -12,6 +12,5 @@ __all__ = [
     "Prompt",
     "Scene",
     "load_predictor",
-    "methods",
     "parse_classes",
 ]

@@ -1,3 +1,5 @@
+"""Entry point of ``python -m clipsam``."""
+
 import sys
 
 from .cli import main

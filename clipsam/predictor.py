@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,8 +12,15 @@ import torch
 from torch import nn
 
 from .measure import PeakMemory, Stopwatch
-from .models.sam import decode_masks
-from .prompting import Sampling
+from .models.clip import build_clip
+from .models.sam import build_sam, decode_masks
+from .prompting import (
+    Calibration,
+    Sampling,
+    dense_prompt,
+    points_from_similarity,
+    stable_seed,
+)
 from .scene import Scene
 from .types import (
     NOTHING,
@@ -24,7 +31,7 @@ from .types import (
     PromptError,
     PromptsUsed,
 )
-from .weights.backbones import BUNDLES, Backbones, has_weights
+from .weights.backbones import BUNDLES, Backbones, assemble, has_weights
 from .weights.presets import PRESETS, Preset
 
 Status = Literal["ready", "untrained", "needs-download", "unavailable"]
@@ -97,6 +104,11 @@ class Predictor(ABC):
         Raises:
             WeightsError: its bundle is missing, damaged, or made for another preset.
         """
+        return cls(backbones)
+
+    @classmethod
+    def untrained(cls, backbones: Backbones) -> Predictor:
+        """The method before any training of its own, to be counted, timed and trained."""
         return cls(backbones)
 
     @abstractmethod
@@ -172,6 +184,32 @@ class Predictor(ABC):
                     )
         return mode
 
+    def _map_prompts(
+        self,
+        scene: Scene,
+        concept: Concept,
+        similarity: torch.Tensor,
+        calibration: Calibration,
+        options: Options,
+    ) -> tuple[np.ndarray, torch.Tensor]:
+        """What one class's raw map (1, h, w) says to SAM.
+
+        Returns:
+            Foreground points (K, 2), none if the map is constant, and the dense prompt
+            (1, 1, 4h, 4w).
+        """
+        preset = self.backbones.preset
+        transform = scene.sam_transform(preset)
+        threshold = options.point_threshold
+        if threshold is None:
+            threshold = calibration.point_threshold
+        seed = stable_seed(concept.text, options.seed)
+        points = points_from_similarity(
+            similarity[0], transform, threshold, options.num_points, seed, options.sampling
+        )
+        side = preset.sam.mask_side
+        return points, dense_prompt(similarity, transform, side, threshold, options.dense_logit)
+
     def _decode(
         self,
         network: nn.Module,
@@ -213,14 +251,14 @@ class Predictor(ABC):
         )
 
 
-def nothing_found(side: int, similarity: np.ndarray | None, note: str) -> ConceptResult:
-    """An empty mask (logits of ``side`` × ``side``), presence 0."""
+def nothing_found(side: int, similarity: np.ndarray) -> ConceptResult:
+    """An empty mask (logits of ``side`` × ``side``) for a map without any point, presence 0."""
     return ConceptResult(
         logits=np.full((side, side), NOTHING, np.float32),
         prompts=PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)),
         presence=0.0,
         similarity=similarity,
-        note=note,
+        note="Nothing found: CLIP's similarity map is the same everywhere.",
     )
 
 
@@ -236,12 +274,12 @@ def register(predictor: type[Predictor]) -> type[Predictor]:
 
 
 def methods() -> dict[str, type[Predictor]]:
-    """All registered methods by id, in the order of registration.
+    """All registered methods by id, the papers' before the baselines.
 
     The papers' methods are registered by importing ``clipsam.methods``, the baselines by importing
     ``baselines``.
     """
-    return dict(_METHODS)
+    return dict(sorted(_METHODS.items(), key=lambda item: item[1].info.kind == "baseline"))
 
 
 def find_method(method: str) -> type[Predictor]:
@@ -276,10 +314,33 @@ def load_predictor(method: str, backbones: Backbones) -> Predictor:
     return find_method(method).load(backbones)
 
 
-def count_parameters(network: nn.Module) -> dict[str, int]:
-    """``total`` and ``trainable`` parameters, each counted once."""
-    parameters: Sequence[nn.Parameter] = list(network.parameters())
+def count_parameters(predictor: Predictor) -> dict[str, int]:
+    """``total`` and ``trainable`` parameters of a method, each counted once."""
+    parameters = list(predictor.network().parameters())
     return {
         "total": sum(p.numel() for p in parameters),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
     }
+
+
+def describe_methods(preset: Preset) -> list[dict]:
+    """What can be known of every method without loading weights.
+
+    Args:
+        preset: whose parameters are counted, on no device.
+    """
+    with torch.device("meta"):
+        backbones = assemble(preset, build_sam(preset.sam), build_clip(preset.clip), device="meta")
+        counts = {id: count_parameters(cls.untrained(backbones)) for id, cls in methods().items()}
+    return [
+        {
+            "id": id,
+            "name": cls.info.name,
+            "paper": cls.info.paper,
+            "kind": cls.info.kind,
+            "modes": list(cls.info.modes),
+            "presets": {name: cls.status(other) for name, other in PRESETS.items()},
+            "parameters": counts[id],
+        }
+        for id, cls in methods().items()
+    ]

@@ -44,11 +44,15 @@ class Calibration:
         return 1 / (1 + math.exp(min(50.0, -self.presence_slope * excess)))
 
 
+FLAT = 1e-6
+"""A map that spans less is constant: this much is the rounding of a cosine in float32."""
+
+
 def min_max(similarity: Tensor) -> Tensor:
     """Scale each map to 0..1 over its last two axes; a constant map becomes 0."""
     low = similarity.amin((-2, -1), keepdim=True)
     span = similarity.amax((-2, -1), keepdim=True) - low
-    return torch.where(span > 0, (similarity - low) / span.clamp(min=1e-12), 0.0)
+    return torch.where(span > FLAT, (similarity - low) / span.clamp(min=FLAT), 0.0)
 
 
 def similarity_map(similarity: Tensor, size: tuple[int, int]) -> Tensor:
@@ -78,7 +82,8 @@ def sample_points(
     if not flat.any():
         return torch.zeros((0, 2), dtype=torch.int64)
     if sampling == "reference":
-        index = torch.multinomial(flat.float(), count, replacement=True, generator=generator)
+        pixels = torch.nonzero(flat)[:, 0]
+        index = pixels[torch.randint(len(pixels), (count,), generator=generator)]
     else:
         index = torch.cat(
             [

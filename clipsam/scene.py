@@ -64,17 +64,22 @@ class Scene:
     def sam_tokens(self, backbones: Backbones, blocks: int) -> Tensor:
         """Tokens (1, H, W, D) after the first ``blocks`` blocks of the plain SAM encoder.
 
-        Continues from the deepest earlier point that is still remembered.
+        Continues from the deepest earlier point that is still remembered, and remembers the
+        point where the preset's adapted encoders branch off, whoever comes first.
         """
         name = backbones.preset.name
         encoder = backbones.sam.image_encoder
+        branch = len(encoder.blocks) - (backbones.preset.last_blocks or len(encoder.blocks))
 
         def compute() -> Tensor:
+            if blocks > branch:
+                self.sam_tokens(backbones, branch)
             for known in range(blocks - 1, -1, -1):
                 if ("sam", name, known) in self._features:
                     tokens = self._features["sam", name, known]
                     return run_plain_blocks(encoder, tokens, known, blocks)
-            tokens = embed_patches(encoder, self._sam_input(backbones))
+            pixels = sam_input(self.image, backbones.preset).to(backbones.device)
+            tokens = embed_patches(encoder, pixels)
             return run_plain_blocks(encoder, tokens, 0, blocks)
 
         return self.cached(("sam", name, blocks), compute)
@@ -100,21 +105,25 @@ class Scene:
         preset = backbones.preset
 
         def compute() -> Tensor:
-            square = SquareTransform(self.size, preset.clip.surgery_size, "squash")
-            pixels = _to_tensor(square.image(self.image), backbones.device)
-            pixels = normalize(pixels, preset.clip_mean, preset.clip_std)
+            pixels = clip_input(self.image, preset).to(backbones.device)
             return normalize_tokens(vision(pixels), preset.feature_norm)
 
         return self.cached(("clip", preset.name, name), compute)
 
-    def _sam_input(self, backbones: Backbones) -> Tensor:
-        preset = backbones.preset
-        transform = self.sam_transform(preset)
-        pixels = _to_tensor(transform.image(self.image), backbones.device)
-        pixels = normalize(pixels, preset.sam_mean, preset.sam_std)
-        height, width = transform.content
-        return F.pad(pixels, (0, transform.side - width, 0, transform.side - height))
+
+def clip_input(image: np.ndarray, preset: Preset) -> Tensor:
+    """uint8 (H, W, 3) → CLIP's normalised input (1, 3, R, R): the image squashed to a square."""
+    square = SquareTransform(image.shape[:2], preset.clip.surgery_size, "squash")
+    return normalize(_to_tensor(square.image(image)), preset.clip_mean, preset.clip_std)
 
 
-def _to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
+def sam_input(image: np.ndarray, preset: Preset) -> Tensor:
+    """uint8 (H, W, 3) → SAM's normalised input (1, 3, S, S), padding 0 after normalisation."""
+    transform = SquareTransform(image.shape[:2], preset.sam.image_size, preset.fit)
+    pixels = normalize(_to_tensor(transform.image(image)), preset.sam_mean, preset.sam_std)
+    height, width = transform.content
+    return F.pad(pixels, (0, transform.side - width, 0, transform.side - height))
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None]

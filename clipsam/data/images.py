@@ -102,13 +102,16 @@ def _name(source: str | Path | BinaryIO) -> str:
 
 
 def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey levels of 16 or 32 bits → uint8, by the format's range or by the picture's own."""
-    values = values.astype(np.float64)
+    """Grey levels of 16 or 32 bits → uint8, by the format's range or by the picture's own.
+
+    What is not a number becomes 0.
+    """
+    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
     if low >= 0 and high <= 255:
         scaled = values
     elif low >= 0 and high <= 65535:
         scaled = values / 257
     else:
-        scaled = (values - low) / (high - low) * 255
+        scaled = (values - low) / ((high - low) or 1.0) * 255
     return scaled.round().astype(np.uint8)

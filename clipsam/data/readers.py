@@ -143,6 +143,21 @@ class CachedData:
         return self._cache[index]
 
 
+class SubsetData:
+    """A seeded random part of a data set: a low-data split."""
+
+    def __init__(self, data: SegmentationData, size: int, seed: int) -> None:
+        self.names = data.names
+        self._data = data
+        self._kept = np.random.default_rng(seed).permutation(len(data))[:size]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        return self._data[int(self._kept[index])]
+
+
 def shrink(sample: LabelledImage, side: int) -> LabelledImage:
     """Reduce the long side to at most ``side`` pixels; labels by nearest neighbour."""
     height, width = sample.classes.shape

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from torch import nn
 
 from ..measure import Stopwatch
-from ..models.clip_guided_sam import ClipGuidedSam, clip_guided_adapters
+from ..models.clip import similarity_grid
+from ..models.clip_guided_sam import ClipGuidedSam
 from ..models.image_encoder import AdapterConfig
 from ..predictor import MethodInfo, Options, Predictor, nothing_found, register
-from ..prompting import Calibration, dense_prompt, points_from_similarity, stable_seed
+from ..prompting import Calibration
 from ..scene import Scene
 from ..types import Concept, ConceptResult, PromptsUsed
 from ..weights.backbones import BUNDLES, Backbones
@@ -36,17 +37,19 @@ class ClipGuidedSamPredictor(Predictor):
     needs_training = True
 
     def __init__(
-        self, backbones: Backbones, model: ClipGuidedSam, calibration: Calibration, name: str
+        self, backbones: Backbones, adapters: AdapterConfig, calibration: Calibration, name: str
     ) -> None:
         """
         Args:
             backbones: the preset's SAM and CLIP.
-            model: the tuned network on them.
+            adapters: what is added to SAM's encoder.
             calibration: of the tuned CLIP's similarities.
             name: tells this model's features from another's in a scene's cache.
         """
         super().__init__(backbones)
-        self.model = model.eval()
+        self.adapters = adapters
+        model = ClipGuidedSam(backbones.sam, backbones.vision, adapters)
+        self.model = model.to(backbones.device).eval()
         self.calibration = calibration
         self.name = name
 
@@ -59,17 +62,22 @@ class ClipGuidedSamPredictor(Predictor):
         if config["preset"] != preset.name:
             raise WeightsError(f"{folder} fits the preset {config['preset']}, not {preset.name}")
         adapters = AdapterConfig(**config["adapters"])
-        model = ClipGuidedSam(backbones.sam, backbones.vision, adapters).to(backbones.device)
-        load_into(model, state, str(folder))
-        return cls(backbones, model, Calibration(**config["calibration"]), cls.info.id)
+        predictor = cls(backbones, adapters, Calibration(**config["calibration"]), cls.info.id)
+        load_into(predictor.model, state, str(folder))
+        return predictor
 
     @classmethod
-    def untrained(cls, backbones: Backbones) -> ClipGuidedSamPredictor:
-        """The network before training, for counting, timing and tests."""
+    def untrained(cls, backbones: Backbones, block: str = "preserving") -> ClipGuidedSamPredictor:
+        """The network before training: what training starts from, and what is counted and timed."""
         preset = backbones.preset
-        adapters = clip_guided_adapters(preset.clip.projection_dim, preset.last_blocks)
-        model = ClipGuidedSam(backbones.sam, backbones.vision, adapters).to(backbones.device)
-        return cls(backbones, model, backbones.calibration, f"{cls.info.id} untrained")
+        adapters = AdapterConfig(
+            text=True,
+            vision=True,
+            block=block,
+            last_blocks=preset.last_blocks if block == "preserving" else None,
+            semantic_dim=preset.clip.projection_dim,
+        )
+        return cls(backbones, adapters, backbones.calibration, f"{cls.info.id} untrained")
 
     def network(self) -> nn.Module:
         """SAM with adapters, and CLIP with its own text tower."""
@@ -79,36 +87,24 @@ class ClipGuidedSamPredictor(Predictor):
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
         backbones, model, preset = self.backbones, self.model, self.backbones.preset
-        transform = scene.sam_transform(preset)
         with watch.step("CLIP text"):
             text = backbones.text([concept.synonyms])
         with watch.step("CLIP image"):
             tokens = scene.clip_tokens(backbones, model.vision, self.name)
         with watch.step("prompts"):
-            similarity = model.similarity(tokens, text)
+            similarity = similarity_grid(tokens, text)
             shown = similarity[0].float().cpu().numpy()
-            threshold = options.point_threshold or self.calibration.point_threshold
-            points = points_from_similarity(
-                similarity[0],
-                transform,
-                threshold,
-                options.num_points,
-                stable_seed(concept.text, options.seed),
-                options.sampling,
-            )
-            side = 4 * preset.sam.image_size // preset.sam.patch_size
-            dense = dense_prompt(similarity, transform, side, threshold, options.dense_logit)
-            labels = np.ones(len(points), np.int64)
-            box = None
-            if mode == "manual":
-                points, labels, box = concept.points, concept.labels, concept.box
-            elif not len(points):
-                note = "Nothing found: CLIP's map is the same everywhere."
-                return nothing_found(side, shown, note)
+            points, dense = self._map_prompts(scene, concept, similarity, self.calibration, options)
+        if mode == "manual":
+            prompts = PromptsUsed(concept.points, concept.labels, concept.box)
+        elif len(points):
+            prompts = PromptsUsed(points, np.ones(len(points), np.int64))
+        else:
+            return nothing_found(preset.sam.mask_side, shown)
         with watch.step("SAM encoder"):
             first = model.image_encoder.first_adapted
             prefix = scene.sam_tokens(backbones, first)
-            grid = transform.sampling_grid(prefix.shape[1])
+            grid = scene.sam_transform(preset).sampling_grid(prefix.shape[1])
             grid = None if grid is None else grid.to(backbones.device)
             embedding = scene.cached(
                 ("clip-guided", preset.name, self.name, concept.synonyms),
@@ -119,7 +115,7 @@ class ClipGuidedSamPredictor(Predictor):
                 model,
                 embedding,
                 scene,
-                PromptsUsed(points, labels, box, (dense[0, 0] > 0).cpu().numpy()),
+                replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy()),
                 dense,
                 similarity=shown,
                 presence=self.calibration.presence(shown),

@@ -173,6 +173,11 @@ def patch_similarity(normalized: Tensor, text: Tensor) -> Tensor:
     return torch.einsum("bnt,bt->bn", normalized, text)
 
 
+def similarity_grid(normalized: Tensor, text: Tensor) -> Tensor:
+    """Raw similarity map of a class: (B, 1 + N, T), (B, T) → (B, h, w), CLS dropped."""
+    return tokens_to_grid(patch_similarity(normalized, text)[..., None])[:, 0]
+
+
 def fuse_similarity(normalized: Tensor, similarity: Tensor) -> Tensor:
     """Patch features with the class similarity added to every channel (section 3.3, U = V + s).
 

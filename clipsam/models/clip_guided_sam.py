@@ -8,7 +8,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from .adapters import SemanticCondition
-from .clip import SurgeryVision, fuse_similarity, patch_similarity, tokens_to_grid
+from .clip import SurgeryVision, fuse_similarity, patch_similarity
 from .image_encoder import AdaptedImageEncoder, AdapterConfig
 
 
@@ -36,10 +36,6 @@ class ClipGuidedSam(nn.Module):
         """What training changes, by name: the content of a bundle."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
-    def similarity(self, tokens: Tensor, text: Tensor) -> Tensor:
-        """Eq. 1, the prompts' source: normalised tokens (B, 1 + N, T), text (B, T) → (B, h, w)."""
-        return tokens_to_grid(patch_similarity(tokens, text)[..., None])[:, 0]
-
     def condition(
         self, tokens: Tensor, text: Tensor, sampling_grid: Tensor | None
     ) -> SemanticCondition:
@@ -56,8 +52,3 @@ class ClipGuidedSam(nn.Module):
     def encode(self, prefix: Tensor, condition: SemanticCondition) -> Tensor:
         """Tokens of plain SAM before the first adapted block, for B pairs → (B, 256, h, w)."""
         return self.image_encoder.run_adapted(prefix, condition)
-
-
-def clip_guided_adapters(semantic_dim: int, last_blocks: int | None) -> AdapterConfig:
-    """The paper's adapters: parallel, on text and vision."""
-    return AdapterConfig(text=True, vision=True, semantic_dim=semantic_dim, last_blocks=last_blocks)

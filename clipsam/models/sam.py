@@ -36,6 +36,11 @@ class SamConfig:
     global_blocks: tuple[int, ...] = (2, 5, 8, 11)
     window_size: int = 14
 
+    @property
+    def mask_side(self) -> int:
+        """Side of SAM's low-resolution masks and of its mask prompt."""
+        return 4 * self.image_size // self.patch_size
+
 
 PROMPT_DIM = 256
 """Channels of the image embedding and of every prompt token, in all published SAMs."""

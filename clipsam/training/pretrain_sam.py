@@ -45,7 +45,7 @@ class SamStage:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Mask and IoU losses of two rounds of prompts, and the affinity loss."""
         pixels = normalize(batch["sam"], self.preset.sam_mean, self.preset.sam_std)
-        pixels = pixels * _inside(batch["content"], pixels.shape[-1])
+        pixels = pixels * content_mask(batch["content"], pixels.shape[-1])
         embeddings = self.sam.image_encoder(pixels)
         affinity = self._affinity_loss(embeddings, batch)
         owners, masks = _choose_objects(batch["segments"], PROMPTS_PER_IMAGE)
@@ -98,7 +98,7 @@ class SamStage:
         )
 
 
-def _inside(content: Tensor, side: int) -> Tensor:
+def content_mask(content: Tensor, side: int) -> Tensor:
     """1 where the square shows the image, 0 in the padding: (B, 1, side, side)."""
     index = torch.arange(side, device=content.device)
     rows, columns = index < content[:, :1], index < content[:, 1:]

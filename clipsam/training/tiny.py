@@ -6,25 +6,46 @@ import dataclasses
 import json
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from ..data.readers import CachedData, CocoPanopticData, FolderData
+from ..data.readers import CachedData, CocoPanopticData, FolderData, SubsetData
 from ..data.scenes import SceneData
 from ..data.stream import Domain, TrainingStream
-from ..models.clip import PROMPT_TEMPLATES, build_clip
+from ..methods.clip_guided_sam import ClipGuidedSamPredictor, bundle_config
+from ..models.clip import (
+    PROMPT_TEMPLATES,
+    ClassTextEncoder,
+    SurgeryVision,
+    build_clip,
+    normalize_tokens,
+    similarity_grid,
+)
 from ..models.sam import build_sam
+from ..prompting import Calibration
+from ..scene import clip_input
+from ..types import PromptError
+from ..weights.backbones import load_backbones
 from ..weights.bundle import save_bundle
 from ..weights.presets import TINY
+from .calibration import calibrate
+from .card import SETS, measure, write_card
 from .loop import LoopConfig, train
 from .pretrain_clip import ClipStage
 from .pretrain_sam import SamStage
 from .tokenizer import train_tokenizer
+from .train_clip_guided import ClipGuidedRecipe, ClipGuidedStage
 
 logger = logging.getLogger(__name__)
+
+
+LOW_DATA_SPLIT = {"scenes": 512, "camouflage": 64, "camvid": 92, "ccp": 120, "coco100": 100}
+"""Labelled images for the methods: a quarter of CamVid and CCP, all of COCO-100."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +56,18 @@ class TinyRecipe:
         seed: of weights and samples; the procedural scenes of training use seeds from here on.
         clip, clip_lr: stage 1, CLIP-tiny.
         sam, sam_lr: stage 2, SAM-tiny.
+        method, clip_guided: stage 3, CLIP-Guided SAM on the first two.
+        split: images of each set that stage 3 may see.
     """
 
     seed: int = 20
-    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(2000, 16))
+    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1700, 16))
     clip_lr: float = 8e-4
-    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(2000, 10))
+    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 10))
     sam_lr: float = 6e-4
+    method: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(900, 8))
+    clip_guided: ClipGuidedRecipe = dataclasses.field(default_factory=ClipGuidedRecipe)
+    split: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LOW_DATA_SPLIT))
 
 
 def training_domains(photographs: Path | None, seed: int) -> dict[str, Domain]:
@@ -77,12 +103,27 @@ class TinyTraining:
             work: checkpoints and logs.
         """
         self.recipe, self.out, self.work = recipe, out, work
+        self.photographs = photographs
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.domains = training_domains(photographs, recipe.seed)
 
-    def stages(self) -> dict[str, Callable[[], None]]:
-        """The stages by name, in order."""
-        return {"clip": self.train_clip, "sam": self.train_sam}
+    def run(self, stage: str | None = None) -> None:
+        """Run all stages in order, or one of them.
+
+        Raises:
+            PromptError: there is no such stage.
+        """
+        stages = {
+            "clip": self.train_clip,
+            "sam": self.train_sam,
+            "clip-guided-sam": self.train_clip_guided_sam,
+            "card": self.write_card,
+        }
+        if stage is not None and stage not in stages:
+            raise PromptError(f"There is no stage “{stage}”: choose from {', '.join(stages)}.")
+        for name, step in stages.items():
+            if stage in (None, name):
+                step()
 
     def _stream(self, seed: int) -> TrainingStream:
         return TrainingStream(self.domains, seed, TINY.sam.image_size, TINY.clip.surgery_size)
@@ -115,8 +156,15 @@ class TinyTraining:
         clip = build_clip(TINY.clip)
         stage = ClipStage(clip, tokenizer, stream.vocabulary, TINY, recipe.clip_lr)
         seconds = train(stage, stream, recipe.clip, self.work, self.device)
-        record = self._record("clip", seconds, recipe.clip)
-        save_bundle(self.out / "clip", {"kind": "clip", "training": record}, clip.state_dict())
+        clip.eval().requires_grad_(False)
+        vision = SurgeryVision(clip, TINY.clip.surgery_layers)
+        calibration = self._calibrate(vision, ClassTextEncoder(clip, tokenizer))
+        config = {
+            "kind": "clip",
+            "calibration": dataclasses.asdict(calibration),
+            "training": self._record("clip", seconds, recipe.clip),
+        }
+        save_bundle(self.out / "clip", config, clip.state_dict())
         tokenizer.backend_tokenizer.save(str(self.out / "clip" / "tokenizer.json"))
 
     def train_sam(self) -> None:
@@ -129,3 +177,53 @@ class TinyTraining:
         seconds = train(stage, stream, recipe.sam, self.work, self.device)
         record = self._record("sam", seconds, recipe.sam)
         save_bundle(self.out / "sam", {"kind": "sam", "training": record}, sam.state_dict())
+
+    def train_clip_guided_sam(self) -> None:
+        """Stage 3: CLIP-Guided SAM, both modes in one bundle, on a low-data split."""
+        recipe = self.recipe
+        backbones = load_backbones(TINY, self.device)
+        torch.manual_seed(recipe.seed)
+        predictor = ClipGuidedSamPredictor.untrained(backbones, recipe.clip_guided.block)
+        self.domains = {
+            name: dataclasses.replace(
+                domain, data=SubsetData(domain.data, recipe.split[name], recipe.seed)
+            )
+            for name, domain in self.domains.items()
+        }
+        stream = self._stream(recipe.seed + 3)
+        name = f"clip-guided-sam-{recipe.clip_guided.block}"
+        stage = ClipGuidedStage(name, predictor, stream.vocabulary, recipe.clip_guided)
+        seconds = train(stage, stream, recipe.method, self.work, self.device)
+        model = predictor.model.eval()
+        calibration = dataclasses.replace(
+            self._calibrate(model.vision, backbones.text),
+            # The network has learnt to read prompts made at this threshold.
+            point_threshold=backbones.calibration.point_threshold,
+        )
+        training = {
+            **self._record(name, seconds, recipe.method),
+            "recipe": dataclasses.asdict(recipe.clip_guided),
+            "split": dict(recipe.split),
+        }
+        config = bundle_config(TINY.name, predictor.adapters, calibration, training)
+        save_bundle(self.out / "clip-guided-sam", config, model.trainable_state())
+
+    @torch.no_grad()
+    def _calibrate(self, vision: SurgeryVision, text: ClassTextEncoder) -> Calibration:
+        """Measure a CLIP on training images."""
+
+        def similarity_of(image: np.ndarray, names: Sequence[str]) -> Tensor:
+            pixels = clip_input(image, TINY).to(self.device)
+            tokens = normalize_tokens(vision(pixels), TINY.feature_norm)
+            features = text([(name,) for name in names])
+            return similarity_grid(tokens.expand(len(names), -1, -1), features)
+
+        return calibrate([domain.data for domain in self.domains.values()], similarity_of)
+
+    def write_card(self) -> None:
+        """Measure the bundle on held-back images and write its card; sets already done stay."""
+        folder = self.work / "figures"
+        for name in SETS:
+            if not (folder / f"{name}.json").is_file():
+                measure(name, self.photographs, folder)
+        write_card(self.out, folder)

@@ -47,11 +47,11 @@ def assemble(
     preset: Preset,
     sam: Sam,
     clip: CLIPModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     calibration: Calibration | None = None,
     device: torch.device | str = "cpu",
 ) -> Backbones:
-    """Freeze the networks and put them together."""
+    """Freeze the networks and put them together; without a tokenizer they can only be counted."""
     device = torch.device(device)
     sam = sam.eval().requires_grad_(False).to(device)
     clip = clip.eval().requires_grad_(False).to(device)

@@ -1,0 +1,33 @@
+# make app   the page, on http://127.0.0.1:7860 (make app PORT=8000 HOST=0.0.0.0)
+# make test  all tests
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 7860
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+TEST_ARGS ?=
+
+.PHONY: app test lint
+
+app: $(VENV)/app.installed
+	$(VENV)/bin/python app.py --host $(HOST) --port $(PORT)
+
+test: $(VENV)/test.installed lint
+	@command -v chromium >/dev/null || { \
+	  echo "Installing Chromium for the browser tests"; \
+	  apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
+	  || echo "Chromium cannot be installed here: the browser tests will be skipped"
+	$(VENV)/bin/python -m pytest $(TEST_ARGS)
+
+lint: $(VENV)/test.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(VENV)/app.installed: requirements.txt constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.txt -c constraints.txt
+	touch $@
+
+$(VENV)/test.installed: $(VENV)/app.installed requirements-dev.txt
+	$(PIP) -r requirements-dev.txt -c constraints.txt
+	touch $@
