@@ -63,8 +63,8 @@ class Options:
     """How to predict.
 
     Attributes:
-        mode: one of the method's modes; ``None`` lets the prompt decide: a method that can take
-            points takes them if every class has some.
+        mode: one of the method's modes; ``None`` decides for each class: a method that can take
+            points takes them where there are some.
         seed: of the points drawn from similarity maps.
         num_points: points drawn per class (K = 5 in the paper).
         point_threshold: on the min–max-scaled map; ``None`` takes the calibrated one.
@@ -145,18 +145,18 @@ class Predictor(ABC):
         """
         options = options or Options()
         prompt.check_inside(scene.size)
-        mode = self._mode(prompt, options)
+        modes = self._modes(prompt, options)
         watch = Stopwatch(self.backbones.device)
         memory = PeakMemory(self.backbones.device)
         results = []
-        for done, concept in enumerate(prompt.concepts):
+        for concept, mode in zip(prompt.concepts, modes, strict=True):
             results.append(self._predict_concept(scene, concept, mode, options, watch))
             if progress is not None:
-                progress(done + 1, len(prompt.concepts))
+                progress(len(results), len(prompt.concepts))
         return Prediction(
             method=self.info.id,
             preset=self.backbones.preset.name,
-            mode=mode,
+            mode=" + ".join(mode for mode in self.info.modes if mode in modes),
             prompt=prompt,
             transform=scene.sam_transform(self.backbones.preset),
             results=tuple(results),
@@ -164,25 +164,24 @@ class Predictor(ABC):
             peak_memory_mb=memory.megabytes(),
         )
 
-    def _mode(self, prompt: Prompt, options: Options) -> str:
+    def _modes(self, prompt: Prompt, options: Options) -> list[str]:
+        """The mode for each concept."""
         modes = self.info.modes
-        if options.mode is not None:
-            if options.mode not in modes:
+        if options.mode is not None and options.mode not in modes:
+            raise PromptError(
+                f"{self.info.name} has no mode “{options.mode}”: choose {' or '.join(modes)}."
+            )
+        chosen = []
+        for concept in prompt.concepts:
+            own = "manual" if concept.is_pointed_at and "manual" in modes else modes[0]
+            mode = options.mode or own
+            if mode == "manual" and not concept.is_pointed_at:
                 raise PromptError(
-                    f"{self.info.name} has no mode “{options.mode}”: choose {' or '.join(modes)}."
+                    f"{self.info.name} ({mode}) needs a foreground point or a box for "
+                    f"“{concept.text}”: click on it, or drag a box around it."
                 )
-            mode = options.mode
-        else:
-            pointed = all(concept.is_pointed_at for concept in prompt.concepts)
-            mode = "manual" if pointed and "manual" in modes else modes[0]
-        if mode == "manual":
-            for concept in prompt.concepts:
-                if not concept.is_pointed_at:
-                    raise PromptError(
-                        f"{self.info.name} ({mode}) needs a foreground point or a box for "
-                        f"“{concept.text}”: click on it, or drag a box around it."
-                    )
-        return mode
+            chosen.append(mode)
+        return chosen
 
     def _map_prompts(
         self,
