@@ -1,0 +1,117 @@
+"""The command line, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipsam.cli import main
+from clipsam.data.scenes import SceneData
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A scene's picture, its index mask, and its class list as files."""
+    sample = SceneData(1, seed=11)[0]
+    Image.fromarray(sample.image).save(tmp_path / "scene.png")
+    ids = np.where(sample.classes < 0, len(sample.names), sample.classes).astype(np.uint8)
+    Image.fromarray(ids).save(tmp_path / "truth.png")
+    (tmp_path / "names.json").write_text(json.dumps([*sample.names, "background"]))
+    return sample, tmp_path
+
+
+def test_methods_as_json(capsys):
+    assert main(["methods", "--json"]) == 0
+    listed = {method["id"]: method for method in json.loads(capsys.readouterr().out)}
+    assert {"sam", "clip-surgery-sam", "clip-guided-sam"} <= set(listed)
+    guided = listed["clip-guided-sam"]
+    assert guided["modes"] == ["semi-automatic", "manual"]
+    assert guided["presets"]["tiny"] == "ready"
+    assert guided["presets"]["base"] == "untrained"
+    assert listed["sam"]["presets"]["base"] == "needs-download"
+    assert 0 < guided["parameters"]["trainable"] < guided["parameters"]["total"]
+
+
+def test_segment_writes_what_it_says(scene, capsys):
+    sample, folder = scene
+    names = [sample.names[i] for i in sample.present()]
+    out = folder / "out"
+    arguments = [str(folder / "scene.png"), "--text", f"{names[0]}; thing, zebra"]
+    arguments += ["--method", "clip-guided-sam", "--method", "clip-surgery-sam"]
+    arguments += ["--truth", str(folder / "truth.png")]
+    arguments += ["--truth-classes", str(folder / "names.json"), "--out", str(out)]
+    assert main(["segment", *arguments]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["prompt"][0]["synonyms"] == [names[0], "thing"]
+    assert [m["id"] for m in results["methods"]] == ["clip-guided-sam", "clip-surgery-sam"]
+    truth = sample.classes == sample.present()[0]
+    for method in results["methods"]:
+        first, second = method["classes"]
+        mask = np.asarray(Image.open(out / method["id"] / f"{names[0]}.png"))
+        assert mask.shape == truth.shape and set(np.unique(mask)) <= {0, 255}
+        assert first["area_fraction"] == pytest.approx((mask > 0).mean())
+        union = ((mask > 0) | truth).sum()
+        assert first["iou"] == pytest.approx(((mask > 0) & truth).sum() / union)
+        assert second["text"] == "zebra" and second["iou"] is None
+        raw = np.load(out / method["id"] / f"{names[0]}.similarity.npy")
+        assert raw.dtype == np.float32
+        assert first["cosine_range"] == pytest.approx([raw.min(), raw.max()])
+
+
+def test_points_and_boxes_reach_their_class(scene):
+    _, folder = scene
+    arguments = [str(folder / "scene.png"), "--text", "a, b", "--method", "sam"]
+    arguments += ["--point", "a:20,30,1", "--point", "a:5,5,0", "--box", "b:10,10,90,80"]
+    assert main(["segment", *arguments, "--out", str(folder / "out")]) == 0
+    a, b = json.loads((folder / "out/results.json").read_text())["methods"][0]["classes"]
+    assert a["points"] == [[20, 30, 1], [5, 5, 0]]
+    assert b["points"] == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"image": "missing.png"}, "missing.png"),
+        ({"image": "names.json"}, "not a picture"),
+        ({"--text": " , "}, "class name"),
+        ({"--text": "dog, dog"}, "twice"),
+        ({"--method": "sam3"}, "no method"),
+        ({"--method": "clip-guided-sam:fast"}, "semi-automatic or manual"),
+        ({"--method": "sam"}, "needs a foreground point"),
+        ({"--preset": "base"}, "not on this machine"),
+        ({"--preset": "giant"}, "no preset"),
+        ({"--point": "dog:1,2"}, "3 numbers"),
+        ({"--point": "cat:1,2,1"}, "none of the classes"),
+        ({"--point": "dog:9999,2,1"}, "outside the image"),
+        ({"--point": "dog:9,2,7"}, "must be 1"),
+        ({"--box": "dog:50,50,10,90"}, "x0 < x1"),
+        ({"--truth": "small.png"}, "same size"),
+        ({"--truth": "truth.png", "--truth-classes": "truth.png"}, "JSON list"),
+    ],
+)
+def test_bad_input_is_one_sentence(scene, capsys, changed, says):
+    _, folder = scene
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(folder / "small.png")
+    options = {"image": "scene.png", "--text": "dog", "--method": "clip-surgery-sam", **changed}
+    for name in ("image", "--truth", "--truth-classes"):
+        if name in options:
+            options[name] = str(folder / options[name])
+    arguments = ["segment", options.pop("image"), "--out", str(folder / "out")]
+    for name, value in options.items():
+        arguments += [name, value]
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert says in message
+    assert "Traceback" not in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200)])
+def test_odd_sizes(tmp_path, size):
+    Image.new("RGB", size, "red").save(tmp_path / "odd.png")
+    arguments = [str(tmp_path / "odd.png"), "--text", "red disc", "--method", "clip-guided-sam"]
+    assert main(["segment", *arguments, "--out", str(tmp_path)]) == 0
+    mask = Image.open(tmp_path / "clip-guided-sam" / "red disc.png")
+    assert mask.size == size
