@@ -25,7 +25,7 @@ class FolderData:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises DataError: a part is missing, or an image has no mask."""
+        """Raises DataError: a part is missing or damaged, or an image has no mask."""
         self.folder = Path(folder)
         classes = next(
             (p for f in (self.folder, self.folder.parent) if (p := f / "classes.json").is_file()),
@@ -33,10 +33,12 @@ class FolderData:
         )
         if classes is None:
             raise DataError(f"{self.folder} has no classes.json (a list of names, index = id)")
-        listed = json.loads(classes.read_text())
+        listed = _read_json(classes)
+        if not isinstance(listed, list):
+            raise DataError(f"{classes} is no list of names, index = id")
         special = {"background": BACKGROUND, "unlabelled": VOID}
         self.names = tuple(name for name in listed if name not in special)
-        self._values = np.full(256, VOID, np.int16)
+        self._values = np.full(max(256, len(listed)), VOID, np.int16)
         for index, name in enumerate(listed):
             self._values[index] = special[name] if name in special else self.names.index(name)
         self._known = len(listed)
@@ -83,7 +85,7 @@ class CocoPanopticData:
         listing = self.root / "annotations" / f"panoptic_{part}.json"
         if not listing.is_file():
             raise DataError(f"{listing} is missing")
-        content = json.loads(listing.read_text())
+        content = _read_json(listing)
         categories = sorted(content["categories"], key=lambda c: c["id"])
         self.names = tuple(plain_coco_name(c["name"]) for c in categories)
         self._index = {c["id"]: i for i, c in enumerate(categories)}
@@ -107,6 +109,13 @@ class CocoPanopticData:
         file_name = self._files[annotation["image_id"]]
         image = open_image(self.root / self.part / file_name)
         return LabelledImage(Path(file_name).stem, image, classes, segments, self.names)
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON: {error}") from None
 
 
 def plain_coco_name(name: str) -> str:

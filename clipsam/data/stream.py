@@ -26,15 +26,25 @@ class Domain:
         data: the images.
         weight: share of the samples, relative to the other domains.
         photographs: real pictures get stronger augmentation than procedural scenes.
+        facets: coarser names, one per class of ``data.names`` each: the shape, say, of every
+            "surface shape". They are taught beside the full names.
     """
 
     data: SegmentationData
     weight: float
     photographs: bool
+    facets: tuple[tuple[str, ...], ...] = ()
 
 
 class Vocabulary:
-    """All domains' class names in one list, with the range that each domain uses."""
+    """All domains' class names in one list, with the range that each domain uses.
+
+    Attributes:
+        names: of all classes.
+        ranges: (first, last + 1) index of each domain's names.
+        facets: for each facet its distinct words, and the word of every class, int64
+            (len(names),), VOID for classes without.
+    """
 
     def __init__(self, domains: Mapping[str, Domain]) -> None:
         self.names: list[str] = []
@@ -43,6 +53,14 @@ class Vocabulary:
             start = len(self.names)
             self.names.extend(domain.data.names)
             self.ranges.append((start, len(self.names)))
+        self.facets: list[tuple[tuple[str, ...], Tensor]] = []
+        for facet in dict.fromkeys(f for domain in domains.values() for f in domain.facets):
+            words = tuple(sorted(set(facet)))
+            word_of = torch.full((len(self.names),), VOID)
+            for domain, (start, end) in zip(domains.values(), self.ranges, strict=True):
+                if facet in domain.facets:
+                    word_of[start:end] = torch.tensor([words.index(word) for word in facet])
+            self.facets.append((words, word_of))
 
 
 class TrainingStream(Dataset):

@@ -63,13 +63,8 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     """bfloat16 where the hardware multiplies in it, else None."""
     if device.type == "cuda":
         return torch.bfloat16
-    fast_cpu = getattr(torch.backends.mkldnn, "is_available", bool)() and _cpu_has_bf16()
-    return torch.bfloat16 if fast_cpu else None
-
-
-def _cpu_has_bf16() -> bool:
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check and check())
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if supported() else None
 
 
 def train(

@@ -2,7 +2,8 @@
 
 Real CLIPs learn from hundreds of millions of captions. With about a thousand images the contrast
 of images and captions alone leaves nothing to localise with, so a dense term teaches the Surgery
-patches the names of what they show.
+patches the names of what they show. Facets ("star" for "striped star") are taught too: from full
+names alone, text and vision wait for each other to tell shapes apart, and neither begins.
 """
 
 from __future__ import annotations
@@ -67,43 +68,58 @@ class ClipStage:
         ]
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Dense cross-entropy per pixel and per region, and image–caption contrast."""
+        """Dense cross-entropy over names and over facets, and image–caption contrast."""
         if self._calls % REDUNDANT_EVERY == 0:
             with torch.no_grad():
                 self._redundant = redundant_feature(self.clip, self.tokenizer).float()
         self._calls += 1
         pixels = normalize(batch["clip"], self.preset.clip_mean, self.preset.clip_std)
         tokens = self.surgery(pixels).float()
-        names = self.vocabulary.names
         captions, shown = self._captions(batch)
-        raw = encode_text(self.clip, self.tokenizer, [*names, *captions]).float()
-        text = class_text_feature(raw[: len(names)], self._redundant)
-        grid = F.normalize(tokens_to_grid(tokens), dim=1)
+        names = self.vocabulary.names
+        words = [word for facet, _ in self.vocabulary.facets for word in facet]
+        raw = encode_text(self.clip, self.tokenizer, [*names, *words, *captions]).float()
+        text = class_text_feature(raw[: len(names) + len(words)], self._redundant)
         scale = self.clip.logit_scale.exp().clamp(max=60)
 
+        grid = F.normalize(tokens_to_grid(tokens), dim=1)
         step = batch["clip_classes"].shape[-1] // DENSE_SAMPLES
         labels = batch["clip_classes"][:, step // 2 :: step, step // 2 :: step].long()
-        cosines = torch.einsum("bchw,kc->bkhw", grid, text)
-        cosines = F.interpolate(cosines, labels.shape[1:], mode="bilinear", align_corners=False)
-        allowed = self._allowed(batch["domain"])
-        pixel_loss = self._cross_entropy(cosines.flatten(2).transpose(1, 2), labels, allowed, scale)
-
         dense = F.interpolate(grid, labels.shape[1:], mode="bilinear", align_corners=False)
         pooled, owners, targets = _pool_classes(dense, labels)
-        region_cosines = F.normalize(pooled, dim=-1) @ text.T
-        region_loss = self._cross_entropy(
-            region_cosines[:, None], targets[:, None], allowed[owners], scale
+        regions = F.normalize(pooled, dim=-1)[:, None]
+        pixel_cosines = torch.einsum("bchw,kc->bkhw", grid, text)
+        pixel_cosines = F.interpolate(
+            pixel_cosines, labels.shape[1:], mode="bilinear", align_corners=False
         )
+        pixel_cosines = pixel_cosines.flatten(2).transpose(1, 2)
+
+        def dense_loss(columns: slice, word_of: Tensor | None, allowed: Tensor) -> Tensor:
+            """Cross-entropy of pixels and of regions over some of the texts."""
+            return self._cross_entropy(
+                pixel_cosines[..., columns], _renamed(labels, word_of), allowed, scale
+            ) + self._cross_entropy(
+                regions @ text[columns].T,
+                _renamed(targets[:, None], word_of),
+                allowed[owners],
+                scale,
+            )
+
+        by_name = dense_loss(slice(len(names)), None, self._allowed(batch["domain"]))
+        by_facet, start = torch.zeros_like(by_name), len(names)
+        for facet, word_of in self.vocabulary.facets:
+            columns = slice(start, start + len(facet))
+            every = torch.ones(len(labels), len(facet), dtype=torch.bool, device=labels.device)
+            by_facet = by_facet + dense_loss(columns, word_of.to(labels.device), every)
+            start = columns.stop
 
         image = F.normalize(tokens[:, 0], dim=-1)
-        caption = F.normalize(raw[len(names) :], dim=-1)
-        similarity = scale * image @ caption.T
-        same = shown[:, None] == shown[None]
-        contrast = _contrast(similarity, same)
-        total = pixel_loss + region_loss + 0.2 * contrast
+        caption = F.normalize(raw[start:], dim=-1)
+        contrast = _contrast(scale * image @ caption.T, shown[:, None] == shown[None])
+        total = by_name + 0.5 * by_facet + 0.2 * contrast
         return total, {
-            "pixel": pixel_loss.item(),
-            "region": region_loss.item(),
+            "names": by_name.item(),
+            "facets": by_facet.item(),
             "contrast": contrast.item(),
         }
 
@@ -122,7 +138,10 @@ class ClipStage:
         logits = torch.cat((logits, none), dim=-1)
         targets = labels.flatten(1)
         targets = torch.where(targets == BACKGROUND, cosines.shape[-1], targets)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=VOID)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=VOID, reduction="sum"
+        )
+        return loss / (targets != VOID).sum().clamp(min=1)
 
     def _captions(self, batch: Batch) -> tuple[list[str], Tensor]:
         """A caption of up to four classes for each image, and a number for each distinct one."""
@@ -136,6 +155,13 @@ class ClipStage:
         distinct: Sequence[str] = sorted(set(captions))
         numbers = torch.tensor([distinct.index(c) for c in captions])
         return captions, numbers.to(batch["clip"].device)
+
+
+def _renamed(labels: Tensor, word_of: Tensor | None) -> Tensor:
+    """Class labels → words of a facet; unlabelled where the class has none."""
+    if word_of is None:
+        return labels
+    return torch.where(labels >= 0, word_of[labels.clamp(min=0)], VOID)
 
 
 def _pool_classes(dense: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -73,9 +73,11 @@ class TinyRecipe:
 def training_domains(photographs: Path | None, seed: int) -> dict[str, Domain]:
     """Procedural scenes of seen pairs, and the photographs' train parts where there are any."""
     endless = 10**6
+    scenes, camouflage = SceneData(endless, seed), SceneData(endless, seed, mode="camouflage")
+    facets = tuple(zip(*(name.split() for name in scenes.names), strict=True))
     domains = {
-        "scenes": Domain(SceneData(endless, seed), 0.42, False),
-        "camouflage": Domain(SceneData(endless, seed, mode="camouflage"), 0.06, False),
+        "scenes": Domain(scenes, 0.42, False, facets),
+        "camouflage": Domain(camouflage, 0.06, False, facets),
     }
     if photographs is None:
         return domains
