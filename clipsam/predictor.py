@@ -79,6 +79,10 @@ class Options:
     sampling: Sampling = "spread"
     dense_logit: float = 8.0
 
+    def __post_init__(self) -> None:
+        if self.num_points < 1:
+            raise PromptError(f"At least one point per class is needed, got {self.num_points}.")
+
 
 class Predictor(ABC):
     """Turns a scene and a prompt into a prediction; holds frozen networks, no image state."""

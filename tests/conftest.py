@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from segment_anything.modeling import Sam
+from torch import nn
+
+from clipsam.models.sam import SamConfig, build_sam
+from clipsam.weights.backbones import Backbones, has_weights, load_backbones
+from clipsam.weights.presets import TINY
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -54,3 +60,35 @@ def photographs() -> Path:
     if not folder.is_dir():
         pytest.skip(f"photographs are not here: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Backbones:
+    """The bundled backbones; skips where they are absent."""
+    if not has_weights(TINY):
+        pytest.skip("the tiny bundle is not here")
+    return load_backbones(TINY)
+
+
+def randomize(module: nn.Module, seed: int) -> None:
+    """Give every parameter noise, so that nothing hides behind an initial zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data += 0.05 * noise
+
+
+@pytest.fixture(scope="session")
+def random_sam() -> Sam:
+    """A small SAM of random weights with windowed and global blocks; windows need padding."""
+    config = SamConfig(
+        image_size=128,
+        embed_dim=32,
+        depth=3,
+        num_heads=2,
+        global_blocks=(2,),
+        window_size=3,
+    )
+    sam = build_sam(config)
+    randomize(sam, seed=0)
+    return sam.eval().requires_grad_(False)

@@ -45,7 +45,9 @@ class FolderData:
         for part in ("images", "masks"):
             if not (self.folder / part).is_dir():
                 raise DataError(f"{self.folder} has no folder {part}/")
-        self.images = sorted(p for p in (self.folder / "images").iterdir() if p.is_file())
+        self.images = sorted(
+            p for p in (self.folder / "images").iterdir() if p.is_file() and p.name[0] != "."
+        )
         for image in self.images:
             if not self._mask(image).is_file():
                 raise DataError(f"{image} has no mask {self._mask(image)}")

@@ -55,7 +55,9 @@ def match_truth(
         prompt: the classes asked.
         names: class names, index = id; matched with the prompt's names and synonyms, whatever
             their case. Without it a mask with one value besides 0 is binary, and any other holds
-            the number of the class in the order asked, from 1, with 0 as background.
+            the number of the class in the order asked, from 1, with 0 as background; so does a
+            mask of 0 and 1 if several classes are asked and ``binary_class`` is not given. A mask
+            of zeros says that no asked class is there.
         binary_class: the class (``Concept.text``) that a binary mask shows; may be left out if
             only one class is asked.
 
@@ -71,6 +73,8 @@ def match_truth(
     if names is not None:
         return _match_names(ids, prompt, names)
     values = [int(value) for value in np.unique(ids) if value != 0]
+    if not values:
+        return Truth({c.text: ids != 0 for c in concepts}, np.ones(ids.shape, bool))
     if len(values) <= 1 and (values != [1] or len(concepts) == 1 or binary_class is not None):
         text = binary_class or (concepts[0].text if len(concepts) == 1 else None)
         if text is None:

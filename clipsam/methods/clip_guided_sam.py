@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from uuid import uuid4
 
 import numpy as np
 from torch import nn
@@ -37,21 +38,21 @@ class ClipGuidedSamPredictor(Predictor):
     needs_training = True
 
     def __init__(
-        self, backbones: Backbones, adapters: AdapterConfig, calibration: Calibration, name: str
+        self, backbones: Backbones, adapters: AdapterConfig, calibration: Calibration
     ) -> None:
         """
         Args:
             backbones: the preset's SAM and CLIP.
             adapters: what is added to SAM's encoder.
             calibration: of the tuned CLIP's similarities.
-            name: tells this model's features from another's in a scene's cache.
         """
         super().__init__(backbones)
         self.adapters = adapters
         model = ClipGuidedSam(backbones.sam, backbones.vision, adapters)
         self.model = model.to(backbones.device).eval()
         self.calibration = calibration
-        self.name = name
+        # Tells this network's features from another's (untrained, trained again) in a scene.
+        self.name = f"{self.info.id} {uuid4().hex}"
 
     @classmethod
     def load(cls, backbones: Backbones) -> ClipGuidedSamPredictor:
@@ -62,7 +63,7 @@ class ClipGuidedSamPredictor(Predictor):
         if config["preset"] != preset.name:
             raise WeightsError(f"{folder} fits the preset {config['preset']}, not {preset.name}")
         adapters = AdapterConfig(**config["adapters"])
-        predictor = cls(backbones, adapters, Calibration(**config["calibration"]), cls.info.id)
+        predictor = cls(backbones, adapters, Calibration(**config["calibration"]))
         load_into(predictor.model, state, str(folder))
         return predictor
 
@@ -77,11 +78,13 @@ class ClipGuidedSamPredictor(Predictor):
             last_blocks=preset.last_blocks if block == "preserving" else None,
             semantic_dim=preset.clip.projection_dim,
         )
-        return cls(backbones, adapters, backbones.calibration, f"{cls.info.id} untrained")
+        return cls(backbones, adapters, backbones.calibration)
 
     def network(self) -> nn.Module:
-        """SAM with adapters, and CLIP with its own text tower."""
-        return nn.ModuleList([self.model, self.backbones.clip.text_model])
+        """SAM with adapters and tuned CLIP vision, and the rest of CLIP."""
+        clip = self.backbones.clip
+        rest = [clip.text_model, clip.text_projection, nn.ParameterList([clip.logit_scale])]
+        return nn.ModuleList([self.model, *rest])
 
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch

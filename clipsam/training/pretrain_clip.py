@@ -8,6 +8,7 @@ names alone, text and vision wait for each other to tell shapes apart, and neith
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,6 +35,30 @@ REDUNDANT_EVERY = 25
 
 DENSE_SAMPLES = 32
 """Side of the grid of pixels on which the dense term is taken."""
+
+
+POSITION_SCALE = 0.12
+"""Amplitude of the waves that position embeddings start as."""
+
+
+@torch.no_grad()
+def start_positions_as_waves(clip: CLIPModel) -> None:
+    """Add waves of 4 to 32 cells' length to the patches' position embedding.
+
+    What lies beside what, on which shapes depend, is then there to be used from the first step; a
+    small training set is slow to find it from random positions.
+    """
+    embeddings = clip.vision_model.embeddings
+    weight = embeddings.position_embedding.weight
+    side = embeddings.image_size // embeddings.patch_size
+    quarter = weight.shape[1] // 4
+    frequencies = torch.logspace(math.log10(math.pi / 2), math.log10(math.pi / 16), quarter)
+    phase = torch.arange(side)[:, None] * frequencies
+    wave = torch.cat((phase.sin(), phase.cos()), dim=1)
+    rows = wave[:, None].expand(-1, side, -1)
+    columns = wave[None].expand(side, -1, -1)
+    grid = torch.cat((rows, columns), dim=-1).flatten(0, 1)
+    weight[1:, : 4 * quarter] += POSITION_SCALE * grid.to(weight)
 
 
 class ClipStage:

@@ -36,7 +36,7 @@ from ..weights.presets import TINY
 from .calibration import calibrate
 from .card import SETS, measure, write_card
 from .loop import LoopConfig, train
-from .pretrain_clip import ClipStage
+from .pretrain_clip import ClipStage, start_positions_as_waves
 from .pretrain_sam import SamStage
 from .tokenizer import train_tokenizer
 from .train_clip_guided import ClipGuidedRecipe, ClipGuidedStage
@@ -61,7 +61,7 @@ class TinyRecipe:
     """
 
     seed: int = 20
-    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1700, 16))
+    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 16))
     clip_lr: float = 8e-4
     sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 10))
     sam_lr: float = 6e-4
@@ -156,6 +156,7 @@ class TinyTraining:
         tokenizer = train_tokenizer([*stream.vocabulary.names, *empty], TINY.clip.vocab_size)
         torch.manual_seed(recipe.seed)
         clip = build_clip(TINY.clip)
+        start_positions_as_waves(clip)
         stage = ClipStage(clip, tokenizer, stream.vocabulary, TINY, recipe.clip_lr)
         seconds = train(stage, stream, recipe.clip, self.work, self.device)
         clip.eval().requires_grad_(False)

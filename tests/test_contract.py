@@ -1,0 +1,258 @@
+"""What every method promises, asked of each method in each of its modes, on trained weights.
+
+A method joins by registering itself; nothing has to be added here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.modeling.image_encoder import Block
+
+import baselines  # noqa: F401  (registers)
+import clipsam.methods  # noqa: F401  (registers)
+from clipsam.data.scenes import SceneData
+from clipsam.models.clip import SurgeryVision
+from clipsam.models.image_encoder import AdaptedBlock
+from clipsam.predictor import Options, Predictor, load_predictor, methods
+from clipsam.scene import Scene
+from clipsam.types import Concept, Prediction, Prompt, PromptError
+from clipsam.weights.presets import TINY
+
+CASES = [(name, mode) for name, method in methods().items() for mode in method.info.modes]
+SIZE = (150, 220)
+IMAGE = SceneData(8, seed=5)[0].image[: SIZE[0], : SIZE[1]]
+THREE = (
+    Concept(("striped star",), points=[[40, 60]], labels=[1]),
+    Concept(("red disc", "scarlet circle"), points=[[200, 20], [5, 5]], labels=[1, 0]),
+    Concept(("blue square",), box=[10, 20, 90, 140]),
+)
+PROMPT = Prompt(THREE)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny) -> dict[str, Predictor]:
+    """Predictors that can run with the bundle."""
+    ready = [name for name, method in methods().items() if method.status(TINY) == "ready"]
+    return {name: load_predictor(name, tiny) for name in ready}
+
+
+def named(case: tuple[str, str]) -> str:
+    return ":".join(case)
+
+
+manual = pytest.mark.parametrize(
+    "case", [case for case in CASES if case[1] == "manual"], indirect=True, ids=named
+)
+drawn = pytest.mark.parametrize(
+    "case", [case for case in CASES if case[1] != "manual"], indirect=True, ids=named
+)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=named)
+def case(request, loaded) -> tuple[Predictor, Options]:
+    name, mode = request.param
+    if name not in loaded:
+        pytest.skip(f"{name} is {methods()[name].status(TINY)} for tiny")
+    return loaded[name], Options(mode=mode)
+
+
+@pytest.fixture(scope="module")
+def answer(case) -> Prediction:
+    predictor, options = case
+    return predictor.predict(Scene(IMAGE), PROMPT, options)
+
+
+@contextmanager
+def counted_blocks(*networks: torch.nn.Module) -> Iterator[list[torch.nn.Module]]:
+    """The SAM encoder blocks that ran inside, one entry per run."""
+    ran: list[torch.nn.Module] = []
+    blocks = {m for n in networks for m in n.modules() if isinstance(m, (Block, AdaptedBlock))}
+    hooks = [b.register_forward_hook(lambda block, *_: ran.append(block)) for b in blocks]
+    try:
+        yield ran
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_answer_has_the_promised_form(case, answer):
+    predictor, options = case
+    assert (answer.method, answer.preset, answer.mode) == (
+        predictor.info.id,
+        "tiny",
+        options.mode,
+    )
+    assert answer.texts == ("striped star", "red disc", "blue square")
+    logits = answer.logits()
+    assert logits.dtype == np.float32
+    assert logits.shape == (3, *SIZE)
+    assert np.isfinite(logits).all()
+    assert answer.logits((30, 44)).shape == (3, 30, 44)
+    for index in range(3):
+        np.testing.assert_array_equal(answer.class_logits(index), logits[index])
+        assert answer.candidate_masks(index).shape[1:] == SIZE
+    assert answer.peak_memory_mb > 0
+    assert all(seconds >= 0 for seconds in answer.seconds.values())
+
+
+def test_masks_shrink_as_the_threshold_rises(answer):
+    masks = [answer.masks(threshold) for threshold in (-np.inf, -2.0, 0.0, 1.5, np.inf)]
+    assert masks[0].all()
+    assert not masks[-1].any()
+    for lower, higher in itertools.pairwise(masks):
+        assert not (higher & ~lower).any()
+
+
+def test_presence_is_a_probability_or_unknown(answer):
+    known = answer.presence[~np.isnan(answer.presence)]
+    assert ((known >= 0) & (known <= 1)).all()
+
+
+def test_similarity_is_a_cosine(answer):
+    for result in answer.results:
+        if result.similarity is not None and TINY.feature_norm == "cosine":
+            assert result.similarity.dtype == np.float32
+            assert result.similarity.ndim == 2
+            assert np.abs(result.similarity).max() <= 1.001
+
+
+def test_prompts_used_lie_inside_the_image(answer):
+    height, width = SIZE
+    for result in answer.results:
+        used = result.prompts
+        assert used.points.shape == (len(used.labels), 2)
+        corners = np.zeros((0, 2)) if used.box is None else used.box.reshape(2, 2)
+        for x, y in np.concatenate((used.points, corners)):
+            assert 0 <= x <= width
+            assert 0 <= y <= height
+        assert used.dense is None or used.dense.dtype == bool
+
+
+@manual
+def test_manual_mode_feeds_the_given_points(answer):
+    for concept, result in zip(THREE, answer.results, strict=True):
+        np.testing.assert_array_equal(result.prompts.points, concept.points)
+        np.testing.assert_array_equal(result.prompts.labels, concept.labels)
+        assert (result.prompts.box is None) == (concept.box is None)
+
+
+def test_same_call_same_answer(case, answer):
+    predictor, options = case
+    again = predictor.predict(Scene(IMAGE), PROMPT, options)
+    np.testing.assert_array_equal(again.logits(), answer.logits())
+    for first, second in zip(answer.results, again.results, strict=True):
+        np.testing.assert_array_equal(first.prompts.points, second.prompts.points)
+        np.testing.assert_array_equal(first.presence, second.presence)
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_class_is_independent_of_the_others(case, answer, index):
+    predictor, options = case
+    alone = predictor.predict(Scene(IMAGE), Prompt(THREE[index : index + 1]), options)
+    np.testing.assert_allclose(
+        alone.class_logits(0), answer.class_logits(index), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_second_call_encodes_nothing(case, answer):
+    predictor, options = case
+    scene = Scene(IMAGE)
+    networks = predictor.network(), predictor.backbones.sam
+    with counted_blocks(*networks) as ran:
+        predictor.predict(scene, PROMPT, options)
+    assert ran, "the hooks see nothing"
+    with counted_blocks(*networks) as ran:
+        again = predictor.predict(scene, PROMPT, options)
+    assert not ran
+    np.testing.assert_array_equal(again.logits(), answer.logits())
+
+
+def test_methods_share_one_plain_encoding(loaded, tiny):
+    scene = Scene(IMAGE)
+    with counted_blocks(tiny.sam) as ran:
+        for predictor in loaded.values():
+            predictor.predict(scene, PROMPT)
+    assert len(ran) == len(set(ran)) <= len(tiny.sam.image_encoder.blocks)
+
+
+@pytest.mark.parametrize("size", [(90, 60), (60, 90), (1, 1), (2, 300)], ids=str)
+def test_any_size(case, size):
+    predictor, options = case
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    concept = Concept(("red disc",), points=[[size[1] / 2, size[0] / 2]], labels=[1])
+    prediction = predictor.predict(Scene(image), Prompt((concept,)), options)
+    assert prediction.logits().shape == (1, *size)
+    assert np.isfinite(prediction.logits()).all()
+    for x, y in prediction.results[0].prompts.points:
+        assert 0 <= x <= size[1]
+        assert 0 <= y <= size[0]
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        dict(points=[[221, 10]], labels=[1]),
+        dict(points=[[10, -1]], labels=[1]),
+        dict(box=[1, 1, 30, 151]),
+    ],
+    ids=["right", "above", "below"],
+)
+def test_prompts_outside_the_image_are_refused(case, outside):
+    predictor, options = case
+    with pytest.raises(PromptError, match=r"cat.*220 × 150"):
+        predictor.predict(Scene(IMAGE), Prompt((Concept(("cat",), **outside),)), options)
+
+
+@manual
+def test_manual_mode_demands_points(case):
+    predictor, options = case
+    concepts = THREE[0], Concept(("hair drier",), points=[[3, 3]], labels=[0])
+    with pytest.raises(PromptError, match="hair drier"):
+        predictor.predict(Scene(IMAGE), Prompt(concepts), options)
+
+
+def test_unknown_mode_lists_the_modes(case):
+    predictor, _ = case
+    with pytest.raises(PromptError) as error:
+        predictor.predict(Scene(IMAGE), PROMPT, Options(mode="telepathic"))
+    for mode in ("telepathic", *predictor.info.modes):
+        assert mode in str(error.value)
+
+
+def test_progress_counts_the_classes(case):
+    predictor, options = case
+    calls: list[tuple[int, int]] = []
+    predictor.predict(Scene(IMAGE), PROMPT, options, lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+@drawn
+def test_a_map_that_is_the_same_everywhere_finds_nothing(case, monkeypatch):
+    """The authors' code crashes here: no point lies above the threshold."""
+    predictor, options = case
+    feature = torch.randn(TINY.clip.projection_dim, generator=torch.Generator().manual_seed(0))
+    tokens = 1 + (TINY.clip.surgery_size // TINY.clip.patch_size) ** 2
+    monkeypatch.setattr(
+        SurgeryVision, "forward", lambda self, pixels: feature.expand(len(pixels), tokens, -1)
+    )
+    prediction = predictor.predict(Scene(IMAGE), PROMPT, options)
+    assert np.isfinite(prediction.logits()).all()
+    assert not prediction.masks().any()
+    assert (prediction.presence == 0).all()
+    assert all(result.note.endswith(".") for result in prediction.results)
+
+
+@drawn
+def test_drawn_points_follow_the_seed(case, answer):
+    """Points come from the seed and the class alone; another seed moves some of them."""
+    predictor, options = case
+    other = predictor.predict(Scene(IMAGE), PROMPT, Options(mode=options.mode, seed=1))
+    pairs = zip(answer.results, other.results, strict=True)
+    assert any(not np.array_equal(a.prompts.points, b.prompts.points) for a, b in pairs)

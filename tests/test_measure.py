@@ -1,0 +1,34 @@
+"""Seconds add up by step; the peak covers what was held in between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from clipsam import measure
+from clipsam.measure import PeakMemory, Stopwatch
+
+CPU = torch.device("cpu")
+
+
+def test_stopwatch(monkeypatch):
+    ticks = iter([0.0, 2.0, 10.0, 13.0, 20.0, 20.5])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(ticks))
+    watch = Stopwatch(CPU)
+    with watch.step("encoder"):
+        pass
+    with pytest.raises(KeyError), watch.step("decoder"):
+        raise KeyError
+    with watch.step("encoder"):
+        pass
+    assert watch.seconds == {"encoder": 2.5, "decoder": 3.0}
+
+
+def test_peak_memory_sees_what_was_freed():
+    memory = PeakMemory(CPU)
+    before = memory.megabytes()
+    held = np.ones(100_000_000, np.uint8)
+    del held
+    after = memory.megabytes()
+    assert 90 < after - before < 200

@@ -1,0 +1,116 @@
+"""The register of methods, and what can be told of them without weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import baselines  # noqa: F401  (registers)
+import clipsam.methods  # noqa: F401  (registers)
+from clipsam.predictor import (
+    Options,
+    describe_methods,
+    find_method,
+    find_preset,
+    load_predictor,
+    methods,
+    register,
+)
+from clipsam.scene import Scene
+from clipsam.types import Concept, Prompt, PromptError
+from clipsam.weights.presets import PRESETS, TINY
+
+
+def test_ids_are_unique():
+    taken = methods()["sam"]
+    with pytest.raises(ValueError, match="sam"):
+        register(taken)
+    assert list(methods()) == list(dict.fromkeys(methods()))
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(PromptError, match=r"“sum”.*clip-guided-sam"):
+        find_method("sum")
+    with pytest.raises(PromptError, match=r"“small”.*tiny, base"):
+        find_preset("small")
+
+
+@pytest.mark.parametrize("method", methods().values(), ids=methods())
+def test_a_method_says_what_it_is(method):
+    info = method.info
+    assert info.kind in ("method", "baseline")
+    assert len(set(info.modes)) == len(info.modes) > 0
+    assert info.summary.endswith(".")
+    assert {method.status(preset) for preset in PRESETS.values()} <= {
+        "ready",
+        "untrained",
+        "needs-download",
+        "unavailable",
+    }
+
+
+def test_descriptions_of_real_sizes_need_no_weights():
+    described = {entry["id"]: entry for entry in describe_methods(PRESETS["base"])}
+    assert list(described) == list(methods())
+    assert described["clip-guided-sam"]["parameters"]["trainable"] == 48_969_520
+    # SAM ViT-B: image encoder, prompt encoder, mask decoder.
+    total = 89_670_912 + 6_220 + 4_058_340
+    assert described["sam"]["parameters"] == {"total": total, "trainable": 0}
+
+
+def test_each_class_chooses_its_mode(tiny):
+    """A class with a point is taken by hand, one without is looked for by its name."""
+    predictor = load_predictor("clip-guided-sam", tiny)
+    pointed = Concept(("red disc",), points=[[20, 30]], labels=[1])
+    prompt = Prompt((Concept(("blue star",)), pointed))
+    image = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    first, second = predictor.predict(Scene(image), prompt).results
+    assert len(first.prompts.points) > 1
+    np.testing.assert_array_equal(second.prompts.points, pointed.points)
+
+
+def test_options_of_drawn_points(tiny):
+    predictor = load_predictor("clip-surgery-sam", tiny)
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    scene, prompt = Scene(image), Prompt((Concept(("blue star",)),))
+
+    def points(**options) -> np.ndarray:
+        return predictor.predict(scene, prompt, Options(**options)).results[0].prompts.points
+
+    assert len(points(num_points=9)) == 9
+    assert len(points(sampling="reference", num_points=7)) == 7
+    similarity = predictor.predict(scene, prompt).results[0].similarity
+    row, column = np.unravel_index(similarity.argmax(), similarity.shape)
+    # Just under the maximum only its own cell and those around it qualify; at 0 nearly all do.
+    peak = points(point_threshold=0.999)
+    cells = np.array([80, 60]) / similarity.shape[0]
+    assert (np.abs(peak / cells - [column + 0.5, row + 0.5]) <= 1).all()
+    spread = points(point_threshold=0.0, num_points=40)
+    assert np.ptp(spread, axis=0).min() > 30
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+    ids=["grey", "RGBA", "float", "empty"],
+)
+def test_a_scene_is_an_rgb_picture(image):
+    with pytest.raises(ValueError, match="uint8"):
+        Scene(image)
+
+
+def test_a_scene_forgets_what_it_cannot_hold(tiny):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    depth = len(tiny.sam.image_encoder.blocks)
+    roomy, tight = Scene(image), Scene(image, max_bytes=1)
+    expected = roomy.sam_embedding(tiny)
+    for _ in range(2):
+        assert tight.sam_embedding(tiny).equal(expected)
+        assert tight.sam_tokens(tiny, depth).equal(roomy.sam_tokens(tiny, depth))
+    assert len(tight._features) == 1
+    assert TINY.last_blocks is None or ("sam", "tiny", depth - TINY.last_blocks) in roomy._features
