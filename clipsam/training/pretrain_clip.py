@@ -2,8 +2,11 @@
 
 Real CLIPs learn from hundreds of millions of captions. With about a thousand images the contrast
 of images and captions alone leaves nothing to localise with, so a dense term teaches the Surgery
-patches the names of what they show. Facets ("star" for "striped star") are taught too: from full
-names alone, text and vision wait for each other to tell shapes apart, and neither begins.
+patches the names of what they show.
+
+Left to themselves, text and vision wait for each other: while vision cannot tell two shapes apart,
+the best texts for them are the same, and while their texts are the same vision has no reason to
+learn. So facets ("star" for "striped star") are taught too, and texts are kept from crowding.
 """
 
 from __future__ import annotations
@@ -93,7 +96,7 @@ class ClipStage:
         ]
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Dense cross-entropy over names and over facets, and image–caption contrast."""
+        """Dense cross-entropy over names and over facets, contrast, and crowding of texts."""
         if self._calls % REDUNDANT_EVERY == 0:
             with torch.no_grad():
                 self._redundant = redundant_feature(self.clip, self.tokenizer).float()
@@ -141,8 +144,14 @@ class ClipStage:
         image = F.normalize(tokens[:, 0], dim=-1)
         caption = F.normalize(raw[start:], dim=-1)
         contrast = _contrast(scale * image @ caption.T, shown[:, None] == shown[None])
-        total = by_name + 0.5 * by_facet + 0.2 * contrast
+        spread = _crowding(text[: len(names)], 0.7)
+        start = len(names)
+        for facet, _ in self.vocabulary.facets:
+            spread = spread + _crowding(text[start : start + len(facet)], 0.3)
+            start += len(facet)
+        total = by_name + 0.5 * by_facet + 0.2 * contrast + 20 * spread
         return total, {
+            "spread": spread.item(),
             "names": by_name.item(),
             "facets": by_facet.item(),
             "contrast": contrast.item(),
@@ -180,6 +189,12 @@ class ClipStage:
         distinct: Sequence[str] = sorted(set(captions))
         numbers = torch.tensor([distinct.index(c) for c in captions])
         return captions, numbers.to(batch["clip"].device)
+
+
+def _crowding(text: Tensor, limit: float) -> Tensor:
+    """Mean squared excess of the pairwise cosines of texts (K, T) over a limit."""
+    excess = (text @ text.T - limit).clamp(min=0).square()
+    return (excess.sum() - excess.diagonal().sum()) / (len(text) * (len(text) - 1))
 
 
 def _renamed(labels: Tensor, word_of: Tensor | None) -> Tensor:

@@ -61,7 +61,7 @@ class TinyRecipe:
     """
 
     seed: int = 20
-    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 16))
+    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(2200, 16))
     clip_lr: float = 8e-4
     sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 10))
     sam_lr: float = 6e-4

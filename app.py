@@ -1,0 +1,31 @@
+"""The workbench page: ``python app.py``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import baselines  # noqa: F401 (registers them)
+import clipsam.methods  # noqa: F401
+from clipsam.workbench.models import ModelStore
+from clipsam.workbench.page import build_page, launch
+
+
+def main() -> None:
+    """Build the workbench and serve it until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    args = parser.parse_args()
+    try:
+        launch(build_page(ModelStore()), server_name=args.host, server_port=args.port)
+    except OSError:
+        sys.exit(
+            f"{args.host}:{args.port} cannot be used, perhaps because something runs there "
+            "already: choose another --port."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The Gradio page: one file per part of it, and drawing apart from Gradio."""

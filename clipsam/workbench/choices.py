@@ -1,0 +1,56 @@
+"""What can be chosen on the page: each method in each of its modes, and why some cannot run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..predictor import Status, methods
+from ..weights.presets import Preset
+
+REASONS: dict[Status, str] = {
+    "untrained": "not trained for {preset}: train it, or load weights",
+    "needs-download": "needs the weights of {preset}, which are not on this machine",
+    "unavailable": "cannot run on this machine",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method in one of its modes.
+
+    Attributes:
+        method: its id.
+        mode: one of its modes.
+        title: as shown.
+        summary: one sentence: what it does.
+    """
+
+    method: str
+    mode: str
+    title: str
+    summary: str
+
+    @property
+    def key(self) -> str:
+        """Tells it from all other choices."""
+        return f"{self.method}/{self.mode}"
+
+    def problem(self, preset: Preset) -> str:
+        """Why it cannot run with a preset; empty if it can."""
+        status = methods()[self.method].status(preset)
+        return "" if status == "ready" else REASONS[status].format(preset=preset.name)
+
+
+def all_choices() -> tuple[Choice, ...]:
+    """Every registered method in every mode, the papers' methods first."""
+    infos = [predictor.info for predictor in methods().values()]
+    infos.sort(key=lambda info: info.kind != "method")
+    return tuple(
+        Choice(info.id, mode, f"{info.name} · {mode}", info.summary)
+        for info in infos
+        for mode in info.modes
+    )
+
+
+DEFAULT_KEYS = ("clip-guided-sam/semi-automatic", "clip-surgery-sam/vanilla")
+"""What is ticked at first: needs nothing but class names."""

@@ -1,0 +1,102 @@
+"""What one user's page remembers on the server: an image, a ground truth, and results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..evaluation.truth import Truth, match_truth
+from ..scene import Scene
+from ..types import Prediction, Prompt
+
+
+@dataclass(frozen=True)
+class TruthFile:
+    """A ground truth as uploaded, not yet matched to classes.
+
+    Attributes:
+        ids: int (H, W), values as stored in the file.
+        names: class names, index = id; ``None`` if not given.
+    """
+
+    ids: np.ndarray
+    names: Sequence[str] | None = None
+
+
+@dataclass
+class Run:
+    """One press of Run: what was asked, and what has been answered so far.
+
+    Attributes:
+        scene: the image that it is about.
+        prompt: classes, points and boxes.
+        preset: name of the preset.
+        predictions: by key of the choice, filled while the methods run.
+    """
+
+    scene: Scene
+    prompt: Prompt
+    preset: str
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+
+    def answers(self, prompt: Prompt, preset: str) -> bool:
+        """Whether its results are what this prompt and preset would give."""
+        return preset == self.preset and _facts(prompt) == _facts(self.prompt)
+
+
+@dataclass
+class Session:
+    """State of one open page, never shared; a field is ``None`` until it is there.
+
+    Attributes:
+        scene: the image with its features.
+        run: the latest run on it.
+        truth_file: the ground truth for it.
+    """
+
+    scene: Scene | None = None
+    run: Run | None = None
+    truth_file: TruthFile | None = None
+    _matched: tuple[tuple[int, int, str | None], Truth] | None = None
+
+    def show(self, image: np.ndarray, truth_file: TruthFile | None = None) -> None:
+        """Take a new image (uint8 (H, W, 3)); forget all that was about the old one."""
+        self.scene = Scene(image)
+        self.run = None
+        self.truth_file = truth_file
+        self._matched = None
+
+    def truth(self, active: str | None) -> Truth | None:
+        """The ground truth for the latest run; ``None`` without one of the two.
+
+        Args:
+            active: the class that a binary mask shows.
+
+        Raises:
+            TruthError: it does not fit the image or the classes.
+        """
+        run, file = self.run, self.truth_file
+        if run is None or file is None:
+            return None
+        binary = active if active in [concept.text for concept in run.prompt.concepts] else None
+        # Matching reads every pixel, a slider's step must not: remember the last match.
+        key = (id(run), id(file), binary)
+        if self._matched is None or self._matched[0] != key:
+            truth = match_truth(file.ids, run.scene.size, run.prompt, file.names, binary)
+            self._matched = (key, truth)
+        return self._matched[1]
+
+
+def _facts(prompt: Prompt) -> list[tuple[object, ...]]:
+    """Everything in a prompt, comparable with ``==``."""
+    return [
+        (
+            concept.synonyms,
+            concept.points.tolist(),
+            concept.labels.tolist(),
+            None if concept.box is None else concept.box.tolist(),
+        )
+        for concept in prompt.concepts
+    ]

@@ -1,0 +1,657 @@
+"""The page as a user meets it, in a real Chromium."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipsam.data.scenes import SceneData
+from clipsam.types import Prediction
+from clipsam.workbench.scoring import MEAN
+
+pytestmark = pytest.mark.browser
+
+GUIDED, SURGERY, SAM = (
+    "CLIP-Guided SAM · semi-automatic",
+    "CLIP Surgery + SAM · vanilla",
+    "SAM · manual",
+)
+
+
+class Workbench:
+    """The page, in words of what a user does and sees."""
+
+    def __init__(self, tab: object, address: str) -> None:
+        self.tab = tab
+        self.console: list[str] = []
+        self.foreign: list[str] = []
+        tab.on("pageerror", lambda error: self.console.append(str(error)))
+        tab.on("console", lambda line: line.type == "error" and self.console.append(line.text))
+        tab.on("request", lambda request: self._note(request.url, address))
+        tab.goto(address)
+        tab.wait_for_selector("#examples button")
+
+    def _note(self, url: str, address: str) -> None:
+        if not url.startswith((address, "data:", "blob:")):
+            self.foreign.append(url)
+
+    # ---- doing ----
+
+    def example(self, title: str) -> None:
+        self.tab.locator("#examples button", has_text=title).click()
+        self.tab.wait_for_selector("#annotator .filled")
+        self.tab.wait_for_selector("#annotator .chip")
+
+    def upload(self, path: Path) -> None:
+        self.tab.set_input_files("#picture-upload input[type=file]", path)
+
+    def upload_picture(self, path: Path, size: tuple[int, int]) -> None:
+        """Upload a picture that must be accepted, of (width, height)."""
+        self.upload(path)
+        self.expect_text("#annotator .size", f"{size[0]} × {size[1]} pixels")
+
+    def type_classes(self, text: str) -> None:
+        self.tab.locator("#classes textarea, #classes input").fill(text)
+        for name in filter(None, re.split("[,;]", text)):
+            self.tab.wait_for_selector(f"#annotator .chip:text-is('{name.strip()}')")
+            break
+
+    def choose_methods(self, *titles: str) -> None:
+        for box in self.tab.locator("#methods label").all():
+            box.locator("input").set_checked(box.inner_text().strip() in titles)
+
+    def run(self) -> None:
+        before = self.tab.locator("#status").inner_text()
+        self.tab.click("#run")
+        self.tab.wait_for_function(
+            "before => {const now = document.querySelector('#status').innerText;"
+            "return / done in /.test(now) && now !== before}",
+            arg=before,
+        )
+
+    def click(self, x: float, y: float) -> None:
+        """Click at a share of the picture's width and height."""
+        box = self.tab.locator("#annotator canvas").bounding_box()
+        self.tab.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+    def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        box = self.tab.locator("#annotator canvas").bounding_box()
+        self.tab.mouse.move(box["x"] + x0 * box["width"], box["y"] + y0 * box["height"])
+        self.tab.mouse.down()
+        self.tab.mouse.move(box["x"] + x1 * box["width"], box["y"] + y1 * box["height"], steps=4)
+        self.tab.mouse.up()
+
+    def set_slider(self, name: str, value: float) -> None:
+        field = self.tab.locator(f"#{name} input[type=number]")
+        field.fill(f"{value:g}")
+        field.press("Enter")
+
+    # ---- seeing ----
+
+    def expect_text(self, selector: str, text: str) -> None:
+        self.tab.wait_for_function(
+            "([selector, text]) => document.querySelector(selector)?.innerText.includes(text)",
+            arg=[selector, text],
+        )
+
+    def card(self, title: str) -> object:
+        name, mode = title.split(" · ")
+        return self.tab.locator(".card:visible").filter(
+            has=self.tab.locator("h3", has_text=re.compile(f"^{re.escape(name)} {mode}$"))
+        )
+
+    def expect_mask(self, title: str, index: int, mask: np.ndarray) -> None:
+        """Wait until a card shows exactly this mask (bool (H, W)) for one class."""
+        for _ in range(100):
+            shown = self.shown_mask(title, index)
+            if (shown is None and not mask.any()) or np.array_equal(shown, mask):
+                return
+            self.tab.wait_for_timeout(50)
+        raise AssertionError(f"the card “{title}” does not show the mask of class {index}")
+
+    def shown_mask(self, title: str, index: int) -> np.ndarray | None:
+        """The mask that a card shows for a class, as the browser holds it; None if none."""
+        layer = self.card(title).locator(f".fill.layer-{index}")
+        if not layer.count():
+            return None
+        return np.array(decode(layer.get_attribute("src")).convert("RGBA"))[..., 3] > 0
+
+    def scores(self) -> dict[tuple[str, str], list[str]]:
+        """The table of scores: (method, class) → the other cells."""
+        self.tab.wait_for_selector("#scores [role=gridcell]")
+        rows = self.tab.evaluate(
+            "[...document.querySelectorAll('#scores [role=row]')].map(row => "
+            "[...row.querySelectorAll('[role=gridcell]')].map(cell => cell.innerText.trim()))"
+        )
+        return {(row[0], row[1]): row[2:] for row in rows if row}
+
+
+def decode(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def middle(prediction: Prediction) -> float:
+    """A threshold, as the slider can be set, that some logits of the first class are above."""
+    logits = prediction.class_logits(0)
+    return float(np.clip(round(float(logits.min() + logits.max()) / 2, 1), -10, 10))
+
+
+def wait_for(bench: Workbench, happened: Callable[[], object]) -> None:
+    for _ in range(200):
+        if happened():
+            return
+        bench.tab.wait_for_timeout(50)
+    raise AssertionError("it never happened")
+
+
+@pytest.fixture
+def bench(chromium: object, address: str) -> Iterator[Workbench]:
+    """The page in a window of its own; afterwards it must have behaved."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1100})
+    context.set_default_timeout(10_000)
+    bench = Workbench(context.new_page(), address)
+    yield bench
+    assert bench.console == []
+    assert bench.foreign == []
+    assert "Traceback" not in bench.tab.locator("body").inner_text()
+    context.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A picture file with two shapes, and which pixels show the first of its classes."""
+    data = SceneData(12, seed=7)[9]
+    path = tmp_path / "scene.png"
+    Image.fromarray(data.image).save(path)
+    return path, data.classes == data.names.index("green square")
+
+
+# ---- running ----
+
+
+def test_an_example_runs_in_two_clicks(bench: Workbench, predictions: list[Prediction]) -> None:
+    bench.example("Shapes")
+    bench.run()
+    assert [made.method for made in predictions] == ["clip-guided-sam", "clip-surgery-sam"]
+    for title, made in zip((GUIDED, SURGERY), predictions, strict=True):
+        card = bench.card(title)
+        for index, result in enumerate(made.results):
+            bench.expect_mask(title, index, made.class_mask(index))
+            scale = card.locator(".scale").nth(index)
+            assert scale.locator("span").first.inner_text() == f"{result.similarity.min():.3f}"
+            assert scale.locator("span").last.inner_text() == f"{result.similarity.max():.3f}"
+        maps = card.locator("img.map")
+        assert maps.count() == 3
+        assert maps.first.is_visible()
+        assert maps.first.evaluate("image => image.complete && image.naturalWidth") == 320
+
+
+def test_the_threshold_redraws_without_a_model(
+    bench: Workbench, predictions: list[Prediction]
+) -> None:
+    bench.example("Shapes")
+    bench.run()
+    assert len(predictions) == 2
+    made = predictions[0]
+    for threshold in (middle(made), 10, -10):
+        bench.set_slider("threshold", threshold)
+        bench.expect_mask(GUIDED, 0, made.class_mask(0, threshold))
+    assert len(predictions) == 2
+
+
+def test_opacity_redraws_without_a_model(bench: Workbench, predictions: list[Prediction]) -> None:
+    bench.example("Shapes")
+    bench.run()
+    bench.set_slider("threshold", middle(predictions[0]))
+    bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0, middle(predictions[0])))
+    fill = bench.card(GUIDED).locator(".fill").first
+    before = fill.screenshot()
+    bench.set_slider("opacity", 1)
+    bench.tab.wait_for_function(
+        "getComputedStyle(document.querySelector('.card .fill')).opacity == '1'"
+    )
+    assert fill.screenshot() != before
+    assert len(predictions) == 2
+
+
+def test_a_click_changes_the_mask(
+    bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
+) -> None:
+    bench.upload_picture(scene[0], (256, 256))
+    bench.type_classes("green square")
+    bench.choose_methods(SAM)
+    bench.click(0.2, 0.5)
+    bench.run()
+    first = predictions[-1]
+    threshold = middle(first)
+    bench.set_slider("threshold", threshold)
+    bench.expect_mask(SAM, 0, first.class_mask(0, threshold))
+    before = bench.card(SAM).locator(".overlay").screenshot()
+    bench.tab.get_by_role("radio", name="− point").click()
+    bench.click(0.8, 0.25)
+    wait_for(bench, lambda: len(predictions) == 2)
+    second = predictions[-1]
+    concept = second.prompt.concepts[0]
+    assert concept.labels.tolist() == [1, 0]
+    assert np.allclose(concept.points, [[51.2, 128], [204.8, 64]], atol=0.5)
+    assert not np.array_equal(first.class_mask(0, threshold), second.class_mask(0, threshold))
+    bench.expect_mask(SAM, 0, second.class_mask(0, threshold))
+    assert bench.card(SAM).locator(".overlay").screenshot() != before
+
+
+def test_a_box_and_undo_and_clear(
+    bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
+) -> None:
+    bench.upload_picture(scene[0], (256, 256))
+    bench.type_classes("green square, checked triangle")
+    bench.choose_methods(SAM)
+    bench.tab.get_by_role("radio", name="box").click()
+    bench.drag(0.5, 0.75, 0.25, 0.5)
+    bench.tab.get_by_role("radio", name="checked triangle").click()
+    bench.tab.get_by_role("radio", name="+ point").click()
+    bench.click(0.5, 0.5)
+    bench.click(0.9, 0.9)
+    bench.tab.get_by_role("button", name="Undo").click()
+    bench.run()
+    square, triangle = predictions[-1].prompt.concepts
+    assert np.allclose(square.box, [64, 128, 128, 192], atol=0.5)
+    assert len(square.points) == 0
+    assert triangle.box is None
+    assert np.allclose(triangle.points, [[128, 128]], atol=0.5)
+    bench.tab.get_by_role("button", name="Clear").click()
+    bench.expect_text(".card h3 + .problem", "needs a foreground point or a box")
+
+
+def test_a_method_without_its_point_explains_itself_and_the_others_run(
+    bench: Workbench, predictions: list[Prediction]
+) -> None:
+    bench.example("Shapes")
+    bench.choose_methods(SAM, SURGERY)
+    bench.run()
+    assert [made.method for made in predictions] == ["clip-surgery-sam"]
+    problem = bench.card(SAM).locator(".problem").inner_text()
+    assert problem.startswith("SAM (manual) needs a foreground point or a box for “red heart”")
+    assert bench.card(SURGERY).locator("img.map").count() == 3
+
+
+def test_an_unexpected_failure_hides_no_other_result(
+    bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from baselines.clip_surgery_sam import ClipSurgerySamPredictor
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("deliberately broken")
+
+    monkeypatch.setattr(ClipSurgerySamPredictor, "_predict_concept", broken)
+    bench.example("Shapes")
+    bench.run()
+    assert "failed unexpectedly" in bench.card(SURGERY).locator(".problem").inner_text()
+    assert bench.card(GUIDED).locator("img.map").count() == 3
+
+
+def test_a_class_can_be_switched_off(bench: Workbench, predictions: list[Prediction]) -> None:
+    bench.example("Shapes")
+    bench.run()
+    threshold = middle(predictions[0])
+    bench.set_slider("threshold", threshold)
+    bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0, threshold))
+    card = bench.card(GUIDED)
+    assert card.locator(".fill.layer-0").is_visible()
+    card.locator(".toggle-0").uncheck()
+    assert not card.locator(".fill.layer-0").is_visible()
+
+
+def test_changed_classes_mark_the_results_as_old(bench: Workbench) -> None:
+    bench.example("Shapes")
+    bench.run()
+    bench.type_classes("red heart")
+    bench.expect_text("#stale", "Press Run")
+    bench.type_classes("red heart, red cross, checked star")
+    bench.tab.wait_for_function("document.querySelector('#stale').innerText.trim() === ''")
+
+
+def test_a_new_picture_clears_marks_and_results(
+    bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
+) -> None:
+    bench.example("Shapes")
+    bench.click(0.5, 0.5)
+    bench.run()
+    assert len(predictions[-1].prompt.concepts[0].points) == 1
+    bench.upload_picture(scene[0], (256, 256))
+    bench.tab.wait_for_selector(".card", state="hidden")
+    bench.run()
+    assert len(predictions[-1].prompt.concepts[0].points) == 0
+
+
+def test_a_new_picture_ends_the_run_of_the_old(
+    bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
+
+    started, may_go_on = threading.Event(), threading.Event()
+    predict_concept = ClipGuidedSamPredictor._predict_concept
+
+    def held_up(*args: object) -> object:
+        started.set()
+        assert may_go_on.wait(30)
+        return predict_concept(*args)
+
+    monkeypatch.setattr(ClipGuidedSamPredictor, "_predict_concept", held_up)
+    bench.example("Shapes")
+    bench.tab.click("#run")
+    bench.tab.wait_for_selector(".card:visible")
+    assert started.wait(10)
+    bench.example("Lion")
+    bench.expect_text("#annotator .classes", "lion")
+    bench.tab.wait_for_selector(".card", state="hidden")
+    may_go_on.set()
+    wait_for(bench, lambda: len(predictions) == 1)
+    bench.run()
+    assert [made.texts[0] for made in predictions] == ["red heart", "lion", "lion"]
+    bench.expect_mask(GUIDED, 0, predictions[1].class_mask(0))
+
+
+def test_two_windows_do_not_share_a_picture(
+    bench: Workbench, chromium: object, address: str, predictions: list[Prediction]
+) -> None:
+    bench.example("Shapes")
+    other = chromium.new_context()
+    second = Workbench(other.new_page(), address)
+    second.example("Lion")
+    second.choose_methods(SURGERY)
+    second.run()
+    bench.choose_methods(SURGERY)
+    bench.run()
+    assert [made.texts for made in predictions] == [
+        ("lion",),
+        ("red heart", "red cross", "checked star"),
+    ]
+    other.close()
+
+
+# ---- what cannot work says why ----
+
+
+def test_run_without_a_picture(bench: Workbench) -> None:
+    bench.tab.click("#run")
+    bench.expect_text("#message", "There is no picture yet")
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [("", "Type at least one class name"), ("Dog, cat, dog", "is named twice")],
+)
+def test_classes_that_cannot_be_used(bench: Workbench, classes: str, sentence: str) -> None:
+    bench.example("Lion")
+    bench.tab.locator("#classes textarea, #classes input").fill(classes)
+    bench.tab.click("#run")
+    bench.expect_text("#message", sentence)
+
+
+def test_no_method(bench: Workbench) -> None:
+    bench.example("Lion")
+    bench.choose_methods()
+    bench.tab.click("#run")
+    bench.expect_text("#message", "Tick at least one method")
+
+
+def test_a_class_that_is_absent_runs(bench: Workbench, predictions: list[Prediction]) -> None:
+    bench.example("One is absent")
+    bench.run()
+    for index in range(3):
+        bench.expect_mask(GUIDED, index, predictions[0].class_mask(index))
+
+
+def test_presets_without_weights_explain_what_is_missing(bench: Workbench) -> None:
+    bench.tab.click("#preset input")
+    bench.tab.get_by_role("option", name="base: SAM ViT-B with CLIP ViT-B/16").click()
+    bench.expect_text("#methods-note", "not available")
+    text = bench.tab.locator("#methods-note").inner_text()
+    assert "CLIP-Guided SAM · manual" in text
+    assert "Not available" in text
+
+
+# ---- pictures of all kinds ----
+
+
+def grey(tmp_path: Path) -> Path:
+    Image.fromarray(np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)).save(tmp_path / "grey.png")
+    return tmp_path / "grey.png"
+
+
+def deep(tmp_path: Path) -> Path:
+    values = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    return tmp_path / "deep.png"
+
+
+def in_mode(mode: str, name: str, tmp_path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    picture = Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8))
+    picture.convert(mode).save(tmp_path / name)
+    return tmp_path / name
+
+
+def rotated(tmp_path: Path) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (48, 64), "teal").save(tmp_path / "rotated.jpg", exif=exif)
+    return tmp_path / "rotated.jpg"
+
+
+def animated(tmp_path: Path) -> Path:
+    frames = [Image.new("P", (64, 48), colour) for colour in (1, 2, 3)]
+    frames[0].save(tmp_path / "animated.gif", save_all=True, append_images=frames[1:])
+    return tmp_path / "animated.gif"
+
+
+def one_pixel(tmp_path: Path) -> Path:
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "one.png")
+    return tmp_path / "one.png"
+
+
+PICTURES = {
+    "grey": (grey, (64, 48)),
+    "16-bit": (deep, (64, 48)),
+    "RGBA": (lambda folder: in_mode("RGBA", "rgba.png", folder), (64, 48)),
+    "palette": (lambda folder: in_mode("P", "palette.png", folder), (64, 48)),
+    "CMYK": (lambda folder: in_mode("CMYK", "cmyk.jpg", folder), (64, 48)),
+    "TIFF": (lambda folder: in_mode("RGB", "picture.tiff", folder), (64, 48)),
+    "EXIF-rotated": (rotated, (64, 48)),
+    "animated": (animated, (64, 48)),
+    "1×1": (one_pixel, (1, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_every_kind_of_picture_runs(
+    bench: Workbench, predictions: list[Prediction], tmp_path: Path, kind: str
+) -> None:
+    make, (width, height) = PICTURES[kind]
+    bench.upload_picture(make(tmp_path), (width, height))
+    bench.type_classes("thing")
+    bench.run()
+    assert len(predictions) == 2
+    for title, made in zip((GUIDED, SURGERY), predictions, strict=True):
+        assert made.transform.image_size == (height, width)
+        bench.expect_mask(title, 0, made.class_mask(0))
+
+
+def test_48_megapixels(bench: Workbench, predictions: list[Prediction], tmp_path: Path) -> None:
+    Image.new("RGB", (8000, 6000), "olive").save(tmp_path / "large.png", compress_level=1)
+    bench.upload_picture(tmp_path / "large.png", (8000, 6000))
+    bench.type_classes("thing")
+    bench.choose_methods(SAM)
+    bench.click(0.75, 0.5)
+    bench.run()
+    assert np.allclose(predictions[0].prompt.concepts[0].points, [[6000, 3000]], atol=12)
+    bench.expect_mask(SAM, 0, predictions[0].class_mask(0, size=(768, 1024)))
+
+
+def truncated(tmp_path: Path) -> Path:
+    whole = in_mode("RGB", "whole.png", tmp_path).read_bytes()
+    (tmp_path / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    return tmp_path / "truncated.png"
+
+
+def text_file(tmp_path: Path) -> Path:
+    (tmp_path / "notes.png").write_text("this is no picture")
+    return tmp_path / "notes.png"
+
+
+def empty_file(tmp_path: Path) -> Path:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    return tmp_path / "empty.jpg"
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (truncated, "truncated.png is damaged or cut off"),
+        (text_file, "notes.png is not a picture"),
+        (empty_file, "empty.jpg is not a picture"),
+    ],
+)
+def test_a_bad_file_gets_one_sentence_and_the_page_lives_on(
+    bench: Workbench, tmp_path: Path, make: Callable[[Path], Path], sentence: str
+) -> None:
+    bench.upload(make(tmp_path))
+    bench.expect_text("#message", sentence)
+    assert bench.tab.locator("#message p").count() == 1
+    bench.upload_picture(one_pixel(tmp_path), (1, 1))
+    assert not bench.tab.locator("#message p").count()
+
+
+def test_a_pasted_and_a_dropped_picture(bench: Workbench, tmp_path: Path) -> None:
+    for size, how in (((31, 17), "paste"), ((13, 29), "drop")):
+        stream = io.BytesIO()
+        Image.new("RGB", size, "navy").save(stream, "PNG")
+        bench.tab.evaluate(
+            """([data, how]) => {
+              const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+              const files = new DataTransfer();
+              files.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+              const event = how === "paste"
+                ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true })
+                : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+              document.querySelector("#annotator .stage").dispatchEvent(event);
+            }""",
+            [base64.b64encode(stream.getvalue()).decode(), how],
+        )
+        bench.expect_text("#annotator .size", f"{size[0]} × {size[1]} pixels")
+
+
+# ---- ground truth ----
+
+
+def by_hand(mask: np.ndarray, truth: np.ndarray) -> float:
+    return (mask & truth).sum() / (mask | truth).sum()
+
+
+def give_truth(bench: Workbench, path: Path) -> None:
+    bench.tab.get_by_role("button", name="Ground truth").click()
+    bench.tab.set_input_files("#truth-file input[type=file]", path)
+
+
+def test_a_binary_truth_gives_the_iou_of_the_mask_shown(
+    bench: Workbench,
+    predictions: list[Prediction],
+    scene: tuple[Path, np.ndarray],
+    tmp_path: Path,
+) -> None:
+    picture, square = scene
+    Image.fromarray(square).save(tmp_path / "truth.png")
+    bench.upload_picture(picture, (256, 256))
+    bench.type_classes("green square")
+    bench.run()
+    threshold = middle(predictions[0])
+    bench.set_slider("threshold", threshold)
+    give_truth(bench, tmp_path / "truth.png")
+    for title, made in zip((GUIDED, SURGERY), predictions, strict=True):
+        bench.expect_mask(title, 0, made.class_mask(0, threshold))
+        expected = by_hand(made.class_mask(0, threshold), square)
+        wait_for(bench, lambda: bench.scores())
+        assert float(bench.scores()[title, "green square"][0]) == pytest.approx(expected, abs=1e-4)
+        assert float(bench.scores()[title, MEAN][0]) == pytest.approx(expected, abs=1e-4)
+    lowest = by_hand(predictions[0].class_mask(0, -10), square)
+    bench.set_slider("threshold", -10)
+    wait_for(
+        bench,
+        lambda: abs(float(bench.scores()[GUIDED, "green square"][0]) - lowest) < 1e-4,
+    )
+    assert len(predictions) == 2
+
+
+@pytest.mark.parametrize("kind", ["palette", "16-bit"])
+def test_a_truth_of_ids_with_names(
+    bench: Workbench, predictions: list[Prediction], tmp_path: Path, kind: str
+) -> None:
+    data = SceneData(12, seed=7)[9]
+    square = data.classes == data.names.index("green square")
+    triangle = data.classes == data.names.index("checked triangle")
+    ids = np.zeros(square.shape, np.uint16 if kind == "16-bit" else np.uint8)
+    ids[square], ids[triangle] = 2, 1
+    picture = Image.fromarray(ids)
+    if kind == "palette":
+        picture.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    picture.save(tmp_path / "ids.png")
+    Image.fromarray(data.image).save(tmp_path / "scene.png")
+    bench.upload_picture(tmp_path / "scene.png", (256, 256))
+    bench.type_classes("Green square, checked triangle")
+    bench.choose_methods(SURGERY)
+    bench.set_slider("threshold", -10)
+    bench.run()
+    made = predictions[0]
+    bench.tab.get_by_role("button", name="Ground truth").click()
+    names = bench.tab.locator("#truth-names textarea, #truth-names input")
+    names.fill("background, checked triangle, green square")
+    bench.tab.set_input_files("#truth-file input[type=file]", tmp_path / "ids.png")
+    expected = [
+        by_hand(made.class_mask(index, -10), truth)
+        for index, truth in enumerate((square, triangle))
+    ]
+    scores = bench.scores()
+    assert float(scores[SURGERY, "Green square"][0]) == pytest.approx(expected[0], abs=1e-4)
+    assert float(scores[SURGERY, "checked triangle"][0]) == pytest.approx(expected[1], abs=1e-4)
+    assert float(scores[SURGERY, MEAN][0]) == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_a_binary_truth_shows_the_chosen_class(
+    bench: Workbench, scene: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    Image.fromarray(scene[1]).save(tmp_path / "truth.png")
+    bench.upload_picture(scene[0], (256, 256))
+    bench.type_classes("green square, checked triangle")
+    bench.choose_methods(SURGERY)
+    bench.run()
+    give_truth(bench, tmp_path / "truth.png")
+    assert (SURGERY, "green square") in bench.scores()
+    bench.tab.get_by_role("radio", name="checked triangle").click()
+    wait_for(bench, lambda: (SURGERY, "checked triangle") in bench.scores())
+    assert (SURGERY, "green square") not in bench.scores()
+
+
+def test_a_truth_of_another_size_gets_one_sentence(
+    bench: Workbench, scene: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    Image.new("L", (7, 5)).save(tmp_path / "small.png")
+    bench.upload_picture(scene[0], (256, 256))
+    bench.type_classes("green square")
+    bench.choose_methods(SURGERY)
+    bench.run()
+    give_truth(bench, tmp_path / "small.png")
+    bench.expect_text("#truth-message", "The ground truth is 7 × 5 pixels")
+
+
+def test_a_truth_that_is_no_picture_gets_one_sentence(bench: Workbench, tmp_path: Path) -> None:
+    bench.example("Shapes")
+    give_truth(bench, text_file(tmp_path))
+    bench.expect_text("#truth-message", "notes.png is not a picture")
