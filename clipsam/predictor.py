@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -102,8 +103,13 @@ class Predictor(ABC):
         return "ready" if has_weights(preset) else "needs-download"
 
     @classmethod
-    def load(cls, backbones: Backbones) -> Predictor:
+    def load(cls, backbones: Backbones, folder: Path | None = None) -> Predictor:
         """The method with its weights.
+
+        Args:
+            backbones: the preset's networks.
+            folder: a bundle; ``None`` takes the one that comes with the project. Methods without
+                weights of their own have none.
 
         Raises:
             WeightsError: its bundle is missing, damaged, or made for another preset.

@@ -20,7 +20,7 @@ class Run:
     """A method in one mode.
 
     Attributes:
-        method: its id.
+        method: key of the predictor, usually its id.
         mode: one of its modes.
         clicks: points per class, drawn from the truth, that stand for the user's; 0 for none.
     """
@@ -59,7 +59,7 @@ def evaluate(
 
     Args:
         data: the images.
-        predictors: methods by id.
+        predictors: methods by the keys that ``runs`` use.
         runs: what to run.
         seeds: of the points, drawn from maps or from the truth.
         progress: called with (images done, images in all).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -55,10 +56,10 @@ class ClipGuidedSamPredictor(Predictor):
         self.name = f"{self.info.id} {uuid4().hex}"
 
     @classmethod
-    def load(cls, backbones: Backbones) -> ClipGuidedSamPredictor:
+    def load(cls, backbones: Backbones, folder: Path | None = None) -> ClipGuidedSamPredictor:
         """See :meth:`Predictor.load`."""
         preset = backbones.preset
-        folder = BUNDLES / preset.name / cls.info.id
+        folder = folder or BUNDLES / preset.name / cls.info.id
         config, state = load_bundle(folder)
         if config["preset"] != preset.name:
             raise WeightsError(f"{folder} fits the preset {config['preset']}, not {preset.name}")

@@ -16,11 +16,15 @@ from ..data.samples import SegmentationData
 from ..data.scenes import SceneData
 from ..evaluation.metrics import class_wise_miou, mean_image_iou
 from ..evaluation.runner import Run, SampleScore, evaluate
-from ..predictor import count_parameters, load_predictor
+from ..methods.clip_guided_sam import ClipGuidedSamPredictor
+from ..predictor import count_parameters, find_method
 from ..weights.backbones import load_backbones
 from ..weights.presets import TINY
 
 SEEDS = (0, 1, 2)
+REFERENCE = "clip-guided-sam-reference"
+"""CLIP-Guided SAM with the authors' block, trained alike, for comparison; not in the bundle."""
+
 RUNS = {
     "SAM, 1 click": Run("sam", "manual", 1),
     "SAM, 5 clicks": Run("sam", "manual", 5),
@@ -29,6 +33,8 @@ RUNS = {
     "CLIP-Guided SAM, semi-automatic": Run("clip-guided-sam", "semi-automatic"),
     "CLIP-Guided SAM, manual, 1 click": Run("clip-guided-sam", "manual", 1),
     "CLIP-Guided SAM, manual, 5 clicks": Run("clip-guided-sam", "manual", 5),
+    "– reference block, semi-automatic": Run(REFERENCE, "semi-automatic"),
+    "– reference block, manual, 5 clicks": Run(REFERENCE, "manual", 5),
 }
 SETS = {
     "scenes, seen pairs": "200 procedural scenes, pairs of surface and shape seen in training",
@@ -38,6 +44,7 @@ SETS = {
     "CamVid val": "101 street photographs, 11 classes",
     "CCP val": "120 clothing photographs, 58 classes",
 }
+FIGURES = "figures"
 EVALUATION_SEED = 1_000_003
 """Far from every training seed: the scenes of the card were never trained on."""
 
@@ -59,18 +66,32 @@ def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
     return FolderData(photographs / name.split()[0].lower() / "val")
 
 
-def measure(name: str, photographs: Path | None, folder: Path) -> None:
-    """Evaluate all runs on one set and keep the figures as JSON in ``folder``."""
+def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> None:
+    """Evaluate all runs on one set and keep the figures as JSON in ``work/figures``.
+
+    Args:
+        name: of the set.
+        photographs: see :class:`TinyTraining`.
+        bundle: the tiny bundle.
+        work: also holds the bundle with the reference block, if it was trained.
+    """
     data = held_back(name, photographs)
     if data is None:
         return
-    backbones = load_backbones(TINY)
-    predictors = {run.method: load_predictor(run.method, backbones) for run in RUNS.values()}
-    with tqdm(total=len(data), desc=name, mininterval=10) as bar:
-        scores = evaluate(data, predictors, list(RUNS.values()), SEEDS, lambda *_: bar.update())
-    figures = {
-        label: [summarize(scores[run, seed]) for seed in SEEDS] for label, run in RUNS.items()
+    backbones = load_backbones(TINY, folder=bundle)
+    predictors = {
+        method: find_method(method).load(backbones, bundle / method)
+        for method in ("sam", "clip-surgery-sam", "clip-guided-sam")
     }
+    if (work / REFERENCE).is_dir():
+        predictors[REFERENCE] = ClipGuidedSamPredictor.load(backbones, work / REFERENCE)
+    runs = {label: run for label, run in RUNS.items() if run.method in predictors}
+    with tqdm(total=len(data), desc=name, mininterval=10) as bar:
+        scores = evaluate(data, predictors, list(runs.values()), SEEDS, lambda *_: bar.update())
+    figures = {
+        label: [summarize(scores[run, seed]) for seed in SEEDS] for label, run in runs.items()
+    }
+    folder = work / FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(figures, indent=2))
 
@@ -85,13 +106,10 @@ def summarize(scores: Sequence[SampleScore]) -> dict[str, float]:
     }
 
 
-def write_card(bundle: Path, figures_folder: Path) -> None:
+def write_card(bundle: Path, work: Path) -> None:
     """Write ``README.md`` of the bundle from its configs and the measured figures."""
-    figures = {
-        name: json.loads((figures_folder / f"{name}.json").read_text())
-        for name in SETS
-        if (figures_folder / f"{name}.json").is_file()
-    }
+    files = {name: work / FIGURES / f"{name}.json" for name in SETS}
+    figures = {name: json.loads(f.read_text()) for name, f in files.items() if f.is_file()}
     configs = {
         part: json.loads((bundle / part / "config.json").read_text())
         for part in ("clip", "sam", "clip-guided-sam")
@@ -117,8 +135,8 @@ command."""
 
 
 def _parts(bundle: Path, configs: Mapping[str, dict]) -> str:
-    backbones = load_backbones(TINY)
-    guided = count_parameters(load_predictor("clip-guided-sam", backbones))
+    backbones = load_backbones(TINY, folder=bundle)
+    guided = count_parameters(ClipGuidedSamPredictor.untrained(backbones))
     counts = {
         "clip": sum(p.numel() for p in backbones.clip.parameters()),
         "sam": sum(p.numel() for p in backbones.sam.parameters()),
@@ -143,12 +161,12 @@ def _parts(bundle: Path, configs: Mapping[str, dict]) -> str:
 def _recipe(configs: Mapping[str, dict]) -> str:
     rows = []
     for part, config in configs.items():
-        training = config["training"]
-        loop = training["loop"]
+        training, loop = config["training"], config["training"]["loop"]
         rows.append(
             f"| {part} | {loop['steps']} | {loop['batch_size']} | {training['seed']} | "
             f"{training['minutes']} | {training['hardware']}, torch {training['torch']} |"
         )
+    history = [c["training"]["history"] for c in configs.values() if "history" in c["training"]]
     split = configs["clip-guided-sam"]["training"]["split"]
     labelled = ", ".join(f"{count} of {name}" for name, count in split.items())
     head = "| stage | steps | images per step | seed | minutes | hardware |\n"
@@ -162,7 +180,7 @@ def _recipe(configs: Mapping[str, dict]) -> str:
 Minutes are wall-clock, on a machine that did other work meanwhile. Data: procedural scenes of
 seen pairs (any number), and the train parts of CamVid (367), CCP (480) and COCO-100 (100). CLIP and
 SAM saw all of them; CLIP-Guided SAM saw a low-data split: {labelled}. No val photograph and no
-unseen pair was trained on. Losses and prompts: `clipsam/training/`."""
+unseen pair was trained on. Losses and prompts: `clipsam/training/`.{"".join(history)}"""
 
 
 def _figures(figures: Mapping[str, dict]) -> str:
@@ -181,7 +199,7 @@ def _figures(figures: Mapping[str, dict]) -> str:
         head = f"### {title}\n\n| | {' | '.join(figures)} |\n|---{'|---' * len(figures)}|\n"
         rows = [
             f"| {label} | " + " | ".join(_cell(figures[n][label], key) for n in figures) + " |"
-            for label in RUNS
+            for label in next(iter(figures.values()))
         ]
         parts.append(head + "\n".join(rows))
     return (
@@ -226,7 +244,7 @@ def _comparisons(figures: Mapping[str, dict]) -> str:
 def _limits() -> str:
     return """## What it cannot do
 
-It knows the words of its training: 8 shapes, 8 surfaces, and the class names of CamVid, CCP and
+It knows the words of its training: 8 surfaces, 8 shapes, and the class names of CamVid, CCP and
 COCO. Other words give a map, but not a meaningful one. A hundred photographs do not teach 133
 classes: on COCO-100 and CCP the figures above say how little it knows. Masks are 64 × 64 before
 they are enlarged, so thin things are lost."""

@@ -8,6 +8,7 @@ import logging
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from ..weights.backbones import load_backbones
 from ..weights.bundle import save_bundle
 from ..weights.presets import TINY
 from .calibration import calibrate
-from .card import SETS, measure, write_card
+from .card import FIGURES, REFERENCE, SETS, measure, write_card
 from .loop import LoopConfig, train
 from .pretrain_clip import ClipStage, start_positions_as_waves
 from .pretrain_sam import SamStage
@@ -61,7 +62,7 @@ class TinyRecipe:
     """
 
     seed: int = 20
-    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(2200, 16))
+    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(2000, 16))
     clip_lr: float = 8e-4
     sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 10))
     sam_lr: float = 6e-4
@@ -118,7 +119,10 @@ class TinyTraining:
         stages = {
             "clip": self.train_clip,
             "sam": self.train_sam,
-            "clip-guided-sam": self.train_clip_guided_sam,
+            "clip-guided-sam": partial(
+                self.train_clip_guided_sam, "preserving", self.out / "clip-guided-sam"
+            ),
+            REFERENCE: partial(self.train_clip_guided_sam, "reference", self.work / REFERENCE),
             "card": self.write_card,
         }
         if stage is not None and stage not in stages:
@@ -127,8 +131,8 @@ class TinyTraining:
             if stage in (None, name):
                 step()
 
-    def _stream(self, seed: int) -> TrainingStream:
-        return TrainingStream(self.domains, seed, TINY.sam.image_size, TINY.clip.surgery_size)
+    def _stream(self, domains: Mapping[str, Domain], seed: int) -> TrainingStream:
+        return TrainingStream(domains, seed, TINY.sam.image_size, TINY.clip.surgery_size)
 
     def _record(self, stage: str, seconds: float, config: LoopConfig) -> dict:
         """What the card says about a stage."""
@@ -151,7 +155,7 @@ class TinyTraining:
     def train_clip(self) -> None:
         """Stage 1: CLIP-tiny and its vocabulary."""
         recipe = self.recipe
-        stream = self._stream(recipe.seed + 1)
+        stream = self._stream(self.domains, recipe.seed + 1)
         empty = [template.format("") for template in PROMPT_TEMPLATES]
         tokenizer = train_tokenizer([*stream.vocabulary.names, *empty], TINY.clip.vocab_size)
         torch.manual_seed(recipe.seed)
@@ -161,7 +165,7 @@ class TinyTraining:
         seconds = train(stage, stream, recipe.clip, self.work, self.device)
         clip.eval().requires_grad_(False)
         vision = SurgeryVision(clip, TINY.clip.surgery_layers)
-        calibration = self._calibrate(vision, ClassTextEncoder(clip, tokenizer))
+        calibration = self._calibrate(self.domains, vision, ClassTextEncoder(clip, tokenizer))
         config = {
             "kind": "clip",
             "calibration": dataclasses.asdict(calibration),
@@ -176,30 +180,35 @@ class TinyTraining:
         torch.manual_seed(recipe.seed)
         sam = build_sam(TINY.sam)
         stage = SamStage(sam, TINY, recipe.sam_lr)
-        stream = self._stream(recipe.seed + 2)
+        stream = self._stream(self.domains, recipe.seed + 2)
         seconds = train(stage, stream, recipe.sam, self.work, self.device)
         record = self._record("sam", seconds, recipe.sam)
         save_bundle(self.out / "sam", {"kind": "sam", "training": record}, sam.state_dict())
 
-    def train_clip_guided_sam(self) -> None:
-        """Stage 3: CLIP-Guided SAM, both modes in one bundle, on a low-data split."""
+    def train_clip_guided_sam(self, block: str, folder: Path) -> None:
+        """Stage 3: CLIP-Guided SAM, both modes in one bundle, on a low-data split.
+
+        Args:
+            block: how adapters join SAM's blocks, see ``AdapterConfig``.
+            folder: of the bundle.
+        """
         recipe = self.recipe
-        backbones = load_backbones(TINY, self.device)
+        backbones = load_backbones(TINY, self.device, self.out)
         torch.manual_seed(recipe.seed)
-        predictor = ClipGuidedSamPredictor.untrained(backbones, recipe.clip_guided.block)
-        self.domains = {
+        predictor = ClipGuidedSamPredictor.untrained(backbones, block)
+        domains = {
             name: dataclasses.replace(
                 domain, data=SubsetData(domain.data, recipe.split[name], recipe.seed)
             )
             for name, domain in self.domains.items()
         }
-        stream = self._stream(recipe.seed + 3)
-        name = f"clip-guided-sam-{recipe.clip_guided.block}"
+        stream = self._stream(domains, recipe.seed + 3)
+        name = folder.name
         stage = ClipGuidedStage(name, predictor, stream.vocabulary, recipe.clip_guided)
         seconds = train(stage, stream, recipe.method, self.work, self.device)
         model = predictor.model.eval()
         calibration = dataclasses.replace(
-            self._calibrate(model.vision, backbones.text),
+            self._calibrate(domains, model.vision, backbones.text),
             # The network has learnt to read prompts made at this threshold.
             point_threshold=backbones.calibration.point_threshold,
         )
@@ -209,10 +218,12 @@ class TinyTraining:
             "split": dict(recipe.split),
         }
         config = bundle_config(TINY.name, predictor.adapters, calibration, training)
-        save_bundle(self.out / "clip-guided-sam", config, model.trainable_state())
+        save_bundle(folder, config, model.trainable_state())
 
     @torch.no_grad()
-    def _calibrate(self, vision: SurgeryVision, text: ClassTextEncoder) -> Calibration:
+    def _calibrate(
+        self, domains: Mapping[str, Domain], vision: SurgeryVision, text: ClassTextEncoder
+    ) -> Calibration:
         """Measure a CLIP on training images."""
 
         def similarity_of(image: np.ndarray, names: Sequence[str]) -> Tensor:
@@ -221,12 +232,11 @@ class TinyTraining:
             features = text([(name,) for name in names])
             return similarity_grid(tokens.expand(len(names), -1, -1), features)
 
-        return calibrate([domain.data for domain in self.domains.values()], similarity_of)
+        return calibrate([domain.data for domain in domains.values()], similarity_of)
 
     def write_card(self) -> None:
         """Measure the bundle on held-back images and write its card; sets already done stay."""
-        folder = self.work / "figures"
         for name in SETS:
-            if not (folder / f"{name}.json").is_file():
-                measure(name, self.photographs, folder)
-        write_card(self.out, folder)
+            if not (self.work / FIGURES / f"{name}.json").is_file():
+                measure(name, self.photographs, self.out, self.work)
+        write_card(self.out, self.work)

@@ -39,7 +39,6 @@ class ClipGuidedRecipe:
         num_points: K, points per sample.
         manual_share: share of samples with points from the truth.
         dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
-        block: how adapters join SAM's blocks, see ``AdapterConfig``.
     """
 
     lr: float = 4e-4
@@ -49,7 +48,6 @@ class ClipGuidedRecipe:
     num_points: int = 5
     manual_share: float = 0.5
     dense_logit: float = 8.0
-    block: str = "preserving"
 
 
 class ClipGuidedStage:

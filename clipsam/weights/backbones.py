@@ -72,18 +72,25 @@ def has_weights(preset: Preset) -> bool:
     return all((folder / part / "model.safetensors").is_file() for part in ("sam", "clip"))
 
 
-def load_backbones(preset: Preset, device: torch.device | str = "cpu") -> Backbones:
+def load_backbones(
+    preset: Preset, device: torch.device | str = "cpu", folder: Path | None = None
+) -> Backbones:
     """Load the SAM and CLIP of a preset.
+
+    Args:
+        preset: which.
+        device: where to.
+        folder: holds the bundles ``sam`` and ``clip``; ``None`` takes the project's.
 
     Raises:
         WeightsError: they are not on this machine, or damaged.
     """
-    if not has_weights(preset):
+    if folder is None and not has_weights(preset):
         raise WeightsError(
             f"The weights of “{preset.name}” ({preset.sam_source} and {preset.clip_source}) are "
             "not on this machine. Use the preset “tiny”, which comes with the project."
         )
-    folder = BUNDLES / preset.name
+    folder = folder or BUNDLES / preset.name
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     _, sam_state = load_bundle(folder / "sam")
     load_into(sam, sam_state, str(folder / "sam"))

@@ -17,7 +17,6 @@ from clipsam.weights.presets import TINY
 
 @pytest.fixture
 def training(tmp_path, monkeypatch):
-    monkeypatch.setattr(backbones, "BUNDLES", tmp_path)
     short = LoopConfig(steps=2, batch_size=2, warmup=1, workers=0)
     recipe = TinyRecipe(clip=short, sam=short, method=short)
     monkeypatch.setattr(tiny, "calibrate", lambda *_: backbones.Calibration(0.6, 0.3, 8.0))
@@ -27,14 +26,14 @@ def training(tmp_path, monkeypatch):
 def test_every_stage_ends_in_a_bundle_that_loads(training, tmp_path):
     for stage in ("clip", "sam"):
         training.run(stage)
-    loaded = backbones.load_backbones(TINY)
+    loaded = backbones.load_backbones(TINY, folder=tmp_path / "tiny")
     assert loaded.calibration.point_threshold == 0.6
     frozen = {name: p.clone() for name, p in loaded.sam.image_encoder.named_parameters()}
     training.run("clip-guided-sam")
     config = json.loads((tmp_path / "tiny/clip-guided-sam/config.json").read_text())
     assert config["preset"] == "tiny"
     assert config["training"]["loop"]["steps"] == 2
-    again = backbones.load_backbones(TINY)
+    again = backbones.load_backbones(TINY, folder=tmp_path / "tiny")
     for name, parameter in again.sam.image_encoder.named_parameters():
         assert torch.equal(parameter, frozen[name])
 
