@@ -59,6 +59,17 @@ class Stage(Protocol):
         ...
 
 
+def matrix_decay_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict]:
+    """AdamW parameter groups with weight decay on matrices, and none on biases and norms."""
+    parameters = list(module.parameters())
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    return [
+        {"params": matrices, "lr": lr, "weight_decay": weight_decay},
+        {"params": vectors, "lr": lr, "weight_decay": 0.0},
+    ]
+
+
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
     """bfloat16 where the hardware multiplies in it, else None."""
     if device.type == "cuda":

@@ -31,7 +31,7 @@ from ..models.clip import (
     tokens_to_grid,
 )
 from ..weights.presets import Preset
-from .loop import Batch
+from .loop import Batch, matrix_decay_groups
 
 REDUNDANT_EVERY = 25
 """Steps between two computations of the feature that all prompts share."""
@@ -88,12 +88,8 @@ class ClipStage:
         self._calls = 0
 
     def parameter_groups(self) -> list[dict]:
-        """Weight decay on matrices only."""
-        parameters = list(self.module.parameters())
-        return [
-            {"params": [p for p in parameters if p.ndim > 1], "lr": self.lr, "weight_decay": 0.05},
-            {"params": [p for p in parameters if p.ndim <= 1], "lr": self.lr, "weight_decay": 0.0},
-        ]
+        """See :class:`Stage`."""
+        return matrix_decay_groups(self.module, self.lr, weight_decay=0.05)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Dense cross-entropy over names and over facets, contrast, and crowding of texts."""

@@ -15,7 +15,7 @@ from ..data.samples import VOID
 from ..geometry import normalize
 from ..models.sam import PROMPT_DIM, decode_masks
 from ..weights.presets import Preset
-from .loop import Batch
+from .loop import Batch, matrix_decay_groups
 from .losses import dice_scores, focal_scores
 
 PROMPTS_PER_IMAGE = 3
@@ -35,12 +35,8 @@ class SamStage:
         self.module = nn.ModuleDict({"sam": sam, "affinity": self.affinity})
 
     def parameter_groups(self) -> list[dict]:
-        """Weight decay on matrices only."""
-        parameters = list(self.module.parameters())
-        return [
-            {"params": [p for p in parameters if p.ndim > 1], "lr": self.lr, "weight_decay": 0.05},
-            {"params": [p for p in parameters if p.ndim <= 1], "lr": self.lr, "weight_decay": 0.0},
-        ]
+        """See :class:`Stage`."""
+        return matrix_decay_groups(self.module, self.lr, weight_decay=0.05)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Mask and IoU losses of two rounds of prompts, and the affinity loss."""
