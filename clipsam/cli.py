@@ -86,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     tiny.add_argument("--photographs", type=Path, help="folder with camvid/, ccp/ and coco100/")
     tiny.add_argument("--out", type=Path, default=Path("checkpoints/tiny"))
     tiny.add_argument("--work", type=Path, default=Path("runs/tiny"), help="checkpoints and logs")
-    tiny.add_argument("--stage", help="only this stage: clip, sam, clip-guided-sam or card")
+    tiny.add_argument(
+        "--stage",
+        help="only this stage: clip, sam, clip-guided-sam, clip-guided-sam-reference or card",
+    )
     tiny.set_defaults(run=_train_tiny)
     return parser
 

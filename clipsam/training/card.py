@@ -179,8 +179,9 @@ def _recipe(configs: Mapping[str, dict]) -> str:
 
 Minutes are wall-clock, on a machine that did other work meanwhile. Data: procedural scenes of
 seen pairs (any number), and the train parts of CamVid (367), CCP (480) and COCO-100 (100). CLIP and
-SAM saw all of them; CLIP-Guided SAM saw a low-data split: {labelled}. No val photograph and no
-unseen pair was trained on. Losses and prompts: `clipsam/training/`.{"".join(history)}"""
+SAM saw all of them; CLIP-Guided SAM saw a low-data split: {labelled}.
+No val photograph and no unseen pair was trained on. Losses and prompts: `clipsam/training/`.
+{"".join(history)}"""
 
 
 def _figures(figures: Mapping[str, dict]) -> str:
@@ -192,7 +193,9 @@ def _figures(figures: Mapping[str, dict]) -> str:
     parts = [
         "## Figures\n\nMean ± standard deviation over 3 seeds of the sampled points, at the "
         "images' own resolution, logits above 0. Only classes present in an image are asked (the "
-        "papers' presence oracle). Clicks are drawn from the truth."
+        "papers' presence oracle). Clicks are drawn from the truth. “Reference block”: adapters "
+        "joined to all blocks of SAM as in the authors' code, trained alike; the bundle's are "
+        "joined to the last four so that SAM is preserved at the start."
     ]
     parts += [f"- **{name}**: {text}" for name, text in SETS.items() if name in figures]
     for key, title in titles.items():
