@@ -44,9 +44,9 @@ def all_examples() -> list[Example]:
     seen, unseen = SceneData(12, SEED), SceneData(12, SEED, pairs="unseen")
     hidden = SceneData(12, SEED, mode="camouflage")
     return [
+        _scene("Pairs never trained on", unseen[3], "red star, green cross, checked disc"),
         _scene("Shapes", seen[3], "red heart, red cross, checked star"),
         _scene("One is absent", seen[11], "yellow ring, striped disc, green square"),
-        _scene("Pairs never trained on", unseen[3], "red star, green cross, checked disc"),
         _scene("Camouflage", hidden[4], "striped triangle"),
         *_photographs(),
     ]
