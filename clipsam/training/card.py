@@ -190,28 +190,23 @@ def _figures(figures: Mapping[str, dict]) -> str:
         "mean_iou": "Mean IoU per image and class, %",
         "mae": "Mean absolute error, ×100",
     }
-    parts = [
+    introduction = (
         "## Figures\n\nMean ± standard deviation over 3 seeds of the sampled points, at the "
         "images' own resolution, logits above 0. Only classes present in an image are asked (the "
         "papers' presence oracle). Clicks are drawn from the truth. “Reference block”: adapters "
         "joined to all blocks of SAM as in the authors' code, trained alike; the bundle's are "
         "joined to the last four so that SAM is preserved at the start."
-    ]
-    parts += [f"- **{name}**: {text}" for name, text in SETS.items() if name in figures]
+    )
+    sets = [f"- **{name}**: {text}" for name, text in SETS.items() if name in figures]
+    tables = []
     for key, title in titles.items():
         head = f"### {title}\n\n| | {' | '.join(figures)} |\n|---{'|---' * len(figures)}|\n"
         rows = [
             f"| {label} | " + " | ".join(_cell(figures[n][label], key) for n in figures) + " |"
             for label in next(iter(figures.values()))
         ]
-        parts.append(head + "\n".join(rows))
-    return (
-        parts[0]
-        + "\n\n"
-        + "\n".join(parts[1 : -len(titles)])
-        + "\n\n"
-        + "\n\n".join(parts[-len(titles) :])
-    )
+        tables.append(head + "\n".join(rows))
+    return "\n\n".join([introduction, "\n".join(sets), *tables])
 
 
 def _cell(seeds: Sequence[Mapping[str, float]], key: str) -> str:
