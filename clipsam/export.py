@@ -20,7 +20,6 @@ def write_prediction(
     ``<class>.png`` is 0/255 at the original size, ``<class>.similarity.npy`` float32 raw
     similarity on CLIP's grid.
     """
-
     folder.mkdir(parents=True, exist_ok=True)
     classes = []
     for index, result in enumerate(prediction.results):
@@ -42,7 +41,7 @@ def write_prediction(
         if result.note:
             entry["note"] = result.note
         if truth is not None:
-            counts = truth.score(prediction, index, threshold)
+            counts = truth.score_mask(text, mask)
             entry["iou"] = None if counts is None or not counts.union else iou(counts)
         classes.append(entry)
     return {

@@ -69,12 +69,19 @@ class SquareTransform:
     def sampling_grid(self, cells: int) -> Tensor | None:
         """Where the cells of a square grid over the input lie on a grid that spans the image.
 
+        As :meth:`cell_positions`; ``None`` when the two grids coincide.
+        """
+        if self.content == (self.side, self.side):
+            return None
+        return self.cell_positions(cells)
+
+    def cell_positions(self, cells: int) -> Tensor:
+        """Positions in the image of the cells of a square grid over the input.
+
         For ``grid_sample``: float (1, cells, cells, 2), (x, y) in [-1, 1]; cells of the padding
-        lie outside. ``None`` when the two grids coincide.
+        lie outside.
         """
         height, width = self.content
-        if (height, width) == (self.side, self.side):
-            return None
         centres = (torch.arange(cells) + 0.5) * (self.side / cells)
         x, y = 2 * centres / width - 1, 2 * centres / height - 1
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]

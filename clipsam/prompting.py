@@ -114,6 +114,16 @@ def _regions(inside: Tensor, count: int) -> list[tuple[Tensor, int]]:
     ]
 
 
+def points_in_mask(mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random pixel centres of a mask, bool (H, W), with replacement: float32 (count, 2), (x, y).
+
+    They stand for a user's clicks.
+    """
+    rows, columns = np.nonzero(mask)
+    chosen = rng.integers(len(rows), size=count)
+    return np.stack((columns[chosen], rows[chosen]), axis=1).astype(np.float32) + 0.5
+
+
 def points_from_similarity(
     similarity: Tensor,
     transform: SquareTransform,

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..data.samples import VOID, LabelledImage, SegmentationData
 from ..predictor import Options, Predictor
-from ..prompting import stable_seed
+from ..prompting import points_in_mask, stable_seed
 from ..scene import Scene
 from ..types import Concept, Prompt
-from .metrics import ClassScore, Counts, count, mean_absolute_error
+from .metrics import ClassScore, count, mean_absolute_error
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,20 @@ def evaluate(
     for done in range(len(data)):
         sample = data[done]
         scene = Scene(sample.image)
-        for run, seed in scores if sample.present() else ():
+        truths = [(sample.names[value], sample.classes == value) for value in sample.present()]
+        valid = sample.classes != VOID
+        for run, seed in scores if truths else ():
             prompt = prompt_of(sample, run.clicks, seed)
             options = Options(mode=run.mode, seed=seed)
             prediction = predictors[run.method].predict(scene, prompt, options)
-            for index, value in enumerate(sample.present()):
+            for index, (name, truth) in enumerate(truths):
                 logits = prediction.class_logits(index)
                 scores[run, seed].append(
                     SampleScore(
-                        sample.names[value],
-                        _count(logits > 0, sample, value),
+                        name,
+                        count(logits > 0, truth, valid),
                         sample.key,
-                        mean_absolute_error(logits, sample.classes == value, _valid(sample)),
+                        mean_absolute_error(logits, truth, valid),
                         prediction.total_seconds / len(prediction.results),
                     )
                 )
@@ -97,16 +99,6 @@ def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
             concepts.append(Concept((name,)))
             continue
         rng = np.random.default_rng(stable_seed(f"{sample.key}/{name}", seed))
-        rows, columns = np.nonzero(sample.classes == value)
-        chosen = rng.integers(len(rows), size=clicks)
-        points = np.stack((columns[chosen], rows[chosen]), axis=1) + 0.5
+        points = points_in_mask(sample.classes == value, clicks, rng)
         concepts.append(Concept((name,), points, np.ones(clicks, np.int64)))
     return Prompt(tuple(concepts))
-
-
-def _valid(sample: LabelledImage) -> np.ndarray:
-    return sample.classes != VOID
-
-
-def _count(mask: np.ndarray, sample: LabelledImage, value: int) -> Counts:
-    return count(mask, sample.classes == value, _valid(sample))

@@ -34,10 +34,15 @@ class Truth:
 
     def score(self, prediction: Prediction, index: int, threshold: float = 0.0) -> Counts | None:
         """Counts of one class of a prediction; ``None`` if the truth does not know the class."""
-        truth = self.masks.get(prediction.texts[index])
-        if truth is None:
+        text = prediction.texts[index]
+        if text not in self.masks:
             return None
-        return count(prediction.class_mask(index, threshold), truth, self.valid)
+        return self.score_mask(text, prediction.class_mask(index, threshold))
+
+    def score_mask(self, text: str, mask: np.ndarray) -> Counts | None:
+        """Counts of a mask, bool (H, W), of one class; ``None`` if the truth does not know it."""
+        truth = self.masks.get(text)
+        return None if truth is None else count(mask, truth, self.valid)
 
 
 def match_truth(

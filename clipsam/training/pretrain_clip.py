@@ -39,7 +39,6 @@ REDUNDANT_EVERY = 25
 DENSE_SAMPLES = 32
 """Side of the grid of pixels on which the dense term is taken."""
 
-
 POSITION_SCALE = 0.12
 """Amplitude of the waves that position embeddings start as."""
 
@@ -130,21 +129,18 @@ class ClipStage:
             )
 
         by_name = dense_loss(slice(len(names)), None, self._allowed(batch["domain"]))
+        spread = _crowding(text[: len(names)], 0.7)
         by_facet, start = torch.zeros_like(by_name), len(names)
         for facet, word_of in self.vocabulary.facets:
             columns = slice(start, start + len(facet))
             every = torch.ones(len(labels), len(facet), dtype=torch.bool, device=labels.device)
             by_facet = by_facet + dense_loss(columns, word_of.to(labels.device), every)
+            spread = spread + _crowding(text[columns], 0.3)
             start = columns.stop
 
         image = F.normalize(tokens[:, 0], dim=-1)
         caption = F.normalize(raw[start:], dim=-1)
         contrast = _contrast(scale * image @ caption.T, shown[:, None] == shown[None])
-        spread = _crowding(text[: len(names)], 0.7)
-        start = len(names)
-        for facet, _ in self.vocabulary.facets:
-            spread = spread + _crowding(text[start : start + len(facet)], 0.3)
-            start += len(facet)
         total = by_name + 0.5 * by_facet + 0.2 * contrast + 20 * spread
         return total, {
             "spread": spread.item(),

@@ -21,7 +21,7 @@ from ..methods.clip_guided_sam import ClipGuidedSamPredictor
 from ..models.clip import normalize_tokens, similarity_grid
 from ..models.image_encoder import embed_patches, run_plain_blocks
 from ..models.sam import decode_masks
-from ..prompting import dense_prompt, points_from_similarity
+from ..prompting import dense_prompt, points_from_similarity, points_in_mask
 from .loop import Batch
 from .losses import combined_loss
 from .pretrain_sam import content_mask
@@ -114,7 +114,7 @@ class ClipGuidedStage:
             ]
         )
         prefix = self._prefix(batch)[owners]
-        grid = torch.cat([_sampling_grid(t, prefix.shape[1]) for t in transforms]).to(prefix.device)
+        grid = torch.cat([t.cell_positions(prefix.shape[1]) for t in transforms]).to(prefix.device)
         embeddings = model.encode(prefix, model.condition(tokens, text, grid))
         logits, _ = decode_masks(
             model.mask_decoder, model.prompt_encoder, embeddings, (points, labels), dense=dense
@@ -164,7 +164,9 @@ class ClipGuidedStage:
             seed = int(torch.randint(2**31, ()))
             if torch.rand(()) < self.recipe.manual_share:
                 wanted = int(torch.randint(1, count + 1, ()))
-                chosen = _points_in(masks[i], wanted, seed)
+                inside = masks[i].cpu().numpy() > 0
+                drawn = points_in_mask(inside, wanted, np.random.default_rng(seed))
+                chosen = torch.from_numpy(drawn)
             else:
                 found = points_from_similarity(
                     similarity[i], transform, self.threshold, count, seed
@@ -173,20 +175,3 @@ class ClipGuidedStage:
             points[i, : len(chosen)] = chosen
             labels[i, : len(chosen)] = 1
         return points.to(masks.device), labels.to(masks.device)
-
-
-def _points_in(mask: Tensor, count: int, seed: int) -> Tensor:
-    """Random pixel centres of a mask (S, S): (count, 2) as (x, y)."""
-    generator = np.random.default_rng(seed)
-    rows, columns = np.nonzero(mask.cpu().numpy())
-    index = generator.integers(len(rows), size=count)
-    return torch.from_numpy(np.stack((columns[index], rows[index]), 1).astype(np.float32) + 0.5)
-
-
-def _sampling_grid(transform: SquareTransform, cells: int) -> Tensor:
-    """A sampling grid even for images that fill the square, so that a batch can be stacked."""
-    grid = transform.sampling_grid(cells)
-    if grid is not None:
-        return grid
-    centres = (torch.arange(cells) + 0.5) * (2 / cells) - 1
-    return torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)[None]

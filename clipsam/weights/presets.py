@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..geometry import Fit
 from ..models.clip import ClipSizes, FeatureNorm
@@ -40,7 +40,7 @@ class Preset:
     clip_mean: tuple[float, ...] = CLIP_MEAN
     clip_std: tuple[float, ...] = CLIP_STD
     feature_norm: FeatureNorm = "cosine"
-    last_blocks: int | None = field(default=None)
+    last_blocks: int | None = None
 
 
 VIT_B = SamConfig()
