@@ -174,13 +174,17 @@ class Predictor(ABC):
             peak_memory_mb=memory.megabytes(),
         )
 
+    def check_mode(self, mode: str | None) -> None:
+        """Raises PromptError: the method has no such mode."""
+        if mode is not None and mode not in self.info.modes:
+            raise PromptError(
+                f"{self.info.name} has no mode “{mode}”: choose {' or '.join(self.info.modes)}."
+            )
+
     def _modes(self, prompt: Prompt, options: Options) -> list[str]:
         """The mode for each concept."""
         modes = self.info.modes
-        if options.mode is not None and options.mode not in modes:
-            raise PromptError(
-                f"{self.info.name} has no mode “{options.mode}”: choose {' or '.join(modes)}."
-            )
+        self.check_mode(options.mode)
         chosen = []
         for concept in prompt.concepts:
             own = "manual" if concept.is_pointed_at and "manual" in modes else modes[0]

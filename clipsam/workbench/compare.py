@@ -247,12 +247,10 @@ class CompareTab:
             [self.truth_file.upload, self.truth_names.submit, self.truth_names.blur],
             self.take_truth,
             [self.session, self.truth_file, self.truth_names],
-            self.truth_message,
+            scores,
             **quick,
         ).then(self.score, scored, scores, **quick)
-        self.truth_file.clear(self.drop_truth, self.session, self.truth_message, **quick).then(
-            self.score, scored, scores, **quick
-        )
+        self.truth_file.clear(self.drop_truth, self.session, scores, **quick)
 
     # ---- pictures ----
 
@@ -456,27 +454,31 @@ class CompareTab:
 
     # ---- ground truth ----
 
-    def take_truth(self, session: Session, path: str | None, names: str) -> object:
-        """Remember an uploaded ground truth, or say what is wrong with it."""
+    def take_truth(self, session: Session, path: str | None, names: str) -> tuple[object, object]:
+        """Remember an uploaded ground truth, or say what is wrong with it and hide the table."""
         if path is None:
-            return gr.skip()
+            return gr.skip(), gr.skip()
         session.truth_file = None
         try:
             session.truth_file = TruthFile(open_mask(path), read_names(names))
         except (ImageError, TruthError) as error:
-            return _problem(str(error))
-        return ""
+            return _problem(str(error)), gr.Dataframe(visible=False)
+        return "", gr.skip()
 
-    def drop_truth(self, session: Session) -> str:
-        """Forget the ground truth."""
+    def drop_truth(self, session: Session) -> tuple[str, gr.Dataframe]:
+        """Forget the ground truth, and hide the table."""
         session.truth_file = None
-        return ""
+        return "", gr.Dataframe(visible=False)
 
     def score(self, session: Session, marks: object, threshold: float) -> tuple[object, object]:
-        """Message and table of the ground truth for the results at hand."""
+        """Message and table of the ground truth for the results at hand.
+
+        Without a truth nothing changes: answers may overtake each other, and a late one from before
+        the truth came must not hide the table. Whoever drops the truth hides it.
+        """
         hidden = gr.Dataframe(visible=False)
         if session.truth_file is None:
-            return gr.skip(), hidden
+            return gr.skip(), gr.skip()
         if session.run is None:
             return _note("It will be compared with the results as soon as you press Run."), hidden
         try:

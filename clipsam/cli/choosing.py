@@ -1,0 +1,69 @@
+"""Methods as people name them on the command line: ``ID[:MODE][@BUNDLE]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..predictor import Predictor, find_method, find_preset
+from ..types import PromptError
+from ..weights.backbones import load_backbones
+
+CHOICE = "ID[:MODE][@BUNDLE]"
+CHOICE_HELP = (
+    "repeatable; without a mode each class with a point is manual; a bundle is a folder that "
+    "`train` wrote, instead of the project's own"
+)
+
+
+@dataclass(frozen=True)
+class LoadedChoice:
+    """A method ready to run as it was asked for.
+
+    Attributes:
+        name: tells it from the others asked; fit for a folder.
+        mode: one of its modes; ``None`` leaves it to the prompt.
+        bundle: where its weights come from; ``None`` for the project's.
+        predictor: the loaded method.
+    """
+
+    name: str
+    mode: str | None
+    bundle: Path | None
+    predictor: Predictor
+
+
+def load_choices(texts: Sequence[str], preset: str) -> list[LoadedChoice]:
+    """Load what was asked for, all on one pair of backbones.
+
+    A choice is called by its id; where one id is asked for several times, also by its mode and
+    its bundle's folder.
+
+    Raises:
+        PromptError: no such method, mode or preset, or the same choice twice.
+        WeightsError: weights that are missing or do not fit.
+    """
+    asked = []
+    for text in texts:
+        method, _, bundle = text.partition("@")
+        method, _, mode = method.partition(":")
+        find_method(method)
+        asked.append((method, mode, Path(bundle) if bundle else None))
+    chosen = find_preset(preset)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backbones = load_backbones(chosen, device)
+    ids = [method for method, _, _ in asked]
+    choices: dict[str, LoadedChoice] = {}
+    for method, mode, bundle in asked:
+        name = method
+        if ids.count(method) > 1:
+            name = f"{method}-{mode or 'default'}" + (f"-{bundle.name}" if bundle else "")
+        if name in choices:
+            raise PromptError(f"The method “{name}” is asked for twice.")
+        predictor = find_method(method).load(backbones, bundle)
+        predictor.check_mode(mode or None)
+        choices[name] = LoadedChoice(name, mode or None, bundle, predictor)
+    return list(choices.values())

@@ -1,0 +1,30 @@
+"""``methods``: what there is and what is ready."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from ..predictor import describe_methods, find_preset
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("methods", help="list the methods, and what is ready")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--preset", default="tiny", help="whose parameters are counted")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    described = describe_methods(find_preset(args.preset))
+    if args.json:
+        sys.stdout.write(json.dumps(described, indent=2) + "\n")
+        return
+    for method in described:
+        ready = [name for name, status in method["presets"].items() if status == "ready"]
+        sys.stdout.write(
+            f"{method['id']:18} {method['name']:20} {method['paper']:18} "
+            f"{method['parameters']['total'] / 1e6:8.2f} M  ready for: {', '.join(ready) or '–'}\n"
+        )

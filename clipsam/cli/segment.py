@@ -1,0 +1,111 @@
+"""``segment``: one image, several methods, results as files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..data.images import open_image, open_mask
+from ..evaluation.truth import TruthError, match_truth
+from ..export import listed_points, write_prediction
+from ..predictor import Options
+from ..scene import Scene
+from ..types import Concept, Prompt, PromptError, parse_classes
+from .choosing import CHOICE, CHOICE_HELP, load_choices
+
+logger = logging.getLogger(__name__)
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("segment", help="segment one image")
+    parser.add_argument("image", type=Path)
+    parser.add_argument(
+        "--text", required=True, help='classes: "," between classes, ";" between synonyms'
+    )
+    parser.add_argument(
+        "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
+    )
+    parser.add_argument(
+        "--point", action="append", default=[], metavar="CLASS:x,y,label", help="label 1 or 0"
+    )
+    parser.add_argument("--box", action="append", default=[], metavar="CLASS:x0,y0,x1,y1")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--threshold", type=float, default=0.0, help="of the mask, on logits")
+    parser.add_argument("--seed", type=int, default=0, help="of the points drawn from maps")
+    parser.add_argument("--truth", type=Path, help="index PNG: id of the class of each pixel")
+    parser.add_argument("--truth-classes", type=Path, help="JSON list of names, index = id")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    image = open_image(args.image)
+    prompt = _prompt(args)
+    truth = None
+    if args.truth is not None:
+        names = None if args.truth_classes is None else _read_names(args.truth_classes)
+        truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
+    scene = Scene(image)
+    report = []
+    for choice in load_choices(args.method, args.preset):
+        options = Options(mode=choice.mode, seed=args.seed)
+        prediction = choice.predictor.predict(scene, prompt, options)
+        report.append(write_prediction(prediction, args.out / choice.name, args.threshold, truth))
+        logger.info("%s: %.2f s", choice.name, prediction.total_seconds)
+    concepts = [
+        {
+            "synonyms": list(concept.synonyms),
+            "points": listed_points(concept.points, concept.labels),
+            "box": None if concept.box is None else concept.box.tolist(),
+        }
+        for concept in prompt.concepts
+    ]
+    results = {"image": str(args.image), "prompt": concepts, "methods": report}
+    (args.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+def _prompt(args: argparse.Namespace) -> Prompt:
+    classes = parse_classes(args.text)
+    points: dict[int, list[list[float]]] = {}
+    boxes: dict[int, list[float]] = {}
+
+    def owner(text: str, option: str, count: int) -> tuple[int, list[float]]:
+        name, _, numbers = text.rpartition(":")
+        try:
+            values = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            values = []
+        if len(values) != count:
+            raise PromptError(f"--{option} {text}: give a class, a colon and {count} numbers.")
+        for index, synonyms in enumerate(classes):
+            if name.strip().lower() in (synonym.lower() for synonym in synonyms):
+                return index, values
+        raise PromptError(f"--{option} {text}: “{name}” is none of the classes in --text.")
+
+    for text in args.point:
+        index, values = owner(text, "point", 3)
+        points.setdefault(index, []).append(values)
+    for text in args.box:
+        index, values = owner(text, "box", 4)
+        boxes[index] = values
+    concepts = []
+    for index, synonyms in enumerate(classes):
+        given = np.array(points.get(index, []), np.float32).reshape(-1, 3)
+        box = np.array(boxes[index]) if index in boxes else None
+        concepts.append(Concept(synonyms, given[:, :2], given[:, 2].astype(np.int64), box))
+    return Prompt(tuple(concepts))
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        names = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise TruthError(f"{path} is no JSON list of class names: {error}.") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TruthError(f"{path} must be a JSON list of class names, index = id.")
+    return names

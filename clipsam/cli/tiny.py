@@ -1,0 +1,26 @@
+"""``train-tiny``: the bundled models, from nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..training.tiny import TinyRecipe, TinyTraining
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("train-tiny", help="train the bundled tiny models (resumable)")
+    parser.add_argument("--photographs", type=Path, help="folder with camvid/, ccp/ and coco100/")
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/tiny"))
+    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="checkpoints and logs")
+    parser.add_argument(
+        "--stage",
+        help="only this stage: clip, sam, clip-guided-sam, clip-guided-sam-reference or card",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    training = TinyTraining(TinyRecipe(), args.photographs, args.out, args.work)
+    training.run(args.stage)
