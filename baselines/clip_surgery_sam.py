@@ -1,4 +1,8 @@
-"""CLIP Surgery + SAM (arXiv 2304.05653): points from the similarity map, for a frozen SAM."""
+"""CLIP Surgery + SAM (arXiv 2304.05653): points from the similarity map, for SAM as it is or tuned.
+
+The tuned ones are the comparisons of CLIP-Guided SAM's Table 2: CLIP prompts SAM, but nothing of
+it enters SAM's encoder, and CLIP stays frozen.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,13 @@ import numpy as np
 from torch import nn
 
 from clipsam.measure import Stopwatch
+from clipsam.methods.base import TunedSamPredictor, adapters
 from clipsam.models.clip import similarity_grid
+from clipsam.models.tuned_sam import TunedSamConfig
 from clipsam.predictor import MethodInfo, Options, Predictor, nothing_found, register
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.weights.presets import Preset
 
 
 @register
@@ -67,3 +74,46 @@ class ClipSurgerySamPredictor(Predictor):
                 similarity=shown,
                 presence=backbones.calibration.presence(shown),
             )
+
+
+@register
+class DecoderTunedPredictor(TunedSamPredictor):
+    """CLIP Surgery's points and map for a SAM whose decoder was tuned on them."""
+
+    info = MethodInfo(
+        id="clip-surgery-sam-decoder",
+        name="CLIP Surgery + SAM, decoder tuned",
+        paper="arXiv 2605.24807, Table 2",
+        kind="baseline",
+        modes=("semi-automatic", "manual"),
+        summary=(
+            "CLIP's similarity map prompts a SAM whose prompt encoder and mask decoder were tuned."
+        ),
+    )
+
+    @classmethod
+    def design(cls, preset: Preset) -> TunedSamConfig:
+        """Nothing is added to the encoder."""
+        return TunedSamConfig(clip="surgery", dense_prompt=True)
+
+
+@register
+class AdaptersTunedPredictor(TunedSamPredictor):
+    """The same with plain adapters in SAM's encoder."""
+
+    info = MethodInfo(
+        id="clip-surgery-sam-adapters",
+        name="CLIP Surgery + SAM, adapters tuned",
+        paper="arXiv 2605.24807, Table 2",
+        kind="baseline",
+        modes=("semi-automatic", "manual"),
+        summary=(
+            "CLIP's similarity map prompts a SAM with tuned decoder and parallel adapters that "
+            "know no words."
+        ),
+    )
+
+    @classmethod
+    def design(cls, preset: Preset) -> TunedSamConfig:
+        """SU-SAM's parallel adapters."""
+        return TunedSamConfig(adapters(preset), clip="surgery", dense_prompt=True)

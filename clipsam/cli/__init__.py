@@ -15,7 +15,7 @@ from ..data.readers import DataError
 from ..evaluation.truth import TruthError
 from ..types import PromptError
 from ..weights.bundle import WeightsError
-from . import listing, segment, tiny
+from . import evaluate, listing, segment, tiny, train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m clipsam", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (listing, segment, tiny):
+    for command in (listing, segment, train, evaluate, tiny):
         command.add(commands)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

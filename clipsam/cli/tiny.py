@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="checkpoints and logs")
     parser.add_argument(
         "--stage",
-        help="only this stage: clip, sam, clip-guided-sam, clip-guided-sam-reference or card",
+        help="only this stage: clip, sam, the id of a method, or card",
     )
     parser.set_defaults(run=run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,9 +53,15 @@ class LabelledImage:
 
 
 class SegmentationData(Protocol):
-    """A data set: class names, a length, and labelled images by index."""
+    """A data set: class names, a length, and labelled images by index.
+
+    Attributes:
+        names: class names.
+        keys: the unique name of each image, known without reading it.
+    """
 
     names: tuple[str, ...]
+    keys: Sequence[str]
 
     def __len__(self) -> int: ...
 

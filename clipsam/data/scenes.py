@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -64,6 +65,14 @@ class SceneData:
         """Names of the pairs that may occur: a training set does not even know the others."""
         return {"seen": SEEN, "unseen": UNSEEN, "all": CLASS_NAMES}[self.pairs]
 
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the scenes."""
+        return tuple(map(self._key, range(self.length)))
+
+    def _key(self, index: int) -> str:
+        return f"{self.pairs}-{self.mode}-{self.seed}-{index}"
+
     def __len__(self) -> int:
         return self.length
 
@@ -71,8 +80,7 @@ class SceneData:
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of {self.length}")
         rng = np.random.default_rng((self.seed, index, self.mode == "camouflage"))
-        key = f"{self.pairs}-{self.mode}-{self.seed}-{index}"
-        return render_scene(rng, self.names, self.mode, self.size, key)
+        return render_scene(rng, self.names, self.mode, self.size, self._key(index))
 
 
 def render_scene(

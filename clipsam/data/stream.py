@@ -83,21 +83,15 @@ class TrainingStream(Dataset):
         seed: int,
         sam_size: int,
         clip_size: int,
-        start: int = 0,
-        length: int = 2**31,
     ) -> None:
         self.domains = list(domains.values())
         self.vocabulary = Vocabulary(domains)
         self.seed, self.sam_size, self.clip_size = seed, sam_size, clip_size
-        self.start, self.length = start, length
         weights = np.array([domain.weight for domain in self.domains])
         self._shares = weights / weights.sum()
 
-    def __len__(self) -> int:
-        return self.length
-
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, self.start + index))
+        rng = np.random.default_rng((self.seed, index))
         number = int(rng.choice(len(self.domains), p=self._shares))
         domain = self.domains[number]
         sample = augment(rng, _draw(rng, domain), domain.photographs)

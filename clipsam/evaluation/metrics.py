@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import KDTree
+from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,71 @@ def mean_absolute_error(
     return float(error.mean() if valid is None else error[valid].mean())
 
 
+def boundary_f(
+    mask: np.ndarray,
+    truth: np.ndarray,
+    valid: np.ndarray | None = None,
+    tolerance: float = 0.0075,
+) -> float:
+    """How well the outlines agree: the boundary F-measure of DAVIS (Perazzi 2016).
+
+    Precision is the share of the mask's outline that lies within a distance of the truth's,
+    recall the other way round, F their harmonic mean. The image's edge is no outline.
+
+    Args:
+        mask, truth: bool (H, W).
+        valid: bool (H, W); other pixels count as outside both. ``None`` scores all.
+        tolerance: the distance, as a share of the image's diagonal; at least one pixel.
+
+    Returns:
+        0 to 1; 1 if neither has an outline, 0 if only one has.
+    """
+    if valid is not None:
+        mask, truth = mask & valid, truth & valid
+    found, wanted = np.argwhere(_rim(mask)), np.argwhere(_rim(truth))
+    if not len(found) or not len(wanted):
+        return float(len(found) == len(wanted))
+    radius = max(1, round(tolerance * float(np.hypot(*mask.shape))))
+    precision = _share_near(found, wanted, radius)
+    recall = _share_near(wanted, found, radius)
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _rim(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a mask, bool (H, W), with one of their four neighbours outside it."""
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    return mask & ~inner
+
+
+def _share_near(points: np.ndarray, others: np.ndarray, radius: int) -> float:
+    """Share of ``points``, int (N, 2), with one of ``others`` at most ``radius`` pixels away."""
+    # The bound is exclusive; the next distance on the grid is farther than this.
+    distances, _ = KDTree(others).query(points, distance_upper_bound=radius + 1e-6)
+    return float(np.isfinite(distances).mean())
+
+
+def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Chance that a positive scores above a negative, ties counting half.
+
+    Args:
+        scores: float (N,).
+        positive: bool (N,).
+
+    Returns:
+        0 to 1; NaN unless there are both.
+    """
+    ones = int(np.count_nonzero(positive))
+    zeros = len(positive) - ones
+    if not ones or not zeros:
+        return float("nan")
+    ranks = rankdata(scores)[positive].sum()
+    return float((ranks - ones * (ones + 1) / 2) / (ones * zeros))
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """Counts of one class in one image."""
@@ -101,4 +168,10 @@ def class_wise_miou(scores: Iterable[ClassScore]) -> float:
 def mean_image_iou(scores: Iterable[ClassScore]) -> float:
     """Mean over samples of each one's IoU; a sample with nothing in mask or truth counts 1."""
     values = [1.0 if not s.counts.union else iou(s.counts) for s in scores]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def mean_dice(scores: Iterable[ClassScore]) -> float:
+    """Mean over samples of each one's Dice; a sample with nothing in mask or truth counts 1."""
+    values = [1.0 if not s.counts.union else dice(s.counts) for s in scores]
     return float(np.mean(values)) if values else float("nan")

@@ -12,7 +12,11 @@ from ..predictor import Options, Predictor
 from ..prompting import points_in_mask, stable_seed
 from ..scene import Scene
 from ..types import Concept, Prompt
-from .metrics import ClassScore, count, mean_absolute_error
+from .metrics import ClassScore, boundary_f, count, mean_absolute_error
+from .saliency import SaliencyScore, saliency_score
+
+MANUAL = "manual"
+"""The mode that needs points, here drawn from the truth."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,20 @@ class SampleScore(ClassScore):
     Attributes:
         image: key of the image.
         mae: mean |sigmoid(logits) − truth|.
+        boundary_f: see :func:`clipsam.evaluation.metrics.boundary_f`.
         seconds: share of the prediction's time.
+        present: whether the truth shows the class.
+        presence: probability that it does, as the method says; NaN if it cannot tell.
+        saliency: the camouflage papers' figures, where the image shows one object.
     """
 
     image: str
     mae: float
+    boundary_f: float
     seconds: float
+    present: bool = True
+    presence: float = float("nan")
+    saliency: SaliencyScore | None = None
 
 
 def evaluate(
@@ -68,25 +80,65 @@ def evaluate(
     for done in range(len(data)):
         sample = data[done]
         scene = Scene(sample.image)
-        truths = [(sample.names[value], sample.classes == value) for value in sample.present()]
-        valid = sample.classes != VOID
-        for run, seed in scores if truths else ():
-            prompt = prompt_of(sample, run.clicks, seed)
-            options = Options(mode=run.mode, seed=seed)
-            prediction = predictors[run.method].predict(scene, prompt, options)
-            for index, (name, truth) in enumerate(truths):
-                logits = prediction.class_logits(index)
-                scores[run, seed].append(
-                    SampleScore(
-                        name,
-                        count(logits > 0, truth, valid),
-                        sample.key,
-                        mean_absolute_error(logits, truth, valid),
-                        prediction.total_seconds / len(prediction.results),
-                    )
-                )
+        for run, seed in scores:
+            scores[run, seed] += score_image(sample, scene, predictors[run.method], run, seed)
         if progress is not None:
             progress(done + 1, len(data))
+    return scores
+
+
+def score_image(
+    sample: LabelledImage,
+    scene: Scene,
+    predictor: Predictor,
+    run: Run,
+    seed: int,
+    absent: Sequence[str] = (),
+    single_object: bool = False,
+) -> list[SampleScore]:
+    """Score one run with one seed on one image.
+
+    Args:
+        sample: the image and its truth.
+        scene: the image, shared by all runs.
+        predictor: the method of the run.
+        run: what to run.
+        seed: of the points.
+        absent: classes to ask besides the present ones. They are asked apart, and not where a
+            user would have to click on them.
+        single_object: whether to add the camouflage papers' figures to present classes.
+
+    Returns:
+        Scores of the present classes, then of the absent ones.
+    """
+    valid = sample.classes != VOID
+    options = Options(mode=run.mode, seed=seed)
+    asked: list[tuple[Prompt, list[np.ndarray]]] = []
+    if sample.present():
+        truths = [sample.classes == value for value in sample.present()]
+        asked.append((prompt_of(sample, run.clicks, seed), truths))
+    if absent and run.mode != MANUAL and valid.any():
+        prompt = Prompt(tuple(Concept((name,)) for name in absent))
+        asked.append((prompt, [np.zeros_like(valid)] * len(absent)))
+    scores = []
+    for prompt, truths in asked:
+        prediction = predictor.predict(scene, prompt, options)
+        for index, truth in enumerate(truths):
+            logits = prediction.class_logits(index)
+            mask, present = logits > 0, bool(truth.any())
+            scores.append(
+                SampleScore(
+                    name=prediction.texts[index],
+                    counts=count(mask, truth, valid),
+                    image=sample.key,
+                    mae=mean_absolute_error(logits, truth, valid),
+                    boundary_f=boundary_f(mask, truth, valid),
+                    seconds=prediction.total_seconds / len(truths),
+                    present=present,
+                    presence=float(prediction.results[index].presence),
+                    saliency=saliency_score(logits, truth) if single_object and present else None,
+                )
+            )
     return scores
 
 
@@ -102,3 +154,14 @@ def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
         points = points_in_mask(sample.classes == value, clicks, rng)
         concepts.append(Concept((name,), points, np.ones(clicks, np.int64)))
     return Prompt(tuple(concepts))
+
+
+def absent_classes(sample: LabelledImage, limit: int | None = None) -> tuple[str, ...]:
+    """Names of classes that the image does not show: all, or up to ``limit`` chosen by its key."""
+    present = {sample.names[value] for value in sample.present()}
+    absent = [name for name in dict.fromkeys(sample.names) if name not in present]
+    if limit is None or limit >= len(absent):
+        return tuple(absent)
+    rng = np.random.default_rng(stable_seed(f"{sample.key}/absent", 0))
+    chosen = rng.choice(len(absent), limit, replace=False)
+    return tuple(absent[index] for index in sorted(chosen))

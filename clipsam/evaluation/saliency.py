@@ -4,8 +4,38 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class SaliencyScore:
+    """One map against one truth, or the mean of several.
+
+    Attributes:
+        s_measure: S_α, structure.
+        e_measure: E_φ, enhanced alignment, mean over thresholds.
+        weighted_f: weighted F_β.
+        mae: of the min–max-scaled map.
+    """
+
+    s_measure: float
+    e_measure: float
+    weighted_f: float
+    mae: float
+
+
+def saliency_score(logits: np.ndarray, truth: np.ndarray) -> SaliencyScore:
+    """The four figures that camouflage papers report: float (H, W), bool (H, W)."""
+    probability = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -60, 60)))
+    figures = saliency_metrics([((255 * probability).astype(np.uint8), truth)])
+    return SaliencyScore(
+        figures["S-measure"],
+        figures["E-measure mean"],
+        figures["weighted F-measure"],
+        figures["MAE"],
+    )
 
 
 def saliency_metrics(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

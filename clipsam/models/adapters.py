@@ -19,8 +19,9 @@ class SemanticCondition:
 
     Attributes:
         text: float (B, T), unit-norm class text features.
-        vision: float (B, T, h, w), CLIP's patch features plus the class similarity, on CLIP's
-            own grid; ``None`` for text-only adapters (SAM-PTx).
+        vision: float (B, T, h, w), what the adapters see of CLIP's patches, on CLIP's own grid:
+            features, the class similarity on every channel, or their sum; ``None`` for text-only
+            adapters (SAM-PTx).
         sampling_grid: float (B, H, W, 2) in [-1, 1], where on CLIP's grid each cell of SAM's grid
             lies, as (x, y) for ``grid_sample``; ``None`` when both grids span the same picture.
     """

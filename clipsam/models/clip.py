@@ -90,18 +90,24 @@ class SurgeryVision(nn.Module):
         self.visual_projection = clip.visual_projection
         self.surgery_layers = surgery_layers
 
-    def tunable_copy(self) -> SurgeryVision:
-        """A copy whose attention weights alone are its own and trainable (CLIP-Guided SAM, 3.4)."""
-        clone = copy.deepcopy(self).requires_grad_(False)
-        for parameter in clone.attention_parameters():
-            parameter.requires_grad_(True)
-        return clone
+    def with_layers(self, surgery_layers: int) -> SurgeryVision:
+        """The same tower, borrowed again, read with another number of second-path layers."""
+        view = copy.copy(self)
+        view._modules = dict(self._modules)
+        view.surgery_layers = surgery_layers
+        return view
 
-    def attention_parameters(self) -> list[nn.Parameter]:
-        """Weights of every layer's attention."""
-        return [
-            p for layer in self.vision_model.encoder.layers for p in layer.self_attn.parameters()
-        ]
+    def tunable_copy(self, last_layers: int | None = None) -> SurgeryVision:
+        """A copy of which only attention is trainable (CLIP-Guided SAM, 3.4).
+
+        Args:
+            last_layers: tune the last C layers (the paper's Table 7); ``None`` tunes all.
+        """
+        clone = copy.deepcopy(self).requires_grad_(False)
+        layers = clone.vision_model.encoder.layers
+        for layer in layers[len(layers) - (last_layers or len(layers)) :]:
+            layer.self_attn.requires_grad_(True)
+        return clone
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S), any S divisible by the patch size → (B, 1 + N, T).
@@ -176,14 +182,6 @@ def patch_similarity(normalized: Tensor, text: Tensor) -> Tensor:
 def similarity_grid(normalized: Tensor, text: Tensor) -> Tensor:
     """Raw similarity map of a class: (B, 1 + N, T), (B, T) → (B, h, w), CLS dropped."""
     return tokens_to_grid(patch_similarity(normalized, text)[..., None])[:, 0]
-
-
-def fuse_similarity(normalized: Tensor, similarity: Tensor) -> Tensor:
-    """Patch features with the class similarity added to every channel (section 3.3, U = V + s).
-
-    (B, 1 + N, T), (B, 1 + N) → (B, T, h, w) on a square grid, CLS dropped.
-    """
-    return tokens_to_grid(normalized + similarity[..., None])
 
 
 def tokens_to_grid(tokens: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import (
     Attention,
@@ -18,6 +19,7 @@ from segment_anything.modeling.image_encoder import (
     window_unpartition,
 )
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter, LoraQkv, SemanticCondition
 
@@ -31,6 +33,8 @@ class AdapterConfig:
             attention, beside the MLP) or ``lora`` (inside q and v).
         text: the MLP adapter sees the class text (SAM-PTx, CLIP-Guided SAM).
         vision: the MLP adapter sees CLIP's patch features (CLIP-Guided SAM).
+        similarity: the MLP adapter sees the class's similarity, on every channel of what it sees
+            of CLIP's patches (CLIP-Guided SAM, U = V + s).
         block: ``preserving`` starts exactly as SAM (SAM's norm order, zero-initialised
             up-projections); ``reference`` reproduces the authors' code to the letter: windows
             are cut before the first norm, and attention is scaled by 1.5.
@@ -43,10 +47,21 @@ class AdapterConfig:
     layout: Literal["parallel", "series", "mix", "lora"] = "parallel"
     text: bool = False
     vision: bool = False
+    similarity: bool = False
     block: Literal["preserving", "reference"] = "preserving"
     last_blocks: int | None = None
     semantic_dim: int = 512
     lora_rank: int = 4
+
+    @property
+    def sees_patches(self) -> bool:
+        """Whether adapters see anything on CLIP's grid."""
+        return self.vision or self.similarity
+
+    @property
+    def sees_class(self) -> bool:
+        """Whether the image embedding depends on the class asked."""
+        return self.text or self.sees_patches
 
 
 class AdaptedBlock(nn.Module):
@@ -66,7 +81,7 @@ class AdaptedBlock(nn.Module):
             return
         dim = block.norm1.normalized_shape[0]
         self.attention_adapter = Adapter(dim)
-        self.mlp_adapter = Adapter(dim, config.semantic_dim, config.text, config.vision)
+        self.mlp_adapter = Adapter(dim, config.semantic_dim, config.text, config.sees_patches)
         if not self.reference:
             for adapter in (self.attention_adapter, self.mlp_adapter):
                 nn.init.zeros_(adapter.up.weight)
@@ -142,11 +157,16 @@ class AdaptedImageEncoder(nn.Module):
             for index, block in enumerate(encoder.blocks)
         )
         self.neck = encoder.neck
+        self.checkpoint_activations = False
+        """Recompute the adapted blocks in the backward pass instead of keeping what they made."""
 
     def run_adapted(self, tokens: Tensor, condition: SemanticCondition | None = None) -> Tensor:
         """Tokens (B, H, W, D) before block ``first_adapted`` → image embedding (B, 256, H, W)."""
         for block in self.blocks[self.first_adapted :]:
-            tokens = block(tokens, condition)
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, condition, use_reentrant=False)
+            else:
+                tokens = block(tokens, condition)
         return apply_neck(self, tokens)
 
     def forward(self, images: Tensor, condition: SemanticCondition | None = None) -> Tensor:

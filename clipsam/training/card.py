@@ -16,25 +16,28 @@ from ..data.samples import SegmentationData
 from ..data.scenes import SceneData
 from ..evaluation.metrics import class_wise_miou, mean_image_iou
 from ..evaluation.runner import Run, SampleScore, evaluate
-from ..methods.clip_guided_sam import ClipGuidedSamPredictor
-from ..predictor import count_parameters, find_method
+from ..methods.base import TunedSamPredictor
+from ..predictor import count_parameters, find_method, methods
 from ..weights.backbones import load_backbones
 from ..weights.presets import TINY
 
 SEEDS = (0, 1, 2)
-REFERENCE = "clip-guided-sam-reference"
-"""CLIP-Guided SAM with the authors' block, trained alike, for comparison; not in the bundle."""
-
 RUNS = {
     "SAM, 1 click": Run("sam", "manual", 1),
     "SAM, 5 clicks": Run("sam", "manual", 5),
-    "CLIP Surgery + SAM, vanilla": Run("clip-surgery-sam", "vanilla"),
-    "CLIP Surgery + SAM, dense prompt": Run("clip-surgery-sam", "dense-prompt"),
-    "CLIP-Guided SAM, semi-automatic": Run("clip-guided-sam", "semi-automatic"),
+    "SAM, decoder tuned, 5 clicks": Run("sam-decoder", "manual", 5),
+    "SU-SAM, parallel, 5 clicks": Run("sam-parallel", "manual", 5),
+    "SU-SAM, series, 5 clicks": Run("sam-series", "manual", 5),
+    "SU-SAM, mix, 5 clicks": Run("sam-mix", "manual", 5),
+    "SU-SAM, LoRA, 5 clicks": Run("sam-lora", "manual", 5),
+    "SAM-PTx, 5 clicks": Run("sam-ptx", "manual", 5),
     "CLIP-Guided SAM, manual, 1 click": Run("clip-guided-sam", "manual", 1),
     "CLIP-Guided SAM, manual, 5 clicks": Run("clip-guided-sam", "manual", 5),
-    "– reference block, semi-automatic": Run(REFERENCE, "semi-automatic"),
-    "– reference block, manual, 5 clicks": Run(REFERENCE, "manual", 5),
+    "CLIP Surgery + SAM, vanilla": Run("clip-surgery-sam", "vanilla"),
+    "CLIP Surgery + SAM, dense prompt": Run("clip-surgery-sam", "dense-prompt"),
+    "CLIP Surgery + SAM, decoder tuned": Run("clip-surgery-sam-decoder", "semi-automatic"),
+    "CLIP Surgery + SAM, adapters tuned": Run("clip-surgery-sam-adapters", "semi-automatic"),
+    "CLIP-Guided SAM, semi-automatic": Run("clip-guided-sam", "semi-automatic"),
 }
 SETS = {
     "scenes, seen pairs": "200 procedural scenes, pairs of surface and shape seen in training",
@@ -47,6 +50,11 @@ SETS = {
 FIGURES = "figures"
 EVALUATION_SEED = 1_000_003
 """Far from every training seed: the scenes of the card were never trained on."""
+
+
+def tuned_methods() -> list[str]:
+    """Ids of all methods that have weights of their own."""
+    return [id for id, cls in methods().items() if issubclass(cls, TunedSamPredictor)]
 
 
 def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
@@ -73,7 +81,7 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
         name: of the set.
         photographs: see :class:`TinyTraining`.
         bundle: the tiny bundle.
-        work: also holds the bundle with the reference block, if it was trained.
+        work: where to.
     """
     data = held_back(name, photographs)
     if data is None:
@@ -81,15 +89,12 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
     backbones = load_backbones(TINY, folder=bundle)
     predictors = {
         method: find_method(method).load(backbones, bundle / method)
-        for method in ("sam", "clip-surgery-sam", "clip-guided-sam")
+        for method in {run.method for run in RUNS.values()}
     }
-    if (work / REFERENCE).is_dir():
-        predictors[REFERENCE] = ClipGuidedSamPredictor.load(backbones, work / REFERENCE)
-    runs = {label: run for label, run in RUNS.items() if run.method in predictors}
     with tqdm(total=len(data), desc=name, mininterval=10) as bar:
-        scores = evaluate(data, predictors, list(runs.values()), SEEDS, lambda *_: bar.update())
+        scores = evaluate(data, predictors, list(RUNS.values()), SEEDS, lambda *_: bar.update())
     figures = {
-        label: [summarize(scores[run, seed]) for seed in SEEDS] for label, run in runs.items()
+        label: [summarize(scores[run, seed]) for seed in SEEDS] for label, run in RUNS.items()
     }
     folder = work / FIGURES
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +117,7 @@ def write_card(bundle: Path, work: Path) -> None:
     figures = {name: json.loads(f.read_text()) for name, f in files.items() if f.is_file()}
     configs = {
         part: json.loads((bundle / part / "config.json").read_text())
-        for part in ("clip", "sam", "clip-guided-sam")
+        for part in ("clip", "sam", *tuned_methods())
     }
     sections = [
         _introduction(),
@@ -136,51 +141,56 @@ command."""
 
 def _parts(bundle: Path, configs: Mapping[str, dict]) -> str:
     backbones = load_backbones(TINY, folder=bundle)
-    guided = count_parameters(ClipGuidedSamPredictor.untrained(backbones))
-    counts = {
-        "clip": sum(p.numel() for p in backbones.clip.parameters()),
-        "sam": sum(p.numel() for p in backbones.sam.parameters()),
-        "clip-guided-sam": guided["trainable"],
-    }
-    what = {
-        "clip": "CLIP-tiny: 256 px, 16 × 16 patches, read with CLIP Surgery; its own vocabulary",
-        "sam": "SAM-tiny: 256 px, 16 × 16 tokens, SAM's full-width prompt encoder and decoder",
-        "clip-guided-sam": (
-            "CLIP-Guided SAM, both modes: adapters, prompt encoder, decoder, CLIP's attention"
-        ),
-    }
-    rows = [
-        f"| `{part}/` | {what[part]} | {counts[part] / 1e6:.2f} M | "
-        f"{(bundle / part / 'model.safetensors').stat().st_size / 1e6:.1f} MB |"
-        for part in configs
-    ]
-    head = "| folder | what | parameters | size (half precision) |\n|---|---|---|---|\n"
-    return "## Parts\n\n" + head + "\n".join(rows)
+    rows = []
+    for part in configs:
+        if part == "clip":
+            what = "CLIP-tiny: 256 px, 16 × 16 patches, read with CLIP Surgery; its own vocabulary"
+            count = sum(p.numel() for p in backbones.clip.parameters())
+        elif part == "sam":
+            what = "SAM-tiny: 256 px, 16 × 16 tokens, SAM's full-width prompt encoder and decoder"
+            count = sum(p.numel() for p in backbones.sam.parameters())
+        else:
+            method = find_method(part)
+            what = f"{method.info.name}: what it tunes, for {' and '.join(method.info.modes)} use"
+            count = count_parameters(method.untrained(backbones))["trainable"]
+        size = (bundle / part / "model.safetensors").stat().st_size / 1e6
+        rows.append(f"| `{part}/` | {what} | {count / 1e6:.2f} M | {size:.1f} MB |")
+    return f"""## Parts
+
+| folder | what | parameters | size |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+CLIP and SAM are stored in half precision. Of a method, matrices that were tuned from theirs are
+stored as differences in 4 bits, what it adds in half precision (`clipsam/weights/delta.py`); the
+figures below are those of the bundles as stored."""
 
 
 def _recipe(configs: Mapping[str, dict]) -> str:
     rows = []
     for part, config in configs.items():
-        training, loop = config["training"], config["training"]["loop"]
+        training = config["training"]
+        loop = training.get("loop", training.get("recipe", {}))
         rows.append(
-            f"| {part} | {loop['steps']} | {loop['batch_size']} | {training['seed']} | "
-            f"{training['minutes']} | {training['hardware']}, torch {training['torch']} |"
+            f"| {part} | {training.get('steps', loop.get('steps'))} | {loop['batch_size']} | "
+            f"{training.get('seed', loop.get('seed'))} | {training['minutes']} | "
+            f"{training['hardware']}, torch {training['torch']} |"
         )
     history = [c["training"]["history"] for c in configs.values() if "history" in c["training"]]
     split = configs["clip-guided-sam"]["training"]["split"]
-    labelled = ", ".join(f"{count} of {name}" for name, count in split.items())
-    head = "| stage | steps | images per step | seed | minutes | hardware |\n"
     return f"""## How they were made
 
 `python -m clipsam train-tiny --photographs DIR` (resumable; stages one after the other).
 
-{head}|---|---|---|---|---|---|
+| stage | steps | images per step | seed | minutes | hardware |
+|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 Minutes are wall-clock, on a machine that did other work meanwhile. Data: procedural scenes of
 seen pairs (any number), and the train parts of CamVid (367), CCP (480) and COCO-100 (100). CLIP and
-SAM saw all of them; CLIP-Guided SAM saw a low-data split: {labelled}.
-No val photograph and no unseen pair was trained on. Losses and prompts: `clipsam/training/`.
+SAM saw all of them; the methods saw a low-data split: {split}. Every method was trained alike, for
+all of its modes at once, with two classes of every image. No val photograph and no unseen pair was
+trained on. Recipes: `clipsam/training/`.
 {"".join(history)}"""
 
 
@@ -193,9 +203,8 @@ def _figures(figures: Mapping[str, dict]) -> str:
     introduction = (
         "## Figures\n\nMean ± standard deviation over 3 seeds of the sampled points, at the "
         "images' own resolution, logits above 0. Only classes present in an image are asked (the "
-        "papers' presence oracle). Clicks are drawn from the truth. “Reference block”: adapters "
-        "joined to all blocks of SAM as in the authors' code, trained alike; the bundle's are "
-        "joined to the last four so that SAM is preserved at the start."
+        "papers' presence oracle). Clicks are drawn from the truth; rows without clicks have the "
+        "class name alone."
     )
     sets = [f"- **{name}**: {text}" for name, text in SETS.items() if name in figures]
     tables = []
@@ -220,8 +229,11 @@ def _comparisons(figures: Mapping[str, dict]) -> str:
     pairs = [
         (semi, "CLIP Surgery + SAM, vanilla"),
         (semi, "CLIP Surgery + SAM, dense prompt"),
+        (semi, "CLIP Surgery + SAM, adapters tuned"),
         ("CLIP-Guided SAM, manual, 5 clicks", semi),
         ("CLIP-Guided SAM, manual, 5 clicks", "SAM, 5 clicks"),
+        ("CLIP-Guided SAM, manual, 5 clicks", "SAM-PTx, 5 clicks"),
+        ("SAM-PTx, 5 clicks", "SU-SAM, parallel, 5 clicks"),
     ]
     rows = []
     for better, worse in pairs:

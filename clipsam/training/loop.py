@@ -1,4 +1,4 @@
-"""One training loop for every stage: resumable, logged, the same on CPU and GPU."""
+"""One training loop for every stage: resumable, logged, alike on CPU, GPU and several of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..data.stream import TrainingStream
+from ..types import PromptError
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +31,26 @@ class LoopConfig:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: images per step.
-        warmup: steps of linear warm-up, before a cosine to zero.
-        clip_norm: largest gradient norm.
+        batch_size: samples per step, over all processes and accumulated parts.
+        accumulate: parts that a process computes one after the other for one step.
+        warmup: steps of linear warm-up.
+        schedule: of the learning rate after it: ``constant``, or a ``cosine`` to zero.
+        clip_norm: largest gradient norm; ``None`` does not limit it.
+        precision: ``bfloat16`` (autocast), ``float32``, or ``auto``: the former where the hardware
+            multiplies in it.
+        validate_steps: steps between validations, if there is something to validate.
         save_seconds: time between checkpoints.
         workers: loader processes.
     """
 
     steps: int
     batch_size: int
+    accumulate: int = 1
     warmup: int = 100
-    clip_norm: float = 1.0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    clip_norm: float | None = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    validate_steps: int = 100
     save_seconds: float = 120.0
     workers: int = 1
 
@@ -48,15 +60,30 @@ class Stage(Protocol):
 
     name: str
     module: nn.Module
-    """Holds everything that the stage trains; saved in its checkpoints."""
+    """Holds everything that the stage trains; what of it is trainable is saved in checkpoints."""
 
     def parameter_groups(self) -> list[dict]:
         """AdamW parameter groups, each with its peak ``lr`` and ``weight_decay``."""
         ...
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch and figures for the log."""
+        """Loss of a batch, a mean over its samples, and figures for the log."""
         ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        seconds: of training, earlier tries included.
+        best_step: steps after which the weights were kept; the last without validation.
+        best_score: what validation gave them; ``None`` without validation.
+    """
+
+    seconds: float
+    best_step: int
+    best_score: float | None
 
 
 def matrix_decay_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict]:
@@ -70,88 +97,237 @@ def matrix_decay_groups(module: nn.Module, lr: float, weight_decay: float) -> li
     ]
 
 
-def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the hardware multiplies in it, else None."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if supported() else None
+def start_accelerator() -> Accelerator:
+    """This process's place among those that train together; ``accelerate launch`` starts several.
+
+    Its device is a GPU if there is one.
+
+    Parts of a network may get no gradient in a step (a prompt encoder's boxes, when all samples
+    have points), which PyTorch must be told.
+    """
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type to multiply in; ``None`` for float32."""
+    if precision == "auto":
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        fast = device.type == "cuda" or supported()
+        return torch.bfloat16 if fast else None
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+class _Forward(nn.Module):
+    """A stage's loss as the forward pass of its module, which is what several processes share."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.module = stage.module
+        self._loss = stage.loss
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return self._loss(batch)
+
+
+@dataclass(frozen=True)
+class _StepSampler:
+    """Indices of each part of each step for one process: step s owns samples s·B … (s+1)·B − 1."""
+
+    config: LoopConfig
+    start: int
+    rank: int
+    processes: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch, parts = self.config.batch_size, self.config.accumulate
+        size = batch // (self.processes * parts)
+        for step in range(self.start, self.config.steps):
+            for part in range(parts):
+                first = step * batch + (part * self.processes + self.rank) * size
+                yield list(range(first, first + size))
+
+    def __len__(self) -> int:
+        return (self.config.steps - self.start) * self.config.accumulate
 
 
 def train(
-    stage: Stage, stream: TrainingStream, config: LoopConfig, folder: Path, device: torch.device
-) -> float:
+    stage: Stage,
+    samples: Dataset,
+    config: LoopConfig,
+    folder: Path,
+    validate: Callable[[], float] | None = None,
+) -> TrainResult:
     """Run a stage to its end, from its last checkpoint if there is one.
 
-    Sample i of the stream belongs to step i // batch_size, and each step seeds its own chance, so
-    an interrupted run goes on as if it had not been.
+    Sample i belongs to step i // batch_size, and each step seeds its own chance, so an interrupted
+    run goes on as if it had not been. The module ends with the weights that validated best.
 
-    Returns:
-        Seconds of training, earlier tries included.
+    Args:
+        stage: what to train.
+        samples: gives sample i for any i ≥ 0, always the same.
+        config: how long and how fast.
+        folder: for ``<stage>.pt``, the checkpoint, and ``<stage>.jsonl``, a line per step.
+        validate: called now and then with the module in evaluation mode; higher is better.
+
+    Raises:
+        PromptError: the batch cannot be shared out evenly.
     """
+    accelerator = start_accelerator()
+    device, main = accelerator.device, accelerator.is_main_process
+    shares = accelerator.num_processes * config.accumulate
+    if config.batch_size % shares:
+        raise PromptError(
+            f"A batch of {config.batch_size} cannot be shared out evenly over "
+            f"{accelerator.num_processes} processes × {config.accumulate} accumulated parts."
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f"{stage.name}.pt"
     module = stage.module.to(device).train()
     optimizer = torch.optim.AdamW(stage.parameter_groups())
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    start, seconds = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        start, seconds = state["step"], state["seconds"]
-        logger.info("%s: resuming at step %d of %d", stage.name, start, config.steps)
-    if start >= config.steps:
-        return seconds
-
-    stream.start = start * config.batch_size
-    stream.length = (config.steps - start) * config.batch_size
-    loader = DataLoader(stream, config.batch_size, num_workers=config.workers)
-    dtype = autocast_dtype(device)
-    began = last_save = time.monotonic()
-
-    def save(step: int) -> None:
-        state = {
-            "module": module.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "seconds": seconds + time.monotonic() - began,
-        }
-        partial = checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(checkpoint)
-
-    log = (folder / f"{stage.name}.jsonl").open("a")
-    progress = tqdm(loader, stage.name, total=config.steps, initial=start, mininterval=10)
-    for step, batch in enumerate(progress, start=start):
-        torch.manual_seed(step)
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * _schedule(step, config)
-        batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            loss, figures = stage.loss(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(
-            [p for group in optimizer.param_groups for p in group["params"]], config.clip_norm
+    peaks = [group["lr"] for group in optimizer.param_groups]  # a checkpoint brings later rates
+    state = _State(stage, optimizer, folder / f"{stage.name}.pt")
+    if state.load(device):
+        logger.info("%s: resuming at step %d of %d", stage.name, state.step, config.steps)
+    if state.step < config.steps:
+        forward = accelerator.prepare_model(_Forward(stage))
+        sampler = _StepSampler(
+            config, state.step, accelerator.process_index, accelerator.num_processes
         )
-        optimizer.step()
-        if step % 20 == 0:
-            figures = {"step": step, "loss": loss.item(), **figures}
-            log.write(json.dumps({k: round(v, 4) for k, v in figures.items()}) + "\n")
-            log.flush()
-            progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items() if k != "step"})
-        if time.monotonic() - last_save > config.save_seconds:
-            save(step + 1)
-            last_save = time.monotonic()
-    save(config.steps)
-    log.close()
-    return seconds + time.monotonic() - began
+        batches = iter(DataLoader(samples, batch_sampler=sampler, num_workers=config.workers))
+        dtype = autocast_dtype(config.precision, device)
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        log = _Log(folder / f"{stage.name}.jsonl", state.step) if main else None
+        steps = range(state.step, config.steps)
+        progress = tqdm(
+            steps, stage.name, config.steps, initial=state.step, mininterval=5, disable=not main
+        )
+        last_save = time.monotonic()
+        for step in progress:
+            began = time.monotonic()
+            torch.manual_seed(step)
+            rate = _schedule(step, config)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * rate
+            optimizer.zero_grad(set_to_none=True)
+            figures: dict[str, float] = {}
+            for part in range(1, config.accumulate + 1):
+                batch = {k: v.to(device, non_blocking=True) for k, v in next(batches).items()}
+                last = part == config.accumulate
+                with nullcontext() if last else accelerator.no_sync(forward):
+                    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                        loss, shown = forward(batch)
+                    (loss / config.accumulate).backward()
+                for key, value in {"loss": loss.item(), **shown}.items():
+                    figures[key] = figures.get(key, 0.0) + value / config.accumulate
+            if config.clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, config.clip_norm)
+            optimizer.step()
+            figures = _mean_over_processes(figures, accelerator)
+            state.step, state.seconds = step + 1, state.seconds + time.monotonic() - began
+            due = (step + 1) % config.validate_steps == 0 or step + 1 == config.steps
+            if validate is not None and due:
+                figures["validation"] = state.judge(validate, accelerator)
+            if main:
+                log.write({"step": step, "lr_share": rate, **figures})
+                progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items()}, refresh=False)
+                if time.monotonic() - last_save > config.save_seconds:
+                    state.save()
+                    last_save = time.monotonic()
+        if main:
+            state.save()
+            log.close()
+        accelerator.wait_for_everyone()
+    if state.best:
+        module.load_state_dict(state.best, strict=False)
+    return TrainResult(state.seconds, state.best_step or state.step, state.best_score)
+
+
+class _State:
+    """What a run must remember to go on as if it had not been interrupted."""
+
+    def __init__(self, stage: Stage, optimizer: torch.optim.Optimizer, file: Path) -> None:
+        self.module, self.optimizer, self.file = stage.module, optimizer, file
+        self.step, self.seconds = 0, 0.0
+        self.best: dict[str, Tensor] = {}
+        self.best_step, self.best_score = 0, None
+
+    def weights(self) -> dict[str, Tensor]:
+        """What training changes: frozen weights come from elsewhere."""
+        frozen = {name for name, p in self.module.named_parameters() if not p.requires_grad}
+        state = self.module.state_dict()
+        return {name: tensor for name, tensor in state.items() if name not in frozen}
+
+    def judge(self, validate: Callable[[], float], accelerator: Accelerator) -> float:
+        """Validate on the main process, and keep the weights if they are the best so far."""
+        score = torch.zeros((), device=accelerator.device, dtype=torch.float64)
+        if accelerator.is_main_process:
+            self.module.eval()
+            score += validate()
+            self.module.train()
+        value = accelerator.reduce(score, "sum").item()
+        if self.best_score is None or value > self.best_score:
+            self.best = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+            self.best_step, self.best_score = self.step, value
+        return value
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        content = {
+            "module": self.weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "best_step": self.best_step,
+            "best_score": self.best_score,
+        }
+        partial = self.file.with_suffix(".partial")
+        torch.save(content, partial)
+        partial.replace(self.file)
+
+    def load(self, device: torch.device) -> bool:
+        """Take up the checkpoint; false if there is none."""
+        if not self.file.exists():
+            return False
+        content = torch.load(self.file, map_location=device, weights_only=True)
+        self.module.load_state_dict(content["module"], strict=False)
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.seconds = content["step"], content["seconds"]
+        self.best, self.best_step = content["best"], content["best_step"]
+        self.best_score = content["best_score"]
+        return True
+
+
+class _Log:
+    """A JSON line per step; steps that an interrupted run will repeat are dropped first."""
+
+    def __init__(self, file: Path, start: int) -> None:
+        kept = file.read_text().splitlines() if file.exists() and start else []
+        kept = [line for line in kept if line.endswith("}") and json.loads(line)["step"] < start]
+        file.write_text("".join(line + "\n" for line in kept))
+        self._stream = file.open("a")
+
+    def write(self, figures: dict[str, float]) -> None:
+        self._stream.write(json.dumps({k: round(v, 6) for k, v in figures.items()}) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _mean_over_processes(figures: dict[str, float], accelerator: Accelerator) -> dict[str, float]:
+    if accelerator.num_processes == 1:
+        return figures
+    values = torch.tensor(list(figures.values()), device=accelerator.device, dtype=torch.float64)
+    mean = accelerator.reduce(values, "mean").tolist()
+    return dict(zip(figures, mean, strict=True))
 
 
 def _schedule(step: int, config: LoopConfig) -> float:
     """Share of the peak learning rate at a step."""
     if step < config.warmup:
         return (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return 1.0
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     return 0.5 * (1 + math.cos(math.pi * done))

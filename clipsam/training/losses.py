@@ -10,11 +10,13 @@ EPS = 1e-6
 
 
 def bce_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy, the mean over all valid pixels: (B, …) logits and 0/1 targets."""
-    if valid is None:
-        return F.binary_cross_entropy_with_logits(logits, targets)
-    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * valid
-    return loss.sum() / valid.expand_as(loss).sum().clamp(min=1)
+    """Binary cross-entropy, the mean over the batch of each sample's mean over valid pixels.
+
+    (B, …) logits and 0/1 targets. A mean of samples, so that parts of a batch add up to it.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    counted = _flat(torch.ones_like(loss), valid).sum(1).clamp(min=1)
+    return (_flat(loss, valid).sum(1) / counted).mean()
 
 
 def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.readers import CachedData, CocoPanopticData, FolderData, SubsetData
+from ..data.readers import CachedData, CocoPanopticData, ConcatData, FolderData, SubsetData
 from ..data.scenes import SceneData
+from ..data.splits import Split, choose_split
 from ..data.stream import Domain, TrainingStream
-from ..methods.clip_guided_sam import ClipGuidedSamPredictor, bundle_config
 from ..models.clip import (
     PROMPT_TEMPLATES,
     ClassTextEncoder,
@@ -28,19 +27,21 @@ from ..models.clip import (
     similarity_grid,
 )
 from ..models.sam import build_sam
+from ..predictor import find_method
 from ..prompting import Calibration
 from ..scene import clip_input
 from ..types import PromptError
 from ..weights.backbones import load_backbones
-from ..weights.bundle import save_bundle
+from ..weights.bundle import CONFIG, load_bundle, save_bundle
 from ..weights.presets import TINY
 from .calibration import calibrate
-from .card import FIGURES, REFERENCE, SETS, measure, write_card
-from .loop import LoopConfig, train
+from .card import FIGURES, SETS, measure, tuned_methods, write_card
+from .loop import LoopConfig, start_accelerator, train
 from .pretrain_clip import ClipStage, start_positions_as_waves
 from .pretrain_sam import SamStage
+from .recipe import TINY_RECIPE, Recipe
 from .tokenizer import train_tokenizer
-from .train_clip_guided import ClipGuidedRecipe, ClipGuidedStage
+from .train_method import Job, hardware, train_method
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class TinyRecipe:
         seed: of weights and samples; the procedural scenes of training use seeds from here on.
         clip, clip_lr: stage 1, CLIP-tiny.
         sam, sam_lr: stage 2, SAM-tiny.
-        method, clip_guided: stage 3, CLIP-Guided SAM on the first two.
+        method: stage 3, every tuned method on the first two.
         split: images of each set that stage 3 may see.
     """
 
@@ -66,8 +67,17 @@ class TinyRecipe:
     clip_lr: float = 8e-4
     sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 10))
     sam_lr: float = 6e-4
-    method: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(900, 8))
-    clip_guided: ClipGuidedRecipe = dataclasses.field(default_factory=ClipGuidedRecipe)
+    method: Recipe = dataclasses.field(
+        default_factory=lambda: dataclasses.replace(
+            TINY_RECIPE,
+            lr=4e-4,
+            clip_lr=2e-5,
+            epochs=2,
+            augmentation="mirror",
+            validation_images=0,
+            seed=20,
+        )
+    )
     split: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LOW_DATA_SPLIT))
 
 
@@ -107,7 +117,7 @@ class TinyTraining:
         """
         self.recipe, self.out, self.work = recipe, out, work
         self.photographs = photographs
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = start_accelerator().device
         self.domains = training_domains(photographs, recipe.seed)
 
     def run(self, stage: str | None = None) -> None:
@@ -119,10 +129,7 @@ class TinyTraining:
         stages = {
             "clip": self.train_clip,
             "sam": self.train_sam,
-            "clip-guided-sam": partial(
-                self.train_clip_guided_sam, "preserving", self.out / "clip-guided-sam"
-            ),
-            REFERENCE: partial(self.train_clip_guided_sam, "reference", self.work / REFERENCE),
+            **{method: partial(self.train_method, method) for method in tuned_methods()},
             "card": self.write_card,
         }
         if stage is not None and stage not in stages:
@@ -141,16 +148,11 @@ class TinyTraining:
             "seed": self.recipe.seed,
             "loop": dataclasses.asdict(config),
             "minutes": round(seconds / 60, 1),
-            "hardware": self._hardware(),
+            "hardware": hardware(self.device),
             "torch": torch.__version__,
         }
         (self.work / f"{stage}.json").write_text(json.dumps(record, indent=2))
         return record
-
-    def _hardware(self) -> str:
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name()
-        return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
 
     def train_clip(self) -> None:
         """Stage 1: CLIP-tiny and its vocabulary."""
@@ -162,7 +164,7 @@ class TinyTraining:
         clip = build_clip(TINY.clip)
         start_positions_as_waves(clip)
         stage = ClipStage(clip, tokenizer, stream.vocabulary, TINY, recipe.clip_lr)
-        seconds = train(stage, stream, recipe.clip, self.work, self.device)
+        seconds = train(stage, stream, recipe.clip, self.work).seconds
         clip.eval().requires_grad_(False)
         vision = SurgeryVision(clip, TINY.clip.surgery_layers)
         calibration = self._calibrate(self.domains, vision, ClassTextEncoder(clip, tokenizer))
@@ -181,44 +183,32 @@ class TinyTraining:
         sam = build_sam(TINY.sam)
         stage = SamStage(sam, TINY, recipe.sam_lr)
         stream = self._stream(self.domains, recipe.seed + 2)
-        seconds = train(stage, stream, recipe.sam, self.work, self.device)
+        seconds = train(stage, stream, recipe.sam, self.work).seconds
         record = self._record("sam", seconds, recipe.sam)
         save_bundle(self.out / "sam", {"kind": "sam", "training": record}, sam.state_dict())
 
-    def train_clip_guided_sam(self, block: str, folder: Path) -> None:
-        """Stage 3: CLIP-Guided SAM, both modes in one bundle, on a low-data split.
-
-        Args:
-            block: how adapters join SAM's blocks, see ``AdapterConfig``.
-            folder: of the bundle.
-        """
+    def train_method(self, method: str) -> None:
+        """Stage 3: a method on a low-data split of all domains, for all of its modes."""
         recipe = self.recipe
         backbones = load_backbones(TINY, self.device, self.out)
-        torch.manual_seed(recipe.seed)
-        predictor = ClipGuidedSamPredictor.untrained(backbones, block)
-        domains = {
-            name: dataclasses.replace(
-                domain, data=SubsetData(domain.data, recipe.split[name], recipe.seed)
+        torch.manual_seed(recipe.method.seed)
+        predictor = find_method(method).untrained(backbones)
+        parts = {
+            name: SubsetData(
+                domain.data,
+                choose_split(domain.data, str(recipe.split[name]), recipe.seed).indices,
             )
             for name, domain in self.domains.items()
         }
-        stream = self._stream(domains, recipe.seed + 3)
-        name = folder.name
-        stage = ClipGuidedStage(name, predictor, stream.vocabulary, recipe.clip_guided)
-        seconds = train(stage, stream, recipe.method, self.work, self.device)
-        model = predictor.model.eval()
-        calibration = dataclasses.replace(
-            self._calibrate(domains, model.vision, backbones.text),
-            # The network has learnt to read prompts made at this threshold.
-            point_threshold=backbones.calibration.point_threshold,
-        )
-        training = {
-            **self._record(name, seconds, recipe.method),
-            "recipe": dataclasses.asdict(recipe.clip_guided),
-            "split": dict(recipe.split),
-        }
-        config = bundle_config(TINY.name, predictor.adapters, calibration, training)
-        save_bundle(folder, config, model.trainable_state())
+        data = ConcatData(parts)
+        labelled = ", ".join(f"{len(part)} of {name}" for name, part in parts.items())
+        split = Split(labelled, tuple(range(len(data))))
+        job = Job("the tiny bundle's data", data, split, recipe.method, "plain")
+        work = self.work / method
+        if not (work / CONFIG).is_file():
+            train_method(predictor, job, work, resume=True)
+        config, state = load_bundle(work)
+        save_bundle(self.out / method, config, state, backbones.tuned_from())
 
     @torch.no_grad()
     def _calibrate(

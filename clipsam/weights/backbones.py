@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import Sam
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
@@ -41,6 +42,19 @@ class Backbones:
     text: ClassTextEncoder
     calibration: Calibration
     device: torch.device
+
+    def tuned_from(self) -> dict[str, Tensor]:
+        """The weights that methods tune, as they are before, by the names that bundles use."""
+        parts = {
+            "prompt_encoder": self.sam.prompt_encoder,
+            "mask_decoder": self.sam.mask_decoder,
+            "vision": self.vision,
+        }
+        return {
+            f"{part}.{name}": parameter.detach()
+            for part, module in parts.items()
+            for name, parameter in module.named_parameters()
+        }
 
 
 def assemble(

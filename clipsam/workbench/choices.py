@@ -35,10 +35,20 @@ class Choice:
         """Tells it from all other choices."""
         return f"{self.method}/{self.mode}"
 
+    @property
+    def needs_marks(self) -> bool:
+        """Whether it needs a point or a box for every class."""
+        return self.mode == "manual"
+
     def problem(self, preset: Preset) -> str:
         """Why it cannot run with a preset; empty if it can."""
-        status = methods()[self.method].status(preset)
-        return "" if status == "ready" else REASONS[status].format(preset=preset.name)
+        return why_not(self.method, preset)
+
+
+def why_not(method: str, preset: Preset) -> str:
+    """Why a method cannot run with a preset; empty if it can."""
+    status = methods()[method].status(preset)
+    return "" if status == "ready" else REASONS[status].format(preset=preset.name)
 
 
 def all_choices() -> tuple[Choice, ...]:

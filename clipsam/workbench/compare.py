@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,16 +12,16 @@ import numpy as np
 
 from ..data.images import ImageError, open_image, open_mask
 from ..evaluation.truth import TruthError
-from ..predictor import Options, find_preset
+from ..predictor import Options, find_preset, methods
 from ..types import PromptError
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS
 from . import cards
 from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
-from .choices import DEFAULT_KEYS, Choice, all_choices
+from .choices import DEFAULT_KEYS, Choice, all_choices, why_not
 from .examples import all_examples, strip
 from .models import ModelStore
-from .scoring import HEADERS, read_names, score_table
+from .scoring import read_names, score_table, table_html
 from .session import Run, Session, TruthFile
 
 DEFAULT_PRESET = "tiny"
@@ -53,6 +53,7 @@ class CompareTab:
         self.choices = {choice.key: choice for choice in all_choices()}
         self.examples = all_examples()
         self.session = gr.State(Session())
+        self.news = gr.State(0)
         with gr.Row(elem_id="desk"):
             with gr.Column(scale=6, min_width=320):
                 self._build_picture()
@@ -85,14 +86,20 @@ class CompareTab:
             info="Which SAM and CLIP run. Tiny is a demonstration: it shows how methods work.",
             elem_id="preset",
         )
-        ready = self._ready(DEFAULT_PRESET)
-        self.methods = gr.CheckboxGroup(
-            [(choice.title, choice.key) for choice in ready],
-            value=[choice.key for choice in ready if choice.key in DEFAULT_KEYS],
-            label="Methods",
-            info="Each shows its result in a card of its own.",
-            elem_id="methods",
-        )
+        text, marks = self._offers(DEFAULT_PRESET, DEFAULT_KEYS)
+        with gr.Group(elem_id="methods"):
+            self.by_text = gr.CheckboxGroup(
+                **text,
+                label="Methods that need only class names",
+                show_select_all=True,
+                elem_id="by-text",
+            )
+            self.by_marks = gr.CheckboxGroup(
+                **marks,
+                label="Methods that need a point or a box for every class",
+                show_select_all=True,
+                elem_id="by-marks",
+            )
         self.methods_note = gr.HTML(self._methods_note(DEFAULT_PRESET), elem_id="methods-note")
         with gr.Row():
             self.start = gr.Button("Run", variant="primary", elem_id="run", scale=3)
@@ -157,21 +164,18 @@ class CompareTab:
                     elem_id="truth-names",
                 )
             self.truth_message = gr.HTML(elem_id="truth-message")
-            self.table = gr.Dataframe(
-                headers=list(HEADERS),
-                datatype=["str", "str", "number", "number", "number", "number"],
-                visible=False,
-                interactive=False,
-                wrap=True,
-                label="At the threshold above",
-                elem_id="scores",
-            )
+            self.table = gr.HTML(apply_default_css=False, elem_id="scores")
 
     # ---- events ----
 
     def _connect(self) -> None:
         quick = {
             "queue": False,
+            "trigger_mode": "always_last",
+            "show_progress": "hidden",
+            "api_visibility": "private",
+        }
+        filed = {  # Through the queue: only there does Gradio notice that a state changed.
             "trigger_mode": "always_last",
             "show_progress": "hidden",
             "api_visibility": "private",
@@ -183,10 +187,10 @@ class CompareTab:
             "api_visibility": "private",
         }
         scores = [self.truth_message, self.table]
-        results = [self.message, self.status, self.stale]
+        results = [self.message, self.status, self.stale, self.news]
         for card in self.cards.values():
             results += [card.column, card.overlay, card.details]
-        page = [*results, self.session, self.annotator, self.classes, self.truth_file, *scores]
+        page = [*results, self.session, self.annotator, self.classes, self.truth_file]
         asked = [self.session, self.classes, self.preset, self.annotator]
         look = [self.session, self.threshold, self.least_presence]
         scored = [self.session, self.annotator, self.threshold]
@@ -209,34 +213,44 @@ class CompareTab:
         self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **quick)
         self.preset.change(
             self.offer_methods,
-            [self.preset, self.methods],
-            [self.methods, self.methods_note],
+            [self.preset, self.by_text, self.by_marks],
+            [self.by_text, self.by_marks, self.methods_note],
             **quick,
         )
-        gr.on([self.classes.change, self.preset.change], self.freshness, asked, self.stale, **quick)
         self.annotator.input(
             lambda live, *asked: gr.skip() if live else self.freshness(*asked),
             [self.live, *asked],
             self.stale,
             **quick,
         )
-        inputs = [*asked, self.methods, self.threshold, self.least_presence]
-        answer = gr.on([self.start.click, self.classes.submit], self.run, inputs, results, **heavy)
-        again = self.annotator.input(
+        inputs = [*asked, self.by_text, self.by_marks, self.threshold, self.least_presence]
+        gr.on([self.start.click, self.classes.submit], self.run, inputs, results, **heavy)
+        self.annotator.input(
             self.run_again, [*inputs, self.live], results, trigger_mode="always_last", **heavy
         )
-        for event in (answer, again):
-            # A slider may have moved while the methods ran.
-            event.then(self.redraw, look, overlays, **quick)
-            event.then(self.score, scored, scores, **quick)
+        # Answers may overtake each other, but not those of one listener, which asks again only
+        # when it has been answered: so each thing shown has one, and news make it ask once more.
         gr.on(
-            [self.threshold.change, self.least_presence.change],
+            [self.threshold.change, self.least_presence.change, self.news.change],
             self.redraw,
             look,
             overlays,
             **quick,
         )
-        gr.on([self.threshold.change, self.annotator.select], self.score, scored, scores, **quick)
+        gr.on(
+            [self.threshold.change, self.annotator.select, self.news.change],
+            self.score,
+            scored,
+            scores,
+            **quick,
+        )
+        gr.on(
+            [self.classes.change, self.preset.change, self.news.change],
+            self.freshness,
+            asked,
+            self.stale,
+            **quick,
+        )
         self.opacity.change(
             None,
             self.opacity,
@@ -247,10 +261,10 @@ class CompareTab:
             [self.truth_file.upload, self.truth_names.submit, self.truth_names.blur],
             self.take_truth,
             [self.session, self.truth_file, self.truth_names],
-            scores,
-            **quick,
-        ).then(self.score, scored, scores, **quick)
-        self.truth_file.clear(self.drop_truth, self.session, scores, **quick)
+            self.news,
+            **filed,
+        )
+        self.truth_file.clear(self.drop_truth, self.session, self.news, **filed)
 
     # ---- pictures ----
 
@@ -272,7 +286,6 @@ class CompareTab:
 
     def _show(self, session: Session, image: np.ndarray, truth: TruthFile | None = None) -> Updates:
         session.show(image, truth)
-        note = "" if truth is None else _note("This example brings its own ground truth.")
         updates: Updates = {
             self.session: session,  # Unchanged, but Gradio forgets in time what it saw returned.
             self.message: "",
@@ -280,8 +293,7 @@ class CompareTab:
             self.stale: "",
             self.annotator: with_picture(image),
             self.truth_file: None,
-            self.truth_message: note,
-            self.table: gr.Dataframe(visible=False),
+            self.news: session.next_news(),
         }
         for card in self.cards.values():
             updates |= {card.column: gr.Column(visible=False), card.overlay: "", card.details: ""}
@@ -293,33 +305,53 @@ class CompareTab:
         chosen = find_preset(preset)
         return [choice for choice in self.choices.values() if not choice.problem(chosen)]
 
+    def _offers(self, preset: str, keys: Collection[str]) -> list[dict[str, object]]:
+        """For the choices by class names and for those by marks: which are ready and ticked."""
+        offers = []
+        for needs_marks in (False, True):
+            ready = [one for one in self._ready(preset) if one.needs_marks == needs_marks]
+            offers.append(
+                {
+                    "choices": [(choice.title, choice.key) for choice in ready],
+                    "value": [choice.key for choice in ready if choice.key in keys],
+                    "visible": bool(ready),
+                }
+            )
+        return offers
+
     def _methods_note(self, preset: str) -> str:
         """What each method does, and why some cannot be chosen."""
         chosen = find_preset(preset)
-        lines = []
-        for choice in self.choices.values():
-            problem = choice.problem(chosen)
+        lines: dict[str, list[str]] = {"method": [], "baseline": []}
+        missing = 0
+        for info in (method.info for method in methods().values()):
+            problem = why_not(info.id, chosen)
+            missing += bool(problem)
             style = " class='off'" if problem else ""
             why = f" <em>Not available: {escape(problem)}.</em>" if problem else ""
-            lines.append(
-                f"<li{style}><b>{escape(choice.title)}</b>: {escape(choice.summary)}{why}</li>"
+            lines[info.kind].append(
+                f"<li{style}><b>{escape(info.name)}</b> ({escape(', '.join(info.modes))}): "
+                f"{escape(info.summary)}{why}</li>"
             )
-        missing = sum(bool(choice.problem(chosen)) for choice in self.choices.values())
         title = (
             f"What they do; {missing} not available with {preset}" if missing else "What they do"
         )
-        opened = " open" if missing == len(lines) else ""
-        return f"<details{opened}><summary>{title}</summary><ul>{''.join(lines)}</ul></details>"
-
-    def offer_methods(self, preset: str, keys: Sequence[str]) -> tuple[gr.CheckboxGroup, str]:
-        """The methods that can run with a preset; those ticked stay so where any of them can."""
-        ready = self._ready(preset)
-        kept = [choice.key for choice in ready if choice.key in keys]
-        group = gr.CheckboxGroup(
-            [(choice.title, choice.key) for choice in ready],
-            value=kept or [choice.key for choice in ready if choice.key in DEFAULT_KEYS],
+        opened = "" if self._ready(preset) else " open"
+        return (
+            f"<details{opened}><summary>{title}</summary>"
+            f"<h4>The papers' methods</h4><ul>{''.join(lines['method'])}</ul>"
+            f"<h4>Baselines</h4><ul>{''.join(lines['baseline'])}</ul></details>"
         )
-        return group, self._methods_note(preset)
+
+    def offer_methods(
+        self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]
+    ) -> tuple[gr.CheckboxGroup, gr.CheckboxGroup, str]:
+        """The methods that can run with a preset; those ticked stay so where any of them can."""
+        ticked = {*by_text, *by_marks}
+        if not any(choice.key in ticked for choice in self._ready(preset)):
+            ticked = DEFAULT_KEYS
+        text, marks = self._offers(preset, ticked)
+        return gr.CheckboxGroup(**text), gr.CheckboxGroup(**marks), self._methods_note(preset)
 
     # ---- running ----
 
@@ -329,13 +361,15 @@ class CompareTab:
         classes: str,
         preset: str,
         marks: object,
-        keys: Sequence[str],
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
         threshold: float,
         least_presence: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
         """Run the ticked methods one by one; each shows its card as soon as it has answered."""
         earlier = session.run
+        keys = {*by_text, *by_marks}
         chosen = [choice for key, choice in self.choices.items() if key in keys]
         try:
             run = self._asked(session, classes, preset, marks, chosen)
@@ -353,20 +387,18 @@ class CompareTab:
                 progress((before + done, steps), desc=choice.title, unit="classes")
 
             card = self.cards[choice.key]
-            sentence = self._predict(run, choice, step)
+            self._predict(run, choice, step)
             if session.run is not run:
                 return
-            if sentence:
-                yield {card.overlay: cards.failed(choice, sentence), card.details: ""}
-                continue
-            prediction = run.predictions[choice.key]
+            prediction = run.predictions.get(choice.key)
             yield {
-                card.overlay: cards.overlay(choice, prediction, threshold, least_presence),
-                card.details: cards.details(prediction),
+                card.overlay: _overlay(choice, run, threshold, least_presence),
+                card.details: "" if prediction is None else cards.details(prediction),
             }
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
         yield {
-            self.status: _note(f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s.")
+            self.status: _note(f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."),
+            self.news: session.next_news(),  # A slider may have moved while the methods ran.
         }
 
     def run_again(
@@ -375,7 +407,8 @@ class CompareTab:
         classes: str,
         preset: str,
         marks: object,
-        keys: Sequence[str],
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
         threshold: float,
         least_presence: float,
         live: bool,
@@ -384,7 +417,15 @@ class CompareTab:
         """Run after a point or box was set, if the user has run before and wants it so."""
         if live and session.run is not None:
             yield from self.run(
-                session, classes, preset, marks, keys, threshold, least_presence, progress
+                session,
+                classes,
+                preset,
+                marks,
+                by_text,
+                by_marks,
+                threshold,
+                least_presence,
+                progress,
             )
         else:
             yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
@@ -415,18 +456,19 @@ class CompareTab:
                 updates |= {card.overlay: cards.waiting(choice), card.details: ""}
         return updates
 
-    def _predict(self, run: Run, choice: Choice, step: Callable[[int, int], None]) -> str:
-        """Let one method answer; returns a sentence if it could not. Others must not suffer."""
+    def _predict(self, run: Run, choice: Choice, step: Callable[[int, int], None]) -> None:
+        """Let one method answer, or note why it could not. Others must not suffer."""
         try:
             predictor = self.models.predictor(run.preset, choice.method)
             options = Options(mode=choice.mode)
             run.predictions[choice.key] = predictor.predict(run.scene, run.prompt, options, step)
         except (PromptError, WeightsError) as error:
-            return str(error)
+            run.failures[choice.key] = str(error)
         except Exception:
             logger.exception("%s failed", choice.title)
-            return f"{choice.title} failed unexpectedly; the server's log says why."
-        return ""
+            run.failures[choice.key] = (
+                f"{choice.title} failed unexpectedly; the server's log says why."
+            )
 
     def freshness(self, session: Session, classes: str, preset: str, marks: object) -> str:
         """Say so when the results shown answer an earlier question."""
@@ -444,51 +486,45 @@ class CompareTab:
 
     def redraw(self, session: Session, threshold: float, least_presence: float) -> list[object]:
         """Draw all masks anew from the predictions at hand."""
-        predictions = session.run.predictions if session.run else {}
+        run = session.run
         return [
-            cards.overlay(choice, predictions[key], threshold, least_presence)
-            if key in predictions
-            else gr.skip()
-            for key, choice in self.choices.items()
+            gr.skip() if run is None else _overlay(choice, run, threshold, least_presence)
+            for choice in self.choices.values()
         ]
 
     # ---- ground truth ----
 
-    def take_truth(self, session: Session, path: str | None, names: str) -> tuple[object, object]:
-        """Remember an uploaded ground truth, or say what is wrong with it and hide the table."""
+    def take_truth(self, session: Session, path: str | None, names: str) -> object:
+        """Remember an uploaded ground truth, or what is wrong with it."""
         if path is None:
-            return gr.skip(), gr.skip()
-        session.truth_file = None
+            return gr.skip()
         try:
-            session.truth_file = TruthFile(open_mask(path), read_names(names))
+            session.take_truth(TruthFile(open_mask(path), read_names(names)))
         except (ImageError, TruthError) as error:
-            return _problem(str(error)), gr.Dataframe(visible=False)
-        return "", gr.skip()
+            session.take_truth(None, str(error))
+        return session.next_news()
 
-    def drop_truth(self, session: Session) -> tuple[str, gr.Dataframe]:
-        """Forget the ground truth, and hide the table."""
-        session.truth_file = None
-        return "", gr.Dataframe(visible=False)
+    def drop_truth(self, session: Session) -> int:
+        """Forget the ground truth."""
+        session.take_truth(None)
+        return session.next_news()
 
-    def score(self, session: Session, marks: object, threshold: float) -> tuple[object, object]:
-        """Message and table of the ground truth for the results at hand.
-
-        Without a truth nothing changes: answers may overtake each other, and a late one from before
-        the truth came must not hide the table. Whoever drops the truth hides it.
-        """
-        hidden = gr.Dataframe(visible=False)
+    def score(self, session: Session, marks: object, threshold: float) -> tuple[str, str]:
+        """Message and table of the ground truth for the results at hand."""
+        if session.truth_problem:
+            return _problem(session.truth_problem), ""
         if session.truth_file is None:
-            return gr.skip(), gr.skip()
+            return "", ""
         if session.run is None:
-            return _note("It will be compared with the results as soon as you press Run."), hidden
+            return _note("It will be compared with the results as soon as you press Run."), ""
         try:
             truth = session.truth(active_class(marks))
         except TruthError as error:
-            return _problem(str(error)), hidden
+            return _problem(str(error)), ""
         titles = {key: choice.title for key, choice in self.choices.items()}
         # A copy: a run in progress may add to it.
         rows = score_table(dict(session.run.predictions), titles, truth, threshold)
-        return "", gr.Dataframe(rows, visible=bool(rows))
+        return "", table_html(rows)
 
     def warm_up(self) -> None:
         """Load the models that a first Run will ask for, while the user looks at the page."""
@@ -496,6 +532,15 @@ class CompareTab:
         for key in DEFAULT_KEYS:
             if key in ready:
                 self.models.warm_up(DEFAULT_PRESET, ready[key].method)
+
+
+def _overlay(choice: Choice, run: Run, threshold: float, least_presence: float) -> object:
+    """What a card shows of a run; as before while its method has not answered."""
+    if choice.key in run.failures:
+        return cards.failed(choice, run.failures[choice.key])
+    if choice.key in run.predictions:
+        return cards.overlay(choice, run.predictions[choice.key], threshold, least_presence)
+    return gr.skip()
 
 
 def _problem(sentence: str) -> str:

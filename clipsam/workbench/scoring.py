@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from ..evaluation.metrics import dice, iou
 from ..evaluation.truth import Truth, TruthError
@@ -67,6 +68,28 @@ def score_table(
             rows.append([titles[key], text, *map(_rounded, numbers)])
         rows.append([titles[key], MEAN, _rounded(_mean(ious)), None, None, None])
     return rows
+
+
+def table_html(rows: Sequence[Sequence[Cell]]) -> str:
+    """Rows of :func:`score_table` as a table; nothing without rows.
+
+    Not a ``gr.Dataframe``: that draws only the rows which it believes to be in view, and loads its
+    code when first shown.
+    """
+    if not rows:
+        return ""
+    head = "".join(f"<th scope='col'>{escape(header)}</th>" for header in HEADERS)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return (
+        "<table><caption>At the threshold above</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _cell(value: Cell) -> str:
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    return f"<td class='number'>{'' if value is None else f'{value:.4f}'}</td>"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -34,12 +34,14 @@ class Run:
         prompt: classes, points and boxes.
         preset: name of the preset.
         predictions: by key of the choice, filled while the methods run.
+        failures: why a choice could not answer, by its key.
     """
 
     scene: Scene
     prompt: Prompt
     preset: str
     predictions: dict[str, Prediction] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def answers(self, prompt: Prompt, preset: str) -> bool:
         """Whether its results are what this prompt and preset would give."""
@@ -54,19 +56,33 @@ class Session:
         scene: the image with its features.
         run: the latest run on it.
         truth_file: the ground truth for it.
+        truth_problem: why the last ground truth given cannot be used; empty if it can.
+        news: how often something changed that the page must show.
     """
 
     scene: Scene | None = None
     run: Run | None = None
     truth_file: TruthFile | None = None
+    truth_problem: str = ""
+    news: int = 0
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None
 
     def show(self, image: np.ndarray, truth_file: TruthFile | None = None) -> None:
         """Take a new image (uint8 (H, W, 3)); forget all that was about the old one."""
         self.scene = Scene(image)
         self.run = None
+        self.take_truth(truth_file)
+
+    def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:
+        """Take another ground truth, or none, perhaps because of a problem with it."""
         self.truth_file = truth_file
+        self.truth_problem = problem
         self._matched = None
+
+    def next_news(self) -> int:
+        """Count a change; what the page shows is asked for anew whenever this number changes."""
+        self.news += 1
+        return self.news
 
     def truth(self, active: str | None) -> Truth | None:
         """The ground truth for the latest run; ``None`` without one of the two.

@@ -12,13 +12,17 @@ from PIL import Image
 from clipsam.data.readers import (
     CachedData,
     CocoPanopticData,
+    ConcatData,
     DataError,
     FolderData,
+    SubsetData,
     connected_segments,
+    open_data,
     plain_coco_name,
     shrink,
 )
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
+from clipsam.data.scenes import SceneData
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 IDS = np.array(
@@ -91,6 +95,27 @@ def test_damaged_folder(tmp_path, damage, named):
         FolderData(tmp_path)[0]
 
 
+def test_folder_mask_of_another_size(tmp_path):
+    folder = make_folder(tmp_path)
+    Image.fromarray(np.zeros((3, 5), np.uint8)).save(folder / "masks" / "a.png")
+    with pytest.raises(DataError, match=r"masks/a\.png is 5×3 .*images/a\.png is 6×4"):
+        FolderData(folder)[0]
+
+
+def test_folder_unreadable_image_is_named_with_its_folder(tmp_path):
+    folder = make_folder(tmp_path)
+    (folder / "images" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"images/a\.png: a\.png is not a picture"):
+        FolderData(folder)[0]
+
+
+def test_folder_two_images_of_one_stem(tmp_path):
+    folder = make_folder(tmp_path)
+    Image.fromarray(IMAGE).save(folder / "images" / "a.jpg")
+    with pytest.raises(DataError, match="more than one image a;"):
+        FolderData(folder)
+
+
 def make_coco(root: Path) -> Path:
     for folder in ("annotations/panoptic_val2017", "val2017"):
         (root / folder).mkdir(parents=True)
@@ -129,6 +154,23 @@ def test_coco(tmp_path):
     np.testing.assert_array_equal(sample.segments, np.select([IDS == 3, IDS == 1], [1, 2]))
     with pytest.raises(DataError, match=r"panoptic_train2017\.json"):
         CocoPanopticData(tmp_path, "train2017")
+
+
+def test_coco_damaged(tmp_path):
+    listing = make_coco(tmp_path) / "annotations" / "panoptic_val2017.json"
+    Image.fromarray(IMAGE[:3]).save(tmp_path / "val2017" / "000007.png")
+    with pytest.raises(DataError, match=r"panoptic_val2017/000007\.png is 6×4 .* is 6×3"):
+        CocoPanopticData(tmp_path, "val2017")[0]
+    sound = listing.read_text()
+    listing.write_text(sound.replace('"category_id": 3', '"category_id": 4'))
+    with pytest.raises(DataError, match="category 4"):
+        CocoPanopticData(tmp_path, "val2017")[0]
+    listing.write_text(sound.replace('"image_id": 7', '"image_id": 8'))
+    with pytest.raises(DataError, match="image 8"):
+        CocoPanopticData(tmp_path, "val2017")
+    listing.write_text("[]")
+    with pytest.raises(DataError, match="images, annotations, categories"):
+        CocoPanopticData(tmp_path, "val2017")
 
 
 @pytest.mark.parametrize(
@@ -176,22 +218,106 @@ def test_cache_reads_each_image_once(tmp_path):
     assert first.classes.shape == (2, 3)
 
 
+class Numbered:
+    """Three images of one pixel, whose class is their number."""
+
+    names = ("cat", "dog", "cow")
+    keys = ("one", "two", "three")
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        classes = np.array([[index, VOID, BACKGROUND]], np.int16)
+        segments = np.array([[1, 0, 0]], np.int32)
+        image = np.zeros((1, 3, 3), np.uint8)
+        return LabelledImage(self.keys[index], image, classes, segments, self.names)
+
+
+def test_concat(tmp_path):
+    data = ConcatData({"folder": FolderData(make_folder(tmp_path)), "more": Numbered()})
+    assert data.names == ("cat", "dog", "cat", "dog", "cow")
+    assert data.keys == ("folder/a", "more/one", "more/two", "more/three")
+    assert [sample.key for sample in data] == list(data.keys)
+    assert [sample.present() for sample in data] == [[0, 1], [2], [3], [4]]
+    assert all(sample.names == data.names for sample in data)
+    assert data[3].classes.tolist() == [[4, VOID, BACKGROUND]]
+    assert data[3].classes.dtype == np.int16
+
+
+def test_wrappers_keep_keys_and_images_together():
+    part = SubsetData(Numbered(), (2, 0))
+    assert part.keys == ("three", "one")
+    assert [sample.present() for sample in (part[0], part[1])] == [[2], [0]]
+    assert len(part) == 2
+    assert CachedData(part, 8).keys == part.keys
+
+
+def test_open_folder(tmp_path):
+    make_folder(tmp_path)
+    assert open_data(f"folder:{tmp_path}", "val").keys == ("a",)
+    (tmp_path / "val").mkdir()
+    make_folder(tmp_path / "val", ["background", "tree", "unlabelled", "dog"])
+    assert open_data(f"folder:{tmp_path}", "val").names == ("tree", "dog")
+    assert open_data(f"folder:{tmp_path}", "train").names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "seed", "pairs", "mode"),
+    [
+        ("7", 20, "seen", "plain"),
+        ("7-unseen", 20, "unseen", "plain"),
+        ("7-camouflage", 20, "seen", "camouflage"),
+    ],
+)
+def test_open_scenes(text, seed, pairs, mode):
+    assert open_data(f"scenes:{text}", "train") == SceneData(7, seed, pairs, mode)
+    assert open_data(f"scenes:{text}", "val") == SceneData(7, 1_000_003, pairs, mode)
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("cityscapes:/tmp", "one of folder, coco-panoptic, .*, scenes"),
+        ("/tmp", "kind:path"),
+        ("folder:", "kind:path"),
+        ("folder:{root}/nowhere", "nowhere"),
+        ("folder:{root}", r"train/images nor .*/images"),
+        ("coco-panoptic:{root}", r"annotations/panoptic_train2017\.json"),
+        ("coco-instances:{root}", r"annotations/instances_train2017\.json"),
+        ("coco-stuff:{root}", r"labels\.txt"),
+        ("voc:{root}", r"ImageSets/Segmentation/train\.txt"),
+        ("pascal-context:{root}", r"labels\.txt"),
+        ("ade20k:{root}", r"objectInfo150\.txt"),
+        ("camouflage:{root}", r"Train/Image, Images/Train, Image, Imgs"),
+        ("scenes:0", "scenes:N"),
+        ("scenes:5-dark", "scenes:N-camouflage"),
+    ],
+)
+def test_open_says_what_is_wrong(tmp_path, spec, named):
+    with pytest.raises(DataError, match=named):
+        open_data(spec.format(root=tmp_path), "train")
+
+
 @pytest.mark.parametrize(
     ("folder", "counts", "classes"), [("camvid", (367, 101), 11), ("ccp", (480, 120), 58)]
 )
 def test_real_folders(photographs, folder, counts, classes):
     for part, count in zip(("train", "val"), counts, strict=True):
-        data = FolderData(photographs / folder / part)
+        data = open_data(f"folder:{photographs / folder}", part)
         assert len(data) == count
         assert len(set(data.names)) == len(data.names) == classes
+        assert len(set(data.keys)) == count
         sample = data[count // 2]
         assert sample.present()
+        assert sample.key == data.keys[count // 2]
 
 
 @pytest.mark.parametrize("part", ["train2017", "val2017"])
 def test_real_coco(photographs, part):
-    data = CocoPanopticData(photographs / "coco100", part)
+    data = open_data(f"coco-panoptic:{photographs / 'coco100'}", part.removesuffix("2017"))
     assert len(data) == 100
+    assert sorted(data.keys) == sorted(p.stem for p in (photographs / "coco100" / part).iterdir())
     assert len(set(data.names)) == 133
     sample = data[3]
     listing = json.loads(

@@ -132,6 +132,8 @@ def test_a_scene_is_a_function_of_seed_and_index(mode):
     assert not np.array_equal(first[4].image, first[3].image)
     assert not np.array_equal(first[4].image, SceneData(5, seed=4, mode=mode, size=96)[4].image)
     assert first[4].key == again[4].key != first[3].key
+    assert [sample.key for sample in first] == list(first.keys)
+    assert len(set(first.keys)) == 5
     with pytest.raises(IndexError):
         first[5]
 

@@ -14,12 +14,12 @@ from clipsam.models.adapters import Adapter, SemanticCondition
 from clipsam.models.clip import (
     SurgeryVision,
     class_text_feature,
-    fuse_similarity,
     normalize_tokens,
     patch_similarity,
     tokens_to_grid,
 )
 from clipsam.models.image_encoder import AdaptedImageEncoder, AdapterConfig
+from clipsam.models.tuned_sam import fuse_patches
 from clipsam.weights.convert import adapters_from_reference, clip_from_openai
 
 
@@ -144,5 +144,5 @@ def test_similarity(golden):
     assert_close(text, reference.outputs["text_features"], 1e-5)
     similarity = patch_similarity(over_tokens, text)
     assert_close(similarity[..., None], reference.outputs["similarity"], 1e-5)
-    fused = fuse_similarity(over_tokens, similarity)
+    fused = fuse_patches(over_tokens, text, AdapterConfig(vision=True, similarity=True))
     assert_close(fused, tokens_to_grid(reference.outputs["fused_vis"]), 1e-5)

@@ -61,7 +61,10 @@ def test_tunable_copy_owns_its_attention(clip):
     trainable = {name for name, p in copy.named_parameters() if p.requires_grad}
     assert trainable == {n for n, _ in copy.named_parameters() if ".self_attn." in n}
     originals = {p.data_ptr() for p in vision.parameters()}
-    assert not originals & {p.data_ptr() for p in copy.attention_parameters()}
+    assert not originals & {p.data_ptr() for p in copy.parameters() if p.requires_grad}
+    last = vision.tunable_copy(1)
+    layers = [n.split("layers.")[1][0] for n, p in last.named_parameters() if p.requires_grad]
+    assert set(layers) == {str(len(vision.vision_model.encoder.layers) - 1)}
 
 
 @torch.no_grad()

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from clipsam.models.clip import SurgeryVision, build_clip
-from clipsam.models.clip_guided_sam import ClipGuidedSam
 from clipsam.models.image_encoder import AdaptedImageEncoder, AdapterConfig
 from clipsam.models.sam import build_sam
+from clipsam.models.tuned_sam import TunedSam, TunedSamConfig
 from clipsam.weights.presets import CLIP_B16, VIT_B, VIT_H, VIT_L
 
 SIZES = {"vit_b": VIT_B, "vit_l": VIT_L, "vit_h": VIT_H}
 ADAPTERS = {
     "SAM-PTx": AdapterConfig(text=True),
-    "CLIP-Guided SAM": AdapterConfig(text=True, vision=True),
+    "CLIP-Guided SAM": AdapterConfig(text=True, vision=True, similarity=True),
     "parallel": AdapterConfig(),
     "mix": AdapterConfig(layout="mix"),
 }
@@ -70,7 +70,7 @@ def test_clip_and_the_whole_of_clip_guided_sam():
         sam, clip = build_sam(VIT_B).requires_grad_(False), build_clip(CLIP_B16)
         assert count_parameters(clip)["total"] == 149_620_737
         vision = SurgeryVision(clip, CLIP_B16.surgery_layers)
-        model = ClipGuidedSam(sam, vision, ADAPTERS["CLIP-Guided SAM"])
-    attention = sum(p.numel() for p in model.vision.attention_parameters())
-    assert attention == 28_348_416
+        design = TunedSamConfig(ADAPTERS["CLIP-Guided SAM"], "surgery", None, dense_prompt=True)
+        model = TunedSam(sam, vision, design)
+    assert count_parameters(model.vision)["trainable"] == 28_348_416
     assert count_parameters(model)["trainable"] == 48_969_520

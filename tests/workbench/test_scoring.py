@@ -8,7 +8,7 @@ import pytest
 from clipsam.evaluation.truth import Truth, TruthError
 from clipsam.geometry import SquareTransform
 from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
-from clipsam.workbench.scoring import HEADERS, MEAN, read_names, score_table
+from clipsam.workbench.scoring import HEADERS, MEAN, read_names, score_table, table_html
 
 
 def prediction(*logits: np.ndarray) -> Prediction:
@@ -66,6 +66,13 @@ def test_a_class_that_the_truth_does_not_know_has_no_row() -> None:
     truth = Truth({"b": np.ones((2, 2), bool)}, np.ones((2, 2), bool))
     rows = score_table({"k": prediction(full, full)}, {"k": "M"}, truth, 0.0)
     assert [row[1] for row in rows] == ["b", MEAN]
+
+
+def test_the_table_shows_names_as_typed_and_unknown_numbers_as_nothing() -> None:
+    html = table_html([["M", "<img src=x>", 0.25, None, None, 12.5]])
+    assert "<td>&lt;img src=x&gt;</td><td class='number'>0.2500</td>" in html
+    assert "<td class='number'></td>" in html
+    assert table_html([]) == ""
 
 
 @pytest.mark.parametrize(

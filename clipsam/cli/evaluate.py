@@ -1,0 +1,92 @@
+"""``evaluate``: methods measured on a data set, with tables and a report."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from ..data.readers import open_data
+from ..evaluation.runner import MANUAL, Run
+from ..evaluation.study import Settings, Shard, Study
+from ..types import PromptError
+from .choosing import CHOICE, CHOICE_HELP, load_choices
+
+SINGLE_OBJECT_KIND = "camouflage"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "evaluate", help="measure methods on a data set (resumable, by several processes)"
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="KIND:PATH", help="for example folder:photographs"
+    )
+    parser.add_argument("--part", default="val", help="of the data set")
+    parser.add_argument(
+        "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
+    )
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the points")
+    parser.add_argument(
+        "--clicks", type=int, default=5, help="points per class in manual modes, inside the truth"
+    )
+    parser.add_argument("--limit", type=int, help="only so many images, chosen by chance")
+    parser.add_argument(
+        "--absent", metavar="all|N", help="also ask for classes that an image does not show"
+    )
+    parser.add_argument(
+        "--single-object",
+        action="store_true",
+        help="also measure S, E and weighted F: each image shows one object",
+    )
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="process I of N, from 0")
+    parser.add_argument("--out", type=Path, required=True, help="folder; a started one goes on")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    for option in ("seeds", "clicks", "limit"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise PromptError(f"--{option} {value}: at least 1 is needed.")
+    shard = _shard(args.shard)
+    settings = Settings(
+        data=args.data,
+        part=args.part,
+        methods=tuple(args.method),
+        preset=args.preset,
+        clicks=args.clicks,
+        seeds=args.seeds,
+        limit=args.limit,
+        absent=_absent(args.absent),
+        single_object=args.single_object or args.data.startswith(f"{SINGLE_OBJECT_KIND}:"),
+    )
+    data = open_data(args.data, args.part)
+    runs, predictors, loaded = [], {}, {}
+    for choice in load_choices(args.method, args.preset):
+        # One network for all modes: they share what it computes from an image.
+        key = choice.predictor.info.id, choice.bundle
+        predictors[choice.name] = loaded.setdefault(key, choice.predictor)
+        mode = choice.mode or choice.predictor.info.modes[0]
+        runs.append(Run(choice.name, mode, args.clicks if mode == MANUAL else 0))
+    Study(settings, data, predictors, runs, args.out).run(shard)
+
+
+def _shard(text: str) -> Shard:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None:
+        raise PromptError(f"--shard {text}: give I/N, for example 0/2.")
+    index, count = map(int, match.groups())
+    if index >= count:
+        raise PromptError(f"--shard {text}: of N shards the first is 0 and the last N − 1.")
+    return Shard(index, count)
+
+
+def _absent(text: str | None) -> int | str | None:
+    if text is None or text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise PromptError(f"--absent {text}: give all, or a number of classes from 1 on.")
+    return int(text)

@@ -1,0 +1,90 @@
+"""``train``: a method on a labelled data set."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import torch
+
+from ..data.readers import open_data
+from ..data.splits import choose_split
+from ..methods.base import TunedSamPredictor
+from ..predictor import find_method, find_preset, methods
+from ..training.loop import start_accelerator
+from ..training.recipe import apply_settings, recipe_for
+from ..training.train_method import Job, train_method
+from ..types import PromptError
+from ..weights.backbones import load_backbones
+
+logger = logging.getLogger(__name__)
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("train", help="train a method on your labelled images")
+    parser.add_argument("method", help="id of the method, see `methods`")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--data", required=True, metavar="KIND:PATH", help="e.g. folder:my-images")
+    parser.add_argument("--part", default="train", help="of the data set")
+    parser.add_argument(
+        "--split", default="full", help="full, 1/512, a number of images, or a file that lists them"
+    )
+    parser.add_argument("--mode", help="manual or semi-automatic; without it, all of the method's")
+    parser.add_argument(
+        "--start",
+        default="auto",
+        help="bundle (the project's), plain (SAM and CLIP as they are), or a bundle's folder; "
+        "without it, the project's bundle if there is one",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a field of the recipe or the network, e.g. epochs=5 or similarity=false",
+    )
+    parser.add_argument("--seed", type=int, help="of split, weights, order and points")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out images that are bad")
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, and say what it brought."""
+    method, preset = find_method(args.method), find_preset(args.preset)
+    if not issubclass(method, TunedSamPredictor):
+        trained = [id for id, cls in methods().items() if issubclass(cls, TunedSamPredictor)]
+        raise PromptError(
+            f"{method.info.name} has nothing to train: choose from {', '.join(trained)}."
+        )
+    data = open_data(args.data, args.part)
+    recipe = recipe_for(preset)
+    if args.seed is not None:
+        recipe = dataclasses.replace(recipe, seed=args.seed)
+    split = choose_split(data, args.split, recipe.seed, args.data.partition(":")[0])
+    backbones = load_backbones(preset, start_accelerator().device)
+    start = args.start
+    if start == "auto":
+        start = "bundle" if method.status(preset) == "ready" else "plain"
+    torch.manual_seed(recipe.seed)
+    if start == "plain":
+        recipe, network = apply_settings(recipe, method.design(preset), args.set)
+        predictor = method.untrained(backbones, network)
+    else:
+        predictor = method.load(backbones, None if start == "bundle" else Path(start))
+        recipe, network = apply_settings(recipe, predictor.config, args.set)
+        if network != predictor.config:
+            raise PromptError(
+                "--set changes the network, but training starts from a bundle, whose network is "
+                "what it is: add --start plain."
+            )
+    job = Job(args.data, data, split, recipe, start, args.mode, args.skip_bad)
+    scores = train_method(predictor, job, args.out, args.resume)
+    logger.info("%s is written.", args.out)
+    if not math.isnan(scores["before"]):
+        logger.info("Validation mIoU: %.4f → %.4f.", scores["before"], scores["after"])

@@ -1,0 +1,59 @@
+"""Reading every image once before training, so that a bad one is found in the first minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .images import ImageError
+from .readers import DataError
+from .samples import SegmentationData
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What can be trained on.
+
+    Attributes:
+        samples: (image index, class value) of every class present in every image.
+        left_out: one sentence for each image that cannot be used.
+    """
+
+    samples: tuple[tuple[int, int], ...]
+    left_out: tuple[str, ...]
+
+
+def check_data(
+    data: SegmentationData,
+    indices: Sequence[int],
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Read every image once and list the classes present.
+
+    Args:
+        data: the images.
+        indices: which of them.
+        skip_bad: go on at an image that cannot be used, and list it, instead of raising.
+        progress: called after each image with how many are done and how many there are.
+
+    Raises:
+        DataError: an image that cannot be used, or no sample at all.
+    """
+    samples: list[tuple[int, int]] = []
+    left_out: list[str] = []
+    for done, index in enumerate(indices, start=1):
+        try:
+            samples.extend((index, value) for value in data[index].present())
+        except (ImageError, DataError) as error:
+            if not skip_bad:
+                raise DataError(str(error)) from None
+            left_out.append(str(error))
+        if progress is not None:
+            progress(done, len(indices))
+    if not samples:
+        raise DataError(
+            f"none of {len(indices)} images shows a named class ({len(left_out)} of them could "
+            "not be used); at least one labelled pixel is needed"
+        )
+    return Checked(tuple(samples), tuple(left_out))

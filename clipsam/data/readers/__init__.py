@@ -1,0 +1,31 @@
+"""Data sets on disk, read image by image."""
+
+from __future__ import annotations
+
+from .ade20k import Ade20kData
+from .camouflage import CamouflageData
+from .coco import CocoInstancesData, CocoPanopticData, CocoStuffData, plain_coco_name
+from .common import DataError, connected_segments
+from .folder import FolderData
+from .opening import open_data
+from .voc import PascalContextData, VocData
+from .wrap import CachedData, ConcatData, SubsetData, shrink
+
+__all__ = [
+    "Ade20kData",
+    "CachedData",
+    "CamouflageData",
+    "CocoInstancesData",
+    "CocoPanopticData",
+    "CocoStuffData",
+    "ConcatData",
+    "DataError",
+    "FolderData",
+    "PascalContextData",
+    "SubsetData",
+    "VocData",
+    "connected_segments",
+    "open_data",
+    "plain_coco_name",
+    "shrink",
+]

@@ -1,0 +1,65 @@
+"""Camouflaged objects: COD10K, CAMO, CHAMELEON, and the layout the papers pack them in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..samples import BACKGROUND
+from .common import DataError, PairedData, list_pairs, read_image
+
+ANY_OBJECT = "camouflaged object"
+"""Class of images whose file name tells no animal."""
+
+
+class CamouflageData(PairedData):
+    """One camouflaged thing per image, with a mask of black and white.
+
+    COD10K's file names tell the animal, which becomes the class. Its pictures without a
+    camouflaged object ("NonCAM") are left out, as in the papers.
+    """
+
+    def __init__(self, root: str | Path, part: str) -> None:
+        """
+        Args:
+            root: a folder with one of ``{part}/Image`` and ``{part}/GT_Object`` (COD10K-v3),
+                ``Images/{part}`` and ``GT`` (CAMO), ``Image`` and ``GT`` (CHAMELEON), or ``Imgs``
+                and ``GT`` (the packed data sets). The last two are not divided into parts.
+            part: ``Train`` or ``Test``.
+
+        Raises:
+            DataError: none of these folders, or an image has no mask.
+        """
+        root = Path(root)
+        layouts = (
+            (root / part / "Image", root / part / "GT_Object"),
+            (root / "Images" / part, root / "GT"),
+            (root / "Image", root / "GT"),
+            (root / "Imgs", root / "GT"),
+        )
+        found = next((folders for folders in layouts if folders[0].is_dir()), None)
+        if found is None:
+            raise DataError(
+                f"{root} has none of the image folders "
+                f"{', '.join(str(images.relative_to(root)) for images, _ in layouts)}"
+            )
+        pairs = list_pairs(*found, skip="-NonCAM-")
+        of_image = [animal(image.stem) for image, _ in pairs]
+        names = sorted(set(of_image))
+        self._class_of = [names.index(name) for name in of_image]
+        super().__init__(names, pairs, {}, "")
+
+    def _classes(self, index: int) -> np.ndarray:
+        # Read as a picture: some masks are 1-bit or have a palette, so values are not levels.
+        inside = read_image(self._pairs[index][1])[..., 0] > 127
+        return np.where(inside, self._class_of[index], BACKGROUND).astype(np.int16)
+
+
+def animal(stem: str) -> str:
+    """What a COD10K file name says: "COD10K-CAM-1-Aquatic-1-BatFish-2" → "bat fish"."""
+    match = re.fullmatch(r"COD10K-CAM-\d+-[A-Za-z]+-\d+-([A-Za-z]+)-\d+", stem)
+    if match is None or match[1].lower() == "other":
+        return ANY_OBJECT
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1]).lower()

@@ -1,0 +1,194 @@
+"""What all readers share: the error, checked reading, and numbered regions."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.io import loadmat
+
+from ..images import ImageError, open_image, open_mask
+from ..samples import LabelledImage
+
+
+class DataError(ValueError):
+    """A data set that is not what it should be; the message names the file."""
+
+
+def read_json(path: Path) -> object:
+    """Content of a JSON file; raises DataError: missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON: {error}") from None
+
+
+def read_lines(path: Path, holding: str) -> list[str]:
+    """Lines of a text file, stripped, without empty ones; raises DataError: missing or no text."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; it should hold {holding}") from None
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{path} cannot be read as text; it should hold {holding}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """uint8 (H, W, 3); raises DataError with the whole path."""
+    try:
+        return open_image(path)
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """int64 (H, W) ids; raises DataError with the whole path."""
+    try:
+        return open_mask(path)
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def read_mat(path: Path, field: str) -> np.ndarray:
+    """One array of a MATLAB file, int64 (H, W); nested fields are joined by dots.
+
+    Raises:
+        DataError: missing, damaged, or without that field.
+    """
+    try:
+        value = loadmat(path, squeeze_me=True, struct_as_record=False)
+        first, *rest = field.split(".")
+        value = value[first]
+        for name in rest:
+            value = getattr(value, name)
+        value = np.asarray(value).astype(np.int64)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except Exception as error:  # what loadmat raises at a damaged file is not documented
+        raise DataError(f"{path} holds no readable MATLAB field {field}: {error}") from None
+    if value.ndim != 2:
+        raise DataError(f"{path}: {field} has shape {value.shape}, but should be (height, width)")
+    return value
+
+
+def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path) -> None:
+    """Raises DataError where image (H, W, 3) and mask (H, W, ...) are not of one size."""
+    (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape[:2]
+    if (height, width) != (mask_height, mask_width):
+        raise DataError(
+            f"{mask_path} is {mask_width}×{mask_height} pixels, but its image {image_path} is "
+            f"{width}×{height}; a mask must have the size of its image"
+        )
+
+
+def list_pairs(images: Path, masks: Path, skip: str = "") -> list[tuple[Path, Path]]:
+    """Every image of a folder with the PNG of its stem in another, sorted.
+
+    Args:
+        images: folder of the images; hidden files are passed over.
+        masks: folder of the masks.
+        skip: images with this in their name are passed over.
+
+    Raises:
+        DataError: no such folder, or an image without a mask.
+    """
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise DataError(f"{folder.parent} has no folder {folder.name}/")
+    there = {path.name for path in masks.iterdir()}
+    pairs = []
+    for image in sorted(images.iterdir()):
+        if image.name[0] == "." or (skip and skip in image.name) or not image.is_file():
+            continue
+        if f"{image.stem}.png" not in there:
+            raise DataError(f"{image} has no mask {masks / image.stem}.png")
+        pairs.append((image, masks / f"{image.stem}.png"))
+    return pairs
+
+
+UNLISTED = np.iinfo(np.int16).min
+"""Marks ids that a data set does not know; no class value is this low."""
+
+
+class PairedData:
+    """A data set of two files per image: the picture, and a map of class ids.
+
+    Attributes:
+        names: class names.
+        keys: stem of each image.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        pairs: Sequence[tuple[Path, Path]],
+        values: Mapping[int, int],
+        known: str,
+    ) -> None:
+        """
+        Args:
+            names: class names.
+            pairs: (image, mask) files.
+            values: class value of every id that a mask may hold.
+            known: which ids are right, for the message about one that is not.
+
+        Raises:
+            DataError: two images of one stem.
+        """
+        self.names = tuple(names)
+        self._pairs = list(pairs)
+        self._known = known
+        self._table = np.full(max(values, default=0) + 2, UNLISTED, np.int16)
+        for number, value in values.items():
+            self._table[number] = value
+        self.keys = tuple(image.stem for image, _ in pairs)
+        if len(set(self.keys)) < len(self.keys):
+            key, _ = Counter(self.keys).most_common(1)[0]
+            folder = self._pairs[self.keys.index(key)][0].parent
+            raise DataError(f"{folder} has more than one image {key}; each needs a stem of its own")
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        """Raises DataError: unreadable, sizes that differ, or an unknown id."""
+        image_path, mask_path = self._pairs[index]
+        image, classes = read_image(image_path), self._classes(index)
+        check_sizes(image, image_path, classes, mask_path)
+        return LabelledImage(
+            self.keys[index], image, classes, connected_segments(classes), self.names
+        )
+
+    def _classes(self, index: int) -> np.ndarray:
+        """Class map of an image, int16 (H, W)."""
+        path = self._pairs[index][1]
+        ids = self._ids(path)
+        # Both ends of what is clipped fall on the table's last entry, which is unlisted.
+        classes = self._table[np.clip(ids, -1, len(self._table) - 1)]
+        unknown = ids[classes == UNLISTED]
+        if unknown.size:
+            raise DataError(f"{path} holds class id {unknown.max()}, but {self._known}")
+        return classes
+
+    def _ids(self, path: Path) -> np.ndarray:
+        """Class ids of a mask file, int64 (H, W)."""
+        return read_mask(path)
+
+
+def connected_segments(classes: np.ndarray) -> np.ndarray:
+    """Number the connected regions of each class: int32 (H, W), 0 where there is no class."""
+    segments = np.zeros(classes.shape, np.int32)
+    for value in np.unique(classes):
+        if value >= 0:
+            labels, _ = ndimage.label(classes == value)
+            segments[labels > 0] = labels[labels > 0] + segments.max()
+    return segments

@@ -1,0 +1,37 @@
+"""A plain folder of images and masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..samples import BACKGROUND, VOID
+from .common import DataError, PairedData, list_pairs, read_json
+
+
+class FolderData(PairedData):
+    """A plain folder: ``images/``, ``masks/`` (index PNGs of the same stems), ``classes.json``.
+
+    The class list may lie in the folder or one above it. A class named ``background`` becomes
+    :data:`BACKGROUND`, one named ``unlabelled`` becomes :data:`VOID`; so does id 255.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Raises DataError: a part is missing or damaged, or an image has no mask."""
+        self.folder = Path(folder)
+        classes = next(
+            (p for f in (self.folder, self.folder.parent) if (p := f / "classes.json").is_file()),
+            None,
+        )
+        if classes is None:
+            raise DataError(f"{self.folder} has no classes.json (a list of names, index = id)")
+        listed = read_json(classes)
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise DataError(f"{classes} is no list of names, index = id")
+        special = {"background": BACKGROUND, "unlabelled": VOID}
+        names = [name for name in listed if name not in special]
+        values = {255: VOID}
+        for index, name in enumerate(listed):
+            values[index] = special[name] if name in special else names.index(name)
+        pairs = list_pairs(self.folder / "images", self.folder / "masks")
+        known = f"{classes} lists {len(listed)} names (ids 0..{len(listed) - 1})"
+        super().__init__(names, pairs, values, known)

@@ -1,0 +1,420 @@
+"""The report of a study: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from ..data.samples import LabelledImage, SegmentationData
+from ..predictor import Options, Predictor
+from ..scene import Scene
+from ..workbench.drawing import class_colour, data_uri, fitted, outline
+from .metrics import iou
+from .rows import Row
+from .runner import Run, SampleScore, prompt_of
+
+WORST = 12
+"""Pictures per method."""
+
+PICTURE_SIDE = 300
+"""Long side of a picture, pixels."""
+
+SHOWN_SEED = 0
+
+COLUMNS = {
+    "miou": ("mIoU %", 100),
+    "mean_iou": ("mean IoU %", 100),
+    "dice": ("Dice %", 100),
+    "mae": ("MAE ×100", 100),
+    "boundary_f": ("boundary F %", 100),
+    "s_measure": ("S<sub>α</sub>", 1),
+    "e_measure": ("E<sub>φ</sub>", 1),
+    "weighted_f": ("F<sub>β</sub><sup>w</sup>", 1),
+    "saliency_mae": ("MAE, scaled", 1),
+    "seconds_per_image": ("s / image", 1),
+}
+"""Heading and factor of each figure; those that a study does not have are left out."""
+
+LOWER_IS_BETTER = ("mae", "saliency_mae", "seconds_per_image")
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff; margin: 2rem auto;
+  max-width: 1180px; padding: 0 1.2rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .5rem; }
+h3 small, .note, dt { color: #5b6675; font-weight: 400; }
+.note { font-size: .87rem; max-width: 60rem; margin: .5rem 0; }
+code { font-size: .85rem; background: #f3f5f8; padding: .45rem .7rem; border-radius: 6px;
+  display: block; overflow-wrap: anywhere; margin: .8rem 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; margin: 0; }
+dd { margin: 0; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { padding: .3rem .55rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid #e6e9ee; }
+th { font-weight: 600; border-bottom: 2px solid #cfd5dd; white-space: normal; max-width: 8.5rem;
+  vertical-align: bottom; line-height: 1.3; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
+td small { display: inline-block; }
+td small { color: #7a8594; } td b { font-weight: 700; }
+.plots img { max-width: 100%; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr));
+  gap: .9rem; align-items: start; }
+figure { margin: 0; font-size: .84rem; line-height: 1.35; }
+figure img { width: 100%; height: 12rem; object-fit: contain; background: #f3f5f8;
+  border-radius: 6px; display: block; margin-bottom: .25rem; }
+figcaption span { color: #5b6675; overflow-wrap: anywhere; }
+.key { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .4em; }
+"""
+
+
+def write_report(
+    results: Mapping,
+    rows: Sequence[Row],
+    data: SegmentationData,
+    predictors: Mapping[str, Predictor],
+    runs: Sequence[Run],
+) -> str:
+    """The report as HTML.
+
+    Args:
+        results: what ``results.json`` holds.
+        rows: all of them.
+        data: the images that were scored; those of the worst samples are read and predicted again.
+        predictors: methods by the keys that ``runs`` use.
+        runs: what was run.
+    """
+    settings = results["settings"]
+    colours = {run.method: class_colour(index) for index, run in enumerate(runs)}
+    labels = _labels(predictors, runs)
+    ranked = sorted(results["methods"], key=lambda m: -_orderly(m["mean"]["miou"]))
+    sections = [
+        _introduction(results),
+        _leaderboard(ranked, labels, colours, settings),
+        _plots(ranked, labels, colours, rows),
+        _with_absent(ranked, labels, settings),
+        _classes(ranked, labels, rows),
+        _worst(ranked, labels, colours, rows, data, predictors, runs),
+    ]
+    title = escape(f"{settings['data']}, {settings['part']}")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Evaluation: {title}</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(sections)
+        + "\n</body></html>\n"
+    )
+
+
+def _labels(predictors: Mapping[str, Predictor], runs: Sequence[Run]) -> dict[str, str]:
+    """What to call each method: by its name and mode, where two share them also by its key."""
+    names = {run.method: f"{predictors[run.method].info.name}, {run.mode}" for run in runs}
+    listed = list(names.values())
+    return {
+        key: name if listed.count(name) == 1 else f"{name} ({key})" for key, name in names.items()
+    }
+
+
+def _introduction(results: Mapping) -> str:
+    settings = results["settings"]
+    count = results["images"]
+    images = f"{count} image{'s' if count != 1 else ''}"
+    if settings["limit"] is not None:
+        images += ", chosen by chance"
+    with_class = results["methods"][0]["mean"]["images"]
+    if with_class < count:
+        images += f"; {with_class:.0f} of them show a class"
+    facts = {
+        "Data": settings["data"],
+        "Part": f"{settings['part']}: {images}",
+        "Preset": settings["preset"],
+        "Clicks": f"{settings['clicks']} per class in manual modes, drawn inside the truth",
+        "Seeds": ", ".join(map(str, range(settings["seeds"]))) + " (of the sampled points)",
+        "Hardware": f"{results['hardware']}; PyTorch {results['torch']}",
+    }
+    listed = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    return (
+        f"<h1>Text-guided SAM on {escape(settings['data'])}</h1>"
+        f"<code>{escape(results['command'])}</code><dl>{listed}</dl>"
+        '<p class="note"><b>Presence oracle:</b> as in the papers, a method is asked only for '
+        "classes that an image shows. Unless said otherwise every figure here relies on it. "
+        "Images are scored at their own resolution, a mask is where logits exceed 0, and "
+        "unlabelled pixels are not scored.</p>"
+    )
+
+
+def _leaderboard(
+    ranked: Sequence[Mapping],
+    labels: Mapping[str, str],
+    colours: Mapping[str, str],
+    settings: Mapping,
+) -> str:
+    columns = [key for key in COLUMNS if key in ranked[0]["mean"]]
+    best = {}
+    for key in columns:
+        values = [method["mean"][key] for method in ranked]
+        best[key] = min(values) if key in LOWER_IS_BETTER else max(values)
+    lines = []
+    for method in ranked:
+        cells = [
+            f'<i class="key" style="background:{colours[method["method"]]}"></i>'
+            + escape(labels[method["method"]])
+        ]
+        for key in columns:
+            factor = COLUMNS[key][1]
+            digits = 1 if factor == 100 else 3
+            mean = method["mean"][key]
+            shown = f"{factor * mean:.{digits}f}"
+            if mean == best[key] and len(ranked) > 1:
+                shown = f"<b>{shown}</b>"
+            if settings["seeds"] > 1:
+                shown += f" <small>± {factor * method['std'][key]:.{digits}f}</small>"
+            cells.append(shown)
+        lines.append(cells)
+    scaled = ""
+    if settings["single_object"]:
+        scaled = " S, E, weighted F and the scaled MAE are of the min–max-scaled map."
+    spread = "Mean ± standard deviation over seeds. " if settings["seeds"] > 1 else ""
+    return (
+        "<h2>Leaderboard</h2>"
+        + _table(["method", *(COLUMNS[key][0] for key in columns)], lines)
+        + f'<p class="note">{spread}mIoU pools each class’s pixels over the set and is the mean '
+        "over classes; mean IoU, Dice, MAE and boundary F are means over samples (a class in an "
+        "image). Boundary F tolerates 0.75 % of the image’s diagonal."
+        f"{scaled} Seconds are prediction "
+        "alone; features that several methods or seeds use are computed once per image and "
+        "counted where they are first needed, so later methods and seeds look faster than they "
+        "would by themselves.</p>"
+    )
+
+
+def _plots(
+    ranked: Sequence[Mapping],
+    labels: Mapping[str, str],
+    colours: Mapping[str, str],
+    rows: Sequence[Row],
+) -> str:
+    height = max(2.9, 0.42 * len(ranked) + 1.1)
+    figure = Figure(figsize=(11, height), layout="constrained")
+    bars, curves = figure.subplots(1, 2)
+    shown = ranked[::-1]
+    places = np.arange(len(shown))
+    means = [100 * method["mean"]["miou"] for method in shown]
+    bars.barh(
+        places,
+        means,
+        height=0.5,
+        xerr=[100 * method["std"]["miou"] for method in shown],
+        color=[colours[method["method"]] for method in shown],
+        ecolor="#1c2430",
+        capsize=3,
+    )
+    for place, mean in zip(places, means, strict=True):
+        bars.text(1, place, f"{mean:.1f}", va="center", color="#1c2430", fontsize=9)
+    bars.set_yticks(places, [labels[method["method"]] for method in shown])
+    bars.set_xlim(0, 100)
+    bars.set_xlabel("class-wise mIoU, %")
+    for method in ranked:
+        key = method["method"]
+        values = np.sort([_sample_iou(row.score) for row in rows if _shows(row, key)])
+        share = np.arange(1, len(values) + 1) / len(values)
+        curves.step(
+            [0, *(100 * values), 100],
+            [0, *(100 * share), 100],
+            where="post",
+            color=colours[key],
+            label=labels[key],
+            linewidth=1.8,
+        )
+    curves.set_xlim(0, 100)
+    curves.set_ylim(0, 100)
+    curves.set_xlabel("IoU of a sample, %")
+    curves.set_ylabel("samples no better, %")
+    curves.grid(color="#e6e9ee")
+    for axes in (bars, curves):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130)
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    return (
+        '<h2>Plots</h2><p class="plots"><img alt="mIoU of each method, and how IoU is spread '
+        f'over samples" src="data:image/png;base64,{encoded}"></p>'
+        '<p class="note">Right: the share of samples whose IoU is at most as high; a curve '
+        "further down and to the right is better.</p>"
+    )
+
+
+def _with_absent(ranked: Sequence[Mapping], labels: Mapping[str, str], settings: Mapping) -> str:
+    if settings["absent"] is None:
+        return ""
+    columns = {
+        "miou": "mIoU %, absent asked too",
+        "miou_by_presence": "the same, emptied below presence ½",
+        "presence_auc": "presence AUC %",
+        "false_alarms": "false alarms %",
+    }
+    lines = []
+    for method in ranked:
+        cells = [escape(labels[method["method"]]), f"{100 * method['mean']['miou']:.1f}"]
+        for key in columns:
+            seeds = [seed["with_absent"] for seed in method["seeds"]]
+            known = [100 * seed[key] for seed in seeds if seed is not None]
+            mean = float(np.mean(known)) if known else math.nan
+            cells.append("–" if math.isnan(mean) else f"{mean:.1f}")
+        lines.append(cells)
+    asked = "all classes" if settings["absent"] == "all" else f"up to {settings['absent']} classes"
+    return (
+        "<h2>Without the presence oracle</h2>"
+        + _table(["method", "mIoU %, oracle", *columns.values()], lines)
+        + f'<p class="note">Here {asked} that an image does not show are asked too. What is found '
+        "of them counts in the class’s union. “Emptied”: a mask counts as empty where the method’s "
+        "own presence is below ½. False alarms: the share of absent classes of which "
+        "anything is found. A dash: manual modes are not asked, since nobody would click on what "
+        "is not there; or the method does not tell presence.</p>"
+    )
+
+
+def _classes(ranked: Sequence[Mapping], labels: Mapping[str, str], rows: Sequence[Row]) -> str:
+    samples: dict[str, set[str]] = {}
+    for row in rows:
+        if row.score.present:
+            samples.setdefault(row.score.name, set()).add(row.score.image)
+    lines = []
+    for name in sorted(samples, key=lambda name: (-len(samples[name]), name)):
+        cells: list[str | tuple[str, str]] = [escape(name), str(len(samples[name]))]
+        for method in ranked:
+            values = [seed["classes"][name] for seed in method["seeds"]]
+            cells.append(_heat(float(np.mean(values))))
+        lines.append(cells)
+    heads = ["class", "images", *(escape(labels[method["method"]]) for method in ranked)]
+    return (
+        "<h2>Classes</h2>"
+        + _table(heads, lines)
+        + '<p class="note">Pooled IoU in %, mean over seeds; most frequent classes first.</p>'
+    )
+
+
+def _heat(value: float) -> tuple[str, str]:
+    """A cell's text and style for a value in 0..1: the better, the darker."""
+    return f"{100 * value:.1f}", f"background:rgba(31,111,214,{0.65 * value:.2f})"
+
+
+def _worst(
+    ranked: Sequence[Mapping],
+    labels: Mapping[str, str],
+    colours: Mapping[str, str],
+    rows: Sequence[Row],
+    data: SegmentationData,
+    predictors: Mapping[str, Predictor],
+    runs: Sequence[Run],
+) -> str:
+    by_method = {run.method: run for run in runs}
+    chosen = {method["method"]: worst_samples(rows, method["method"]) for method in ranked}
+    wanted = {score.image for scores in chosen.values() for score in scores}
+    figures: dict[tuple[str, str, str], str] = {}
+    for index, key in enumerate(data.keys):
+        if key not in wanted:
+            continue
+        sample = data[index]
+        scene = Scene(sample.image)
+        for method, scores in chosen.items():
+            names = [score.name for score in scores if score.image == key]
+            pictures = _pictures(
+                sample, scene, predictors[method], by_method[method], names, colours[method]
+            )
+            for name, picture in pictures.items():
+                figures[method, key, name] = picture
+    parts = []
+    for method, scores in chosen.items():
+        shown = "".join(
+            f'<figure><img alt="" src="{figures[method, score.image, score.name]}"><figcaption>'
+            f"<b>{escape(score.name)}</b>, IoU {100 * _sample_iou(score):.1f} %<br>"
+            f"<span>{escape(score.image)}</span></figcaption></figure>"
+            for score in scores
+        )
+        parts.append(f'<h3>{escape(labels[method])}</h3><div class="pictures">{shown}</div>')
+    return (
+        "<h2>Worst samples</h2>"
+        f'<p class="note">Lowest IoU with seed {SHOWN_SEED}, the largest first where they tie. '
+        "White line: truth. Colour: what the method found. Dots: the points that SAM was given."
+        "</p>" + "".join(parts)
+    )
+
+
+def worst_samples(rows: Sequence[Row], method: str) -> list[SampleScore]:
+    """The :data:`WORST` present samples of lowest IoU with the shown seed, larger truths first."""
+    scores = [row.score for row in rows if _shows(row, method) and row.seed == SHOWN_SEED]
+    return sorted(scores, key=lambda s: (_sample_iou(s), -s.counts.truth, s.image))[:WORST]
+
+
+def _pictures(
+    sample: LabelledImage,
+    scene: Scene,
+    predictor: Predictor,
+    run: Run,
+    names: Sequence[str],
+    colour: str,
+) -> dict[str, str]:
+    """Data URI by class name, of what the run makes of these classes of an image."""
+    if not names:
+        return {}
+    prompt = prompt_of(sample, run.clicks, SHOWN_SEED)
+    prediction = predictor.predict(scene, prompt, Options(mode=run.mode, seed=SHOWN_SEED))
+    height, width = fitted(scene.size, PICTURE_SIDE)
+    image = np.asarray(Image.fromarray(sample.image).resize((width, height)))
+    scale = np.array([width / scene.size[1], height / scene.size[0]])
+    fill = np.array(list(bytes.fromhex(colour[1:])), float)
+    pictures = {}
+    for index, value in enumerate(sample.present()):
+        name = prediction.texts[index]
+        if name not in names:
+            continue
+        found = prediction.class_mask(index, size=(height, width))
+        truth = Image.fromarray(sample.classes == value).resize((width, height))
+        shown = np.where(found[..., None], 0.4 * image + 0.6 * fill, image)
+        truth = np.asarray(truth)
+        shown[outline(truth)] = 255
+        # The dark rim keeps the white line visible on sky and on snow.
+        shown[ndimage.binary_dilation(truth) & ~truth] = 30
+        picture = Image.fromarray(shown.astype(np.uint8))
+        draw = ImageDraw.Draw(picture)
+        prompts = prediction.results[index].prompts
+        for x, y in prompts.points[prompts.labels == 1] * scale:
+            draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill="#ff3860", outline="white")
+        pictures[name] = data_uri(picture, "JPEG", quality=85)
+    return pictures
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str | tuple[str, str]]]) -> str:
+    """An HTML table; a cell is HTML, or HTML and its style."""
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    body = []
+    for line in lines:
+        cells = [
+            f"<td>{cell}</td>" if isinstance(cell, str) else f'<td style="{cell[1]}">{cell[0]}</td>'
+            for cell in line
+        ]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(body)}</table></div>'
+
+
+def _shows(row: Row, method: str) -> bool:
+    return row.method == method and row.score.present
+
+
+def _sample_iou(score: SampleScore) -> float:
+    return iou(score.counts) if score.counts.union else 1.0
+
+
+def _orderly(value: float) -> float:
+    """NaN, which has no order, as the lowest."""
+    return -1.0 if math.isnan(value) else value

@@ -1,0 +1,298 @@
+"""An evaluation in a folder: resumable, by several processes, with tables and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..data.readers import DataError, SubsetData
+from ..data.samples import LabelledImage, SegmentationData
+from ..data.splits import choose_split
+from ..predictor import Predictor
+from ..scene import Scene
+from .metrics import Counts, iou
+from .report import write_report
+from .rows import Row, RowWriter, read_rows
+from .runner import Run, absent_classes, score_image
+from .summary import results_csv, samples_csv, summarize
+
+logger = logging.getLogger(__name__)
+
+FEATURE_BYTES = 2 * 2**30
+"""Features remembered of one image: enough for hundreds of classes, asked again with each seed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study measures; a folder holds the rows of one.
+
+    Attributes:
+        data: ``kind:path`` of the data set.
+        part: of the data set.
+        methods: ``ID[:MODE][@BUNDLE]`` of each.
+        preset: of the backbones.
+        clicks: points per class in manual modes.
+        seeds: their number; they are 0, 1, …
+        limit: images, chosen by chance; ``None`` for all.
+        absent: absent classes asked per image, ``all``, or ``None`` for none.
+        single_object: whether each image shows one object at most, so that the camouflage papers'
+            figures are measured.
+    """
+
+    data: str
+    part: str
+    methods: tuple[str, ...]
+    preset: str
+    clicks: int = 5
+    seeds: int = 1
+    limit: int | None = None
+    absent: int | str | None = None
+    single_object: bool = False
+
+    def command(self) -> str:
+        """The command line that asks for this study."""
+        words = ["python", "-m", "clipsam", "evaluate", "--data", self.data, "--part", self.part]
+        for method in self.methods:
+            words += ["--method", method]
+        words += ["--preset", self.preset, "--seeds", str(self.seeds)]
+        words += ["--clicks", str(self.clicks)]
+        if self.limit is not None:
+            words += ["--limit", str(self.limit)]
+        if self.absent is not None:
+            words += ["--absent", str(self.absent)]
+        if self.single_object:
+            words.append("--single-object")
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several processes that share a study: it takes each ``count``-th image."""
+
+    index: int = 0
+    count: int = 1
+
+
+class Study:
+    """Runs methods over a data set and keeps everything in one folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: SegmentationData,
+        predictors: Mapping[str, Predictor],
+        runs: Sequence[Run],
+        out: Path,
+    ) -> None:
+        """
+        Args:
+            settings: what is measured; they must be those of the rows already in ``out``.
+            data: the whole part; ``settings.limit`` is applied here.
+            predictors: methods by the keys that ``runs`` use.
+            runs: what to run.
+            out: folder of the rows and the results.
+
+        Raises:
+            DataError: no images, or ``out`` holds another study.
+        """
+        if not len(data):
+            raise DataError(f"{settings.data} has no image in its part “{settings.part}”.")
+        self.settings = settings
+        self.data = (
+            data
+            if settings.limit is None
+            else SubsetData(data, choose_split(data, str(settings.limit), seed=0).indices)
+        )
+        self.keys = tuple(self.data.keys)
+        self.predictors = predictors
+        self.runs = tuple(runs)
+        self.out = out
+        self._claim()
+
+    def _claim(self) -> None:
+        """Write what is measured into the folder, or check that it is the same."""
+        path = self.out / "config.json"
+        config = {
+            **asdict(self.settings),
+            "images": f"{len(self.keys)} ({_digest(self.keys)})",
+            "weights": {name: _weights(p.network()) for name, p in self.predictors.items()},
+        }
+        config = json.loads(json.dumps(config))
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _write(path, json.dumps(config, indent=2, ensure_ascii=False))
+            written = json.loads(path.read_text())
+        except OSError as error:
+            raise DataError(f"{self.out} cannot be written to ({error.strerror}).") from None
+        except ValueError:
+            raise DataError(f"{path} is no JSON: give another --out.") from None
+        for name, value in config.items():
+            if written.get(name) != value:
+                raise DataError(
+                    f"{self.out} holds an evaluation with another setting of “{name}” "
+                    f"({_shown(written.get(name))}, now {_shown(value)}): give another --out."
+                )
+
+    def run(self, shard: Shard) -> bool:
+        """Score a shard's images that have no rows yet; then, if all images of all shards have
+        theirs, write the results.
+
+        Returns:
+            Whether the results were written.
+
+        Raises:
+            DataError, ImageError: an image cannot be read, or none shows a class.
+        """
+        folder = self.out / "rows"
+        scored = read_rows(folder)
+        mine = range(shard.index, len(self.keys), shard.count)
+        running = _Running(self.runs)
+        for index in mine:
+            running.add(scored.get(self.keys[index], ()))
+        left = [index for index in mine if self.keys[index] not in scored]
+        name = f"{shard.index}-of-{shard.count}"
+        bar = tqdm(total=len(mine), initial=len(mine) - len(left), desc="evaluate", mininterval=1.0)
+        with bar, RowWriter(folder / f"{name}.jsonl") as writer:
+            for index in left:
+                rows = self._score(self.data[index])
+                writer.add(self.keys[index], rows)
+                running.add(rows)
+                bar.set_postfix(running.figures(), refresh=False)
+                bar.update()
+        scored = read_rows(folder)
+        missing = sum(key not in scored for key in self.keys)
+        if missing:
+            logger.info(
+                "Shard %s is done; other shards have %d of %d images left, and the last to end "
+                "writes the results.",
+                name,
+                missing,
+                len(self.keys),
+            )
+            return False
+        self._conclude([row for key in self.keys for row in scored[key]])
+        return True
+
+    def _score(self, sample: LabelledImage) -> list[Row]:
+        settings = self.settings
+        if settings.single_object and len(sample.present()) > 1:
+            raise DataError(
+                f"{sample.key} shows {len(sample.present())} classes, but the figures of "
+                "single-object sets need one at most: leave out --single-object."
+            )
+        absent: tuple[str, ...] = ()
+        if settings.absent is not None:
+            absent = absent_classes(sample, None if settings.absent == "all" else settings.absent)
+        scene = Scene(sample.image, FEATURE_BYTES)
+        return [
+            Row(run.method, run.mode, seed, score)
+            for run in self.runs
+            for seed in range(settings.seeds)
+            for score in score_image(
+                sample,
+                scene,
+                self.predictors[run.method],
+                run,
+                seed,
+                absent,
+                settings.single_object,
+            )
+        ]
+
+    def _conclude(self, rows: Sequence[Row]) -> None:
+        if not any(row.score.present for row in rows):
+            raise DataError(f"No image of {self.settings.data} shows any of its classes.")
+        methods = summarize(rows, self.settings.preset)
+        device = next(iter(self.predictors.values())).backbones.device
+        machine = {"hardware": _hardware(device), "torch": torch.__version__}
+        results = {
+            "command": self.settings.command(),
+            "settings": asdict(self.settings),
+            "images": len(self.keys),
+            **machine,
+            "methods": methods,
+        }
+        _write(self.out / "results.json", json.dumps(_plain(results), indent=2, ensure_ascii=False))
+        _write(self.out / "results.csv", results_csv(methods))
+        _write(self.out / "samples.csv", samples_csv(rows))
+        _write(
+            self.out / "report.html",
+            write_report(results, rows, self.data, self.predictors, self.runs),
+        )
+        logger.info("Results: %s", self.out / "report.html")
+
+
+class _Running:
+    """mIoU so far, of each run over its seeds, for the progress bar."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._totals: dict[str, dict[str, Counts]] = {run.method: {} for run in runs}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row.score.present:
+                totals, name = self._totals[row.method], row.score.name
+                totals[name] = totals.get(name, Counts()) + row.score.counts
+
+    def figures(self) -> dict[str, str]:
+        shown = {}
+        for method, totals in self._totals.items():
+            values = [iou(counts) for counts in totals.values()]
+            shown[method] = f"{100 * sum(values) / len(values):.1f}" if values else "–"
+        return shown
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+
+
+def _weights(network: nn.Module) -> str:
+    """A digest of everything a network holds, the same on every machine."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' if threads != 1 else ''}, {platform.machine()}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def _plain(value: object) -> object:
+    """The same for JSON, which knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole: two shards that end together may both write it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,196 @@
+"""From scores to the figures of a run, and to the tables that hold them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from .metrics import (
+    Counts,
+    class_wise_miou,
+    dice,
+    iou,
+    mean_dice,
+    mean_image_iou,
+    pooled_iou,
+    roc_auc,
+)
+from .rows import Row
+from .runner import SampleScore
+
+RESULT_COLUMNS = (
+    "method",
+    "preset",
+    "mode",
+    "seed",
+    "miou",
+    "mean_iou",
+    "dice",
+    "mae",
+    "boundary_f",
+    "images",
+    "seconds_per_image",
+)
+
+Figures = dict[str, float]
+
+
+def present_figures(scores: Sequence[SampleScore]) -> Figures:
+    """Figures of one method and seed where only present classes are asked.
+
+    Returns:
+        ``miou`` pools each class over the set; ``mean_iou``, ``dice``, ``mae`` and ``boundary_f``
+        are means over samples, a sample being an image and a class in it; ``images`` counts
+        images with a class; ``seconds_per_image`` is prediction alone, over these images. Sets of
+        single objects also have ``s_measure``, ``e_measure``, ``weighted_f`` and
+        ``saliency_mae``. NaN without any sample.
+    """
+    scores = [score for score in scores if score.present]
+    images = len({score.image for score in scores})
+    figures = {
+        "miou": class_wise_miou(scores),
+        "mean_iou": mean_image_iou(scores),
+        "dice": mean_dice(scores),
+        "mae": _mean(score.mae for score in scores),
+        "boundary_f": _mean(score.boundary_f for score in scores),
+        "images": images,
+        "seconds_per_image": sum(s.seconds for s in scores) / images if images else math.nan,
+    }
+    saliency = [asdict(score.saliency) for score in scores if score.saliency is not None]
+    for name in saliency[0] if saliency else ():
+        shown = "saliency_mae" if name == "mae" else name
+        figures[shown] = _mean(values[name] for values in saliency)
+    return figures
+
+
+def absent_figures(scores: Sequence[SampleScore]) -> Figures | None:
+    """Figures of one method and seed where absent classes are asked too; ``None`` if none were.
+
+    Returns:
+        ``miou`` over the same classes as with the presence oracle, but what is found where a
+        class is absent counts in its union; ``miou_by_presence`` the same with every mask emptied
+        whose presence is below one half; ``presence_auc`` how well presence tells present from
+        absent (both NaN if the method cannot tell); ``false_alarms``, the share of absent classes
+        of which anything is found; ``asked``, their number.
+    """
+    absent = [score for score in scores if not score.present]
+    if not absent:
+        return None
+    presence = np.array([score.presence for score in scores])
+    present = np.array([score.present for score in scores])
+    known = not np.isnan(presence).any()
+    return {
+        "miou": _pooled_over_present(scores),
+        "miou_by_presence": _pooled_over_present(map(_emptied, scores)) if known else math.nan,
+        "presence_auc": roc_auc(presence, present) if known else math.nan,
+        "false_alarms": _mean(float(score.counts.predicted > 0) for score in absent),
+        "asked": len(absent),
+    }
+
+
+def _pooled_over_present(scores: Iterable[SampleScore]) -> float:
+    """Class-wise mIoU over the classes that some image shows: limits and shards of a set with
+    many classes would else be judged by the number of classes they do not show."""
+    scores = list(scores)
+    shown = {score.name for score in scores if score.present}
+    return class_wise_miou(score for score in scores if score.name in shown)
+
+
+def _emptied(score: SampleScore) -> SampleScore:
+    if score.presence >= 0.5:
+        return score
+    return replace(score, counts=Counts(truth=score.counts.truth))
+
+
+def summarize(rows: Iterable[Row], preset: str) -> list[dict]:
+    """Figures of every method, in the order of the rows.
+
+    Returns:
+        Per method ``method``, ``mode``, ``preset``; ``seeds``, a list of ``seed``, ``present``
+        (see :func:`present_figures`), ``classes`` (pooled IoU of each) and ``with_absent`` (see
+        :func:`absent_figures`); ``mean`` and ``std`` over seeds of ``present``.
+    """
+    by_method: dict[tuple[str, str], dict[int, list[SampleScore]]] = {}
+    for row in rows:
+        by_seed = by_method.setdefault((row.method, row.mode), {})
+        by_seed.setdefault(row.seed, []).append(row.score)
+    methods = []
+    for (method, mode), by_seed in by_method.items():
+        seeds = [
+            {
+                "seed": seed,
+                "present": present_figures(scores),
+                "classes": pooled_iou(score for score in scores if score.present),
+                "with_absent": absent_figures(scores),
+            }
+            for seed, scores in sorted(by_seed.items())
+        ]
+        figures = [seed["present"] for seed in seeds]
+        methods.append(
+            {
+                "method": method,
+                "mode": mode,
+                "preset": preset,
+                "mean": {k: _mean(f[k] for f in figures) for k in figures[0]},
+                "std": {k: float(np.std([f[k] for f in figures])) for k in figures[0]},
+                "seeds": seeds,
+            }
+        )
+    return methods
+
+
+def results_csv(methods: Sequence[Mapping]) -> str:
+    """One line per method and seed, with the presence oracle; :data:`RESULT_COLUMNS`."""
+    lines = []
+    for method in methods:
+        for seed in method["seeds"]:
+            values = {**method, **seed, **seed["present"]}
+            lines.append([_cell(values[column]) for column in RESULT_COLUMNS])
+    return _csv(RESULT_COLUMNS, lines)
+
+
+def samples_csv(rows: Sequence[Row]) -> str:
+    """One line per method, seed, image and class."""
+    columns = [
+        *("method", "mode", "seed", "image", "class", "present", "iou", "dice", "mae"),
+        *("boundary_f", "intersection", "predicted", "truth", "presence", "seconds"),
+    ]
+    if any(row.score.saliency for row in rows):
+        columns += ["s_measure", "e_measure", "weighted_f", "saliency_mae"]
+    lines = []
+    for row in rows:
+        score = row.score
+        values = [
+            *(row.method, row.mode, row.seed, score.image, score.name, int(score.present)),
+            *(iou(score.counts), dice(score.counts), score.mae, score.boundary_f),
+            *(score.counts.intersection, score.counts.predicted, score.counts.truth),
+            *(score.presence, score.seconds),
+            *(asdict(score.saliency).values() if score.saliency else ()),
+        ]
+        lines.append([_cell(value) for value in values])
+    return _csv(columns, lines)
+
+
+def _csv(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(lines)
+    return stream.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A number to six digits after the point; what is not known is left empty."""
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.6f}"
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return float(np.mean(listed)) if listed else math.nan

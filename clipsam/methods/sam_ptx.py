@@ -1,0 +1,27 @@
+"""SAM-PTx (arXiv 2508.00213): the class text enters SAM's encoder, the user points."""
+
+from __future__ import annotations
+
+from ..models.tuned_sam import TunedSamConfig
+from ..predictor import MethodInfo, register
+from ..weights.presets import Preset
+from .base import TunedSamPredictor, adapters
+
+
+@register
+class SamPtxPredictor(TunedSamPredictor):
+    """Parallel adapters of which the one beside the MLP sees the frozen CLIP's class text."""
+
+    info = MethodInfo(
+        id="sam-ptx",
+        name="SAM-PTx",
+        paper="arXiv 2508.00213",
+        kind="method",
+        modes=("manual",),
+        summary="The class name is injected into SAM's encoder; you give the points or a box.",
+    )
+
+    @classmethod
+    def design(cls, preset: Preset) -> TunedSamConfig:
+        """Text adapters and nothing else of CLIP."""
+        return TunedSamConfig(adapters(preset, text=True))

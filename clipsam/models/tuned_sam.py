@@ -1,0 +1,134 @@
+"""SAM with a tuned decoder and, by choice, an adapted encoder and a CLIP that is tuned along.
+
+One network for CLIP-Guided SAM (arXiv 2605.24807), SAM-PTx (arXiv 2508.00213), the SAM-PEFT
+baselines (SU-SAM) and tuned CLIP Surgery + SAM: they differ in their :class:`TunedSamConfig` only.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from .adapters import SemanticCondition
+from .clip import SurgeryVision, patch_similarity, tokens_to_grid
+from .image_encoder import AdaptedImageEncoder, AdapterConfig
+
+
+@dataclass(frozen=True)
+class TunedSamConfig:
+    """What a method adds to SAM, and how it reads CLIP.
+
+    Attributes:
+        adapters: in SAM's image encoder; ``None`` leaves it plain.
+        clip: how patch features and similarity maps are read: with CLIP Surgery, from ``plain``
+            CLIP, or not at all.
+        clip_blocks: tune the attention of CLIP's last C vision blocks; ``None`` tunes all, 0 none.
+        dense_prompt: the similarity map is SAM's mask prompt.
+    """
+
+    adapters: AdapterConfig | None = None
+    clip: Literal["surgery", "plain"] | None = None
+    clip_blocks: int | None = 0
+    dense_prompt: bool = False
+
+    def __post_init__(self) -> None:
+        if self.clip is None and (self.dense_prompt or (self.adapters and self.sees_patches)):
+            raise ValueError("patch features, similarity and the dense prompt come from CLIP")
+
+    @property
+    def sees_text(self) -> bool:
+        """Whether the class text enters the encoder."""
+        return self.adapters is not None and self.adapters.text
+
+    @property
+    def sees_patches(self) -> bool:
+        """Whether CLIP's patch features or similarities enter the encoder."""
+        return self.adapters is not None and self.adapters.sees_patches
+
+    @classmethod
+    def from_json(cls, content: dict) -> TunedSamConfig:
+        """What ``dataclasses.asdict`` made of a configuration, read back from JSON."""
+        adapters = content["adapters"]
+        adapters = None if adapters is None else AdapterConfig(**adapters)
+        return cls(**{**content, "adapters": adapters})
+
+
+class TunedSam(nn.Module):
+    """SAM's parts that a method changes, beside those that it borrows frozen.
+
+    Tuned (CLIP-Guided SAM, section 3.4): adapters, mask decoder, prompt encoder and, by choice,
+    CLIP's vision attention. Frozen and borrowed: the rest of SAM's image encoder.
+    """
+
+    def __init__(self, sam: Sam, vision: SurgeryVision, config: TunedSamConfig) -> None:
+        """
+        Args:
+            sam: a frozen SAM; its encoder is borrowed, its decoder copied.
+            vision: CLIP's frozen vision tower; borrowed, or copied where its attention is tuned.
+            config: what to add and to tune.
+        """
+        super().__init__()
+        self.config = config
+        # Without adapters there is nothing to add, but the encoder is still run from its parts.
+        adapters = config.adapters or AdapterConfig(last_blocks=0)
+        self.image_encoder = AdaptedImageEncoder(sam.image_encoder, adapters)
+        self.prompt_encoder = copy.deepcopy(sam.prompt_encoder).requires_grad_(True)
+        self.mask_decoder = copy.deepcopy(sam.mask_decoder).requires_grad_(True)
+        self.vision = None
+        if config.clip is not None:
+            layers = vision.surgery_layers if config.clip == "surgery" else 0
+            self.vision = vision.with_layers(layers)
+            if config.clip_blocks != 0:
+                self.vision = self.vision.tunable_copy(config.clip_blocks)
+
+    @property
+    def first_adapted(self) -> int:
+        """Blocks of SAM's encoder before this are plain: the same for every class and method."""
+        return self.image_encoder.first_adapted
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """What training changes, by name: the content of a bundle."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def condition(
+        self, tokens: Tensor | None, text: Tensor | None, sampling_grid: Tensor | None
+    ) -> SemanticCondition | None:
+        """What the adapters see: text, and patch features plus similarity (section 3.3).
+
+        Args:
+            tokens: normalised CLIP tokens (B, 1 + N, T); used if adapters see patches.
+            text: unit-norm class text (B, T); used if adapters see the class at all.
+            sampling_grid: see :class:`SemanticCondition`.
+        """
+        adapters = self.config.adapters
+        if adapters is None or not adapters.sees_class:
+            return None
+        if not adapters.sees_patches:
+            return SemanticCondition(text)
+        return SemanticCondition(text, fuse_patches(tokens, text, adapters), sampling_grid)
+
+    def encode(self, prefix: Tensor, condition: SemanticCondition | None) -> Tensor:
+        """Tokens of plain SAM before block ``first_adapted``, for B pairs → (B, 256, h, w)."""
+        return self.image_encoder.run_adapted(prefix, condition)
+
+
+def fuse_patches(tokens: Tensor, text: Tensor, adapters: AdapterConfig) -> Tensor:
+    """What adapters see of CLIP's patches: U = V + s, or one of the two (section 3.3).
+
+    Args:
+        tokens: V, normalised CLIP tokens (B, 1 + N, T).
+        text: unit-norm class text (B, T), for the similarity s, which is added to every channel.
+        adapters: say which of the two they see.
+
+    Returns:
+        float (B, T, h, w) on a square grid, CLS dropped.
+    """
+    seen = tokens if adapters.vision else torch.zeros_like(tokens)
+    if adapters.similarity:
+        seen = seen + patch_similarity(tokens, text)[..., None]
+    return tokens_to_grid(seen)

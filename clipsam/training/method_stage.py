@@ -1,0 +1,152 @@
+"""Training of a method (CLIP-Guided SAM, section 3.4; the others in the same way).
+
+A sample is an image and classes present in it; the loss is BCE + Dice + IoU on SAM's single mask.
+SAM is prompted as it will be in use: with points from CLIP's map or with clicks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import SquareTransform, normalize
+from ..methods.base import TunedSamPredictor
+from ..models.clip import normalize_tokens, similarity_grid
+from ..models.image_encoder import embed_patches, run_plain_blocks
+from ..models.sam import decode_masks
+from ..prompting import dense_prompt, points_from_similarity
+from .loop import Batch
+from .losses import combined_loss
+from .pretrain_sam import content_mask
+from .recipe import Recipe
+
+
+class MethodStage:
+    """Trains the network of a predictor on :class:`MethodSamples`."""
+
+    def __init__(
+        self, name: str, predictor: TunedSamPredictor, names: Sequence[str], recipe: Recipe
+    ) -> None:
+        """
+        Args:
+            name: of the run.
+            predictor: holds the network to train; points and dense prompts are made at its
+                calibrated threshold.
+            names: class names of the data.
+            recipe: learning rates, losses and prompts.
+        """
+        self.name, self.recipe, self.config = name, recipe, predictor.config
+        self.model = self.module = predictor.model
+        self.preset = predictor.backbones.preset
+        self.threshold = predictor.calibration.point_threshold
+        self.model.image_encoder.checkpoint_activations = recipe.checkpoint_activations
+        self.text = predictor.backbones.text([(name,) for name in names])
+
+    def parameter_groups(self) -> list[dict]:
+        """SAM's side with weight decay, CLIP's attention slower and without."""
+        vision = [] if self.model.vision is None else list(self.model.vision.parameters())
+        theirs = [p for p in vision if p.requires_grad]
+        clip = {id(p) for p in vision}
+        ours = [p for p in self.model.parameters() if p.requires_grad and id(p) not in clip]
+        recipe = self.recipe
+        groups = [{"params": ours, "lr": recipe.lr, "weight_decay": recipe.weight_decay}]
+        if theirs:
+            groups.append({"params": theirs, "lr": recipe.clip_lr, "weight_decay": 0.0})
+        return groups
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """BCE + Dice + IoU over the classes of a batch, and the IoU of the masks."""
+        model, config, preset = self.model, self.config, self.preset
+        count, group = batch["classes"].shape
+        owners = torch.arange(count, device=batch["classes"].device).repeat_interleave(group)
+        text = self.text[batch["classes"].flatten()]
+        transforms = [
+            SquareTransform((int(h), int(w)), preset.sam.image_size, preset.fit)
+            for h, w in batch["content"].tolist()
+        ]
+        tokens = similarity = dense = None
+        if config.clip is not None:
+            tokens = self._tokens(batch)[owners]
+            similarity = similarity_grid(tokens, text).detach().float()
+        if config.dense_prompt:
+            dense = self._dense(similarity, transforms, group)
+        points, labels = self._points(batch, similarity, transforms)
+        embeddings = self._embed(batch, tokens, text, transforms, owners)
+        logits, _ = decode_masks(
+            model.mask_decoder, model.prompt_encoder, embeddings, (points, labels), dense=dense
+        )
+        targets = batch["targets"].flatten(0, 1)
+        valid = batch["valid"][owners]
+        logits = F.interpolate(
+            logits[:, :1].float(), targets.shape[-2:], mode="bilinear", align_corners=False
+        )
+        recipe = self.recipe
+        loss = combined_loss(logits, targets, valid, (recipe.bce, recipe.dice, recipe.iou))
+        with torch.no_grad():
+            predicted, real = (logits > 0) & (valid > 0), (targets > 0.5) & (valid > 0)
+            union = (predicted | real).flatten(1).sum(1).clamp(min=1)
+            iou = ((predicted & real).flatten(1).sum(1) / union).mean().item()
+        return loss, {"iou": iou}
+
+    def _tokens(self, batch: Batch) -> Tensor:
+        """CLIP's normalised tokens (B, 1 + N, T), with gradients where its attention is tuned."""
+        preset = self.preset
+        pixels = normalize(batch["clip"], preset.clip_mean, preset.clip_std)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.clip_blocks != 0):
+            return normalize_tokens(self.model.vision(pixels).float(), preset.feature_norm)
+
+    def _dense(
+        self, similarity: Tensor, transforms: Sequence[SquareTransform], group: int
+    ) -> Tensor:
+        side, logit = self.preset.sam.mask_side, self.recipe.dense_logit
+        maps = similarity.unflatten(0, (-1, group))
+        return torch.cat(
+            [
+                dense_prompt(own, transform, side, self.threshold, logit)
+                for own, transform in zip(maps, transforms, strict=True)
+            ]
+        )
+
+    def _embed(
+        self,
+        batch: Batch,
+        tokens: Tensor | None,
+        text: Tensor,
+        transforms: Sequence[SquareTransform],
+        owners: Tensor,
+    ) -> Tensor:
+        """Image embeddings (B · G, 256, h, w); what all classes of an image share is run once."""
+        encoder, preset = self.model.image_encoder, self.preset
+        adapters = self.config.adapters
+        with torch.no_grad():  # before the first adapter there is nothing to train
+            pixels = normalize(batch["sam"], preset.sam_mean, preset.sam_std)
+            pixels = pixels * content_mask(batch["content"], pixels.shape[-1])
+            patches = embed_patches(encoder, pixels)
+            prefix = run_plain_blocks(encoder, patches, 0, encoder.first_adapted)
+        if adapters is None or not adapters.sees_class:
+            return self.model.encode(prefix, None)[owners]
+        grids = [transform.cell_positions(prefix.shape[1]) for transform in transforms]
+        grid = torch.cat(grids).to(prefix.device)[owners]
+        return self.model.encode(prefix[owners], self.model.condition(tokens, text, grid))
+
+    def _points(
+        self, batch: Batch, similarity: Tensor | None, transforms: Sequence[SquareTransform]
+    ) -> tuple[Tensor, Tensor]:
+        """Points (B · G, K, 2) in pixels of SAM's input and labels (B · G, K), -1 for none."""
+        points = batch["clicks"].flatten(0, 1).clone()
+        labels = batch["click_labels"].flatten(0, 1).clone()
+        manual, draws = batch["manual"].flatten(), batch["draws"].flatten().tolist()
+        group = batch["classes"].shape[1]
+        for row in (~manual).nonzero()[:, 0].tolist():
+            transform = transforms[row // group]
+            found = points_from_similarity(
+                similarity[row], transform, self.threshold, points.shape[1], draws[row]
+            )
+            # A map without a point leaves the dense prompt alone to say where to look.
+            labels[row] = -1
+            labels[row, : len(found)] = 1
+            points[row, : len(found)] = torch.from_numpy(transform.coordinates(found)).to(points)
+        return points, labels

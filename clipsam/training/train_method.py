@@ -1,0 +1,312 @@
+"""From a labelled data set to a method's bundle: check, train, validate, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..data.checking import check_data
+from ..data.readers import CachedData, SubsetData
+from ..data.samples import SegmentationData
+from ..data.splits import Split
+from ..evaluation.metrics import class_wise_miou
+from ..evaluation.runner import Run, evaluate
+from ..methods.base import TunedSamPredictor
+from ..models.clip import normalize_tokens, similarity_grid
+from ..prompting import Calibration
+from ..scene import clip_input
+from ..types import PromptError
+from ..weights.bundle import CONFIG, save_bundle
+from .calibration import calibrate
+from .curve import draw_curve
+from .loop import start_accelerator, train
+from .method_stage import MethodStage
+from .recipe import Recipe
+from .samples import MethodSamples
+
+logger = logging.getLogger(__name__)
+
+WORK = "training"
+"""Folder of an unfinished run within its bundle's folder."""
+
+CACHE_BYTES = 2 * 2**30
+"""Training images are kept in memory, reduced, if they take less."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained on what.
+
+    Attributes:
+        source: the data set, as it was named.
+        data: its part to train on.
+        split: the images of it that may be trained on.
+        mode: the only mode to train for; ``None`` trains for all that the method has.
+        recipe: how.
+        start: what training starts from, in words.
+        skip_bad: leave out images that cannot be used.
+    """
+
+    source: str
+    data: SegmentationData
+    split: Split
+    recipe: Recipe
+    start: str
+    mode: str | None = None
+    skip_bad: bool = False
+
+
+def train_method(
+    predictor: TunedSamPredictor, job: Job, out: Path, resume: bool = False
+) -> dict[str, float]:
+    """Train a method and write its bundle, with log, curve and card.
+
+    The checkpoint is chosen on images that are held out of the training part: those outside the
+    split, or a tenth of the split where there are none. No other part is ever looked at.
+
+    Args:
+        predictor: the method as it is before; its network is changed.
+        job: data and recipe.
+        out: the bundle's folder.
+        resume: go on with an unfinished run in ``out``.
+
+    Returns:
+        ``before`` and ``after``: class-wise mIoU on the held-out images (NaN without any).
+
+    Raises:
+        PromptError: ``out`` is taken, or holds another run.
+        DataError: data that cannot be used.
+    """
+    recipe, preset = job.recipe, predictor.backbones.preset
+    predictor.check_mode(job.mode)
+    work = out / WORK
+    accelerator = start_accelerator()
+    if accelerator.is_main_process:
+        _claim(out, work, _identity(predictor, job), resume)
+    accelerator.wait_for_everyone()
+    chosen, held_out = _hold_out(job)
+    # Checked as it is trained on: a class may be too small to survive the reduction.
+    data = _in_memory(job.data, len(chosen), preset.sam.image_size * 3 // 2)
+    with tqdm(total=len(chosen), desc="checking images", mininterval=1) as bar:
+        checked = check_data(data, chosen, job.skip_bad, lambda *_: bar.update())
+    for sentence in checked.left_out:
+        logger.warning("left out: %s", sentence)
+    samples = MethodSamples(
+        data,
+        checked.samples,
+        preset,
+        seed=recipe.seed,
+        classes_per_image=recipe.classes_per_image,
+        clicks=(min(recipe.fewest_clicks, recipe.num_points), recipe.num_points),
+        manual_share=_manual_share(predictor, job.mode),
+        augmentation=recipe.augmentation,
+        target_side=recipe.target_scale * preset.sam.mask_side,
+    )
+    stage = MethodStage(predictor.info.id, predictor, job.data.names, recipe)
+
+    def validate() -> float:
+        return validation_score(predictor, held_out, job.mode, recipe)
+
+    before = float("nan")
+    if held_out is not None and accelerator.is_main_process:
+        before = _remembered(work / "before.json", validate)
+    result = train(
+        stage,
+        samples,
+        recipe.loop(samples.epoch),
+        work,
+        None if held_out is None else validate,
+    )
+    predictor.model.eval()
+    if predictor.config.clip_blocks != 0 and predictor.config.clip is not None:
+        trained_on = SubsetData(job.data, sorted({image for image, _ in checked.samples}))
+        predictor.calibration = recalibrated(predictor, [trained_on])
+    training = {
+        "data": job.source,
+        "split": job.split.name,
+        "images": len({image for image, _ in checked.samples}),
+        "held_out_images": 0 if held_out is None else len(held_out),
+        "mode": job.mode or " + ".join(predictor.info.modes),
+        "start": job.start,
+        "recipe": dataclasses.asdict(recipe),
+        "steps": recipe.loop(samples.epoch).steps,
+        "kept_step": result.best_step,
+        "validation_miou": {
+            "before": None if np.isnan(before) else round(before, 4),
+            "after": None if result.best_score is None else round(result.best_score, 4),
+        },
+        "minutes": round(result.seconds / 60, 1),
+        "hardware": hardware(predictor.backbones.device),
+        "torch": torch.__version__,
+    }
+    if accelerator.is_main_process:
+        (work / f"{stage.name}.jsonl").replace(out / "log.jsonl")
+        draw_curve(out / "log.jsonl", out / "curve.png", f"{predictor.info.name} on {job.source}")
+        (out / "README.md").write_text(_card(predictor, training))
+        save_bundle(out, predictor.bundle_config(training), predictor.model.trainable_state())
+        shutil.rmtree(work)
+    after = float("nan") if result.best_score is None else result.best_score
+    return {"before": before, "after": after}
+
+
+def validation_score(
+    predictor: TunedSamPredictor, data: SegmentationData, mode: str | None, recipe: Recipe
+) -> float:
+    """Class-wise mIoU with one seed, the mean over the modes that are trained for."""
+    modes = [mode] if mode else list(predictor.info.modes)
+    runs = [Run("it", m, recipe.num_points if m == "manual" else 0) for m in modes]
+    scores = evaluate(data, {"it": predictor}, runs, (0,))
+    return float(np.mean([class_wise_miou(scores[run, 0]) for run in runs]))
+
+
+def recalibrated(predictor: TunedSamPredictor, data: Sequence[SegmentationData]) -> Calibration:
+    """What the tuned CLIP's similarities mean for presence, measured on training images.
+
+    The point threshold stays: the network has learnt to read prompts made at it.
+    """
+    backbones, vision = predictor.backbones, predictor.model.vision
+
+    @torch.no_grad()
+    def similarity_of(image: np.ndarray, names: Sequence[str]) -> torch.Tensor:
+        pixels = clip_input(image, backbones.preset).to(backbones.device)
+        tokens = normalize_tokens(vision(pixels), backbones.preset.feature_norm)
+        features = backbones.text([(name,) for name in names])
+        return similarity_grid(tokens.expand(len(names), -1, -1), features)
+
+    measured = calibrate(data, similarity_of)
+    threshold = predictor.calibration.point_threshold
+    return dataclasses.replace(measured, point_threshold=threshold)
+
+
+def hardware(device: torch.device) -> str:
+    """What trained, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+
+
+def _manual_share(predictor: TunedSamPredictor, mode: str | None) -> float:
+    modes = (mode,) if mode else predictor.info.modes
+    return modes.count("manual") / len(modes)
+
+
+def _identity(predictor: TunedSamPredictor, job: Job) -> dict:
+    """What must be the same for a run to be the same."""
+    return json.loads(
+        json.dumps(
+            {
+                "method": predictor.info.id,
+                "preset": predictor.backbones.preset.name,
+                "network": dataclasses.asdict(predictor.config),
+                "data": job.source,
+                "split": job.split.name,
+                "mode": job.mode,
+                "start": job.start,
+                "recipe": dataclasses.asdict(job.recipe),
+            }
+        )
+    )
+
+
+def _claim(out: Path, work: Path, identity: dict, resume: bool) -> None:
+    """Make sure that ``out`` is free, or holds this very run, unfinished."""
+    if (out / CONFIG).is_file():
+        raise PromptError(f"{out} holds a finished bundle: choose another --out.")
+    note = work / "run.json"
+    if any(work.glob("*.pt")):
+        if not resume:
+            raise PromptError(
+                f"{out} holds an unfinished run: go on with --resume, or choose another --out."
+            )
+        earlier = json.loads(note.read_text())
+        differing = [key for key in identity if earlier.get(key) != identity[key]]
+        if differing:
+            raise PromptError(
+                f"{out} holds an unfinished run with another {differing[0]}: choose another --out."
+            )
+        return
+    if work.is_dir():  # of a run that ended before its first checkpoint
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    note.write_text(json.dumps(identity, indent=2))
+
+
+def _hold_out(job: Job) -> tuple[list[int], SegmentationData | None]:
+    """Images to train on, and images to choose the checkpoint with."""
+    chosen, wanted = list(job.split.indices), job.recipe.validation_images
+    if not wanted:
+        return chosen, None
+    rng = np.random.default_rng(job.recipe.seed)
+    rest = sorted(set(range(len(job.data))) - set(chosen))
+    if rest:
+        kept = rng.permutation(rest)[:wanted]
+    else:
+        kept = rng.permutation(chosen)[: min(wanted, len(chosen) // 10)]
+        chosen = sorted(set(chosen) - set(kept.tolist()))
+    if not len(kept):
+        return chosen, None
+    usable = check_data(job.data, kept.tolist(), job.skip_bad)
+    return chosen, SubsetData(job.data, sorted({image for image, _ in usable.samples}))
+
+
+def _in_memory(data: SegmentationData, images: int, side: int) -> SegmentationData:
+    """The data set with its training images kept in memory, if they fit."""
+    bytes_per_pixel = 3 + 2 + 4
+    fits = images * side * side * bytes_per_pixel < CACHE_BYTES
+    return CachedData(data, side) if fits else data
+
+
+def _remembered(file: Path, compute: Callable[[], float]) -> float:
+    """A figure that is computed once per run, however often it is interrupted."""
+    if not file.is_file():
+        file.write_text(json.dumps(compute()))
+    return json.loads(file.read_text())
+
+
+def _card(predictor: TunedSamPredictor, training: dict) -> str:
+    """The model card of a bundle."""
+    info, scores = predictor.info, training["validation_miou"]
+
+    def percent(value: float | None) -> str:
+        return "not measured" if value is None else f"{100 * value:.1f} %"
+
+    recipe = "\n".join(f"| {name} | {value} |" for name, value in training["recipe"].items())
+    network = json.dumps(dataclasses.asdict(predictor.config), indent=2)
+    return f"""# {info.name} for the preset {predictor.backbones.preset.name}
+
+{info.summary} Source: {info.paper}. Trained by `python -m clipsam train {info.id}`.
+
+- Data: {training["data"]}, split {training["split"]}, {training["images"]} images trained on.
+- Mode: {training["mode"]}. Start: {training["start"]}.
+- {training["steps"]} steps in {training["minutes"]} minutes on {training["hardware"]}, torch
+  {training["torch"]}; the weights after step {training["kept_step"]} were kept.
+- Class-wise mIoU on {training["held_out_images"]} held-out training images, classes present asked
+  (these images chose the checkpoint, so the figure flatters): before
+  {percent(scores["before"])}, after {percent(scores["after"])}.
+
+![Loss and IoU](curve.png)
+
+Use it: `python -m clipsam segment IMAGE --text "…" --method {info.id}@FOLDER --out DIR`.
+
+## Recipe
+
+| field | value |
+|---|---|
+{recipe}
+
+## Network
+
+```json
+{network}
+```
+"""
