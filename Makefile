@@ -1,13 +1,15 @@
 # make app   the page, on http://127.0.0.1:7860 (make app PORT=8000 HOST=0.0.0.0)
 # make test  all tests
+# make benchmark-tiny  the papers' comparisons on the tiny preset (hours; goes on where it stopped)
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 TEST_ARGS ?=
+PHOTOGRAPHS ?= ../shared/data
 
-.PHONY: app test lint
+.PHONY: app test lint benchmark-tiny
 
 app: $(VENV)/app.installed
 	$(VENV)/bin/python app.py --host $(HOST) --port $(PORT)
@@ -18,6 +20,9 @@ test: $(VENV)/test.installed lint
 	  apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 	  || echo "Chromium cannot be installed here: the browser tests will be skipped"
 	$(VENV)/bin/python -m pytest $(TEST_ARGS)
+
+benchmark-tiny: $(VENV)/app.installed
+	$(VENV)/bin/python -m benchmarks.comparisons --photographs $(PHOTOGRAPHS)
 
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .

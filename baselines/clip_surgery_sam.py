@@ -1,6 +1,6 @@
 """CLIP Surgery + SAM (arXiv 2304.05653): points from the similarity map, for SAM as it is or tuned.
 
-The tuned ones are the comparisons of CLIP-Guided SAM's Table 2: CLIP prompts SAM, but nothing of
+The tuned ones are the comparisons of CLIP-Guided SAM: CLIP prompts SAM, but nothing of
 it enters SAM's encoder, and CLIP stays frozen.
 """
 
@@ -23,7 +23,7 @@ from clipsam.weights.presets import Preset
 
 @register
 class ClipSurgerySamPredictor(Predictor):
-    """Vanilla, or modified as in CLIP-Guided SAM's Table 2: with the map as dense prompt too."""
+    """Vanilla, or modified as in CLIP-Guided SAM: with the map as dense prompt too."""
 
     info = MethodInfo(
         id="clip-surgery-sam",
@@ -83,7 +83,7 @@ class DecoderTunedPredictor(TunedSamPredictor):
     info = MethodInfo(
         id="clip-surgery-sam-decoder",
         name="CLIP Surgery + SAM, decoder tuned",
-        paper="arXiv 2605.24807, Table 2",
+        paper="arXiv 2605.24807",
         kind="baseline",
         modes=("semi-automatic", "manual"),
         summary=(
@@ -104,7 +104,7 @@ class AdaptersTunedPredictor(TunedSamPredictor):
     info = MethodInfo(
         id="clip-surgery-sam-adapters",
         name="CLIP Surgery + SAM, adapters tuned",
-        paper="arXiv 2605.24807, Table 2",
+        paper="arXiv 2605.24807",
         kind="baseline",
         modes=("semi-automatic", "manual"),
         summary=(

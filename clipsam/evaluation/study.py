@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from ..data.readers import DataError, SubsetData
 from ..data.samples import LabelledImage, SegmentationData
 from ..data.splits import choose_split
+from ..measure import hardware
 from ..predictor import Predictor
 from ..scene import Scene
 from .metrics import Counts, iou
@@ -110,11 +110,10 @@ class Study:
         if not len(data):
             raise DataError(f"{settings.data} has no image in its part “{settings.part}”.")
         self.settings = settings
-        self.data = (
-            data
-            if settings.limit is None
-            else SubsetData(data, choose_split(data, str(settings.limit), seed=0).indices)
-        )
+        if settings.limit is not None:
+            count = min(settings.limit, len(data))
+            data = SubsetData(data, choose_split(data, str(count), seed=0).indices)
+        self.data = data
         self.keys = tuple(self.data.keys)
         self.predictors = predictors
         self.runs = tuple(runs)
@@ -217,7 +216,7 @@ class Study:
             raise DataError(f"No image of {self.settings.data} shows any of its classes.")
         methods = summarize(rows, self.settings.preset)
         device = next(iter(self.predictors.values())).backbones.device
-        machine = {"hardware": _hardware(device), "torch": torch.__version__}
+        machine = {"hardware": hardware(device), "torch": torch.__version__}
         results = {
             "command": self.settings.command(),
             "settings": asdict(self.settings),
@@ -265,13 +264,6 @@ def _weights(network: nn.Module) -> str:
     for tensor in network.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:12]
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{threads} CPU thread{'s' if threads != 1 else ''}, {platform.machine()}"
 
 
 def _shown(value: object) -> str:

@@ -40,9 +40,9 @@ RUNS = {
     "CLIP-Guided SAM, semi-automatic": Run("clip-guided-sam", "semi-automatic"),
 }
 SETS = {
-    "scenes, seen pairs": "200 procedural scenes, pairs of surface and shape seen in training",
-    "scenes, unseen pairs": "200 procedural scenes, pairs never seen in training",
-    "camouflage": "100 camouflage scenes, seen pairs",
+    "scenes, seen pairs": "100 procedural scenes, pairs of surface and shape seen in training",
+    "scenes, unseen pairs": "100 procedural scenes, pairs never seen in training",
+    "camouflage": "60 camouflage scenes, seen pairs",
     "COCO-100 val": "100 photographs, 133 classes",
     "CamVid val": "101 street photographs, 11 classes",
     "CCP val": "120 clothing photographs, 58 classes",
@@ -61,9 +61,9 @@ def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
     """One of :data:`SETS`; ``None`` if its photographs are not here."""
     seed = EVALUATION_SEED
     scenes = {
-        "scenes, seen pairs": SceneData(200, seed),
-        "scenes, unseen pairs": SceneData(200, seed, pairs="unseen"),
-        "camouflage": SceneData(100, seed, mode="camouflage"),
+        "scenes, seen pairs": SceneData(100, seed),
+        "scenes, unseen pairs": SceneData(100, seed, pairs="unseen"),
+        "camouflage": SceneData(60, seed, mode="camouflage"),
     }
     if name in scenes:
         return scenes[name]

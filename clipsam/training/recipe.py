@@ -27,6 +27,7 @@ class Recipe:
         clip_lr: of CLIP's vision attention.
         weight_decay: of all but CLIP.
         epochs: passes over all (image, class) pairs.
+        steps: optimiser steps, instead of epochs.
         batch_size: images per step, over all processes.
         classes_per_image: classes of each of them.
         accumulate, warmup, schedule, clip_norm, precision: see :class:`LoopConfig`.
@@ -47,6 +48,7 @@ class Recipe:
     clip_lr: float = 1e-7
     weight_decay: float = 1e-3
     epochs: float = 40
+    steps: int | None = None
     batch_size: int = 2
     classes_per_image: int = 1
     accumulate: int = 1
@@ -70,7 +72,8 @@ class Recipe:
 
     def loop(self, samples_per_epoch: int, workers: int = 1) -> LoopConfig:
         """How the loop runs it."""
-        steps = max(1, round(self.epochs * samples_per_epoch / self.batch_size))
+        passes = round(self.epochs * samples_per_epoch / self.batch_size)
+        steps = max(1, passes if self.steps is None else self.steps)
         return LoopConfig(
             steps,
             self.batch_size,

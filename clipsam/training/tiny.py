@@ -18,6 +18,7 @@ from ..data.readers import CachedData, CocoPanopticData, ConcatData, FolderData,
 from ..data.scenes import SceneData
 from ..data.splits import Split, choose_split
 from ..data.stream import Domain, TrainingStream
+from ..measure import hardware
 from ..models.clip import (
     PROMPT_TEMPLATES,
     ClassTextEncoder,
@@ -41,7 +42,7 @@ from .pretrain_clip import ClipStage, start_positions_as_waves
 from .pretrain_sam import SamStage
 from .recipe import TINY_RECIPE, Recipe
 from .tokenizer import train_tokenizer
-from .train_method import Job, hardware, train_method
+from .train_method import Job, train_method
 
 logger = logging.getLogger(__name__)
 

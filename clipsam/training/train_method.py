@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import platform
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..data.samples import SegmentationData
 from ..data.splits import Split
 from ..evaluation.metrics import class_wise_miou
 from ..evaluation.runner import Run, evaluate
+from ..measure import hardware
 from ..methods.base import TunedSamPredictor
 from ..models.clip import normalize_tokens, similarity_grid
 from ..prompting import Calibration
@@ -186,13 +186,6 @@ def recalibrated(predictor: TunedSamPredictor, data: Sequence[SegmentationData])
     measured = calibrate(data, similarity_of)
     threshold = predictor.calibration.point_threshold
     return dataclasses.replace(measured, point_threshold=threshold)
-
-
-def hardware(device: torch.device) -> str:
-    """What trained, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
 
 
 def _manual_share(predictor: TunedSamPredictor, mode: str | None) -> float:

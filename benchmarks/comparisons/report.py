@@ -1,0 +1,145 @@
+"""The report: tables next to the papers' figures, plots, and where the orders agree."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from .run import result_file
+from .trials import LABELLED, MEASURED, RECIPE, SEEDS, TABLES, Row, Table, Trial, all_trials
+
+Results = Mapping[tuple[Trial, int], dict]
+
+
+def write_report(work: Path, out: Path) -> None:
+    """Write ``README.md``, ``figures.json`` and a plot per table from the results in ``work``."""
+    results = {
+        (trial, seed): json.loads(file.read_text())
+        for trial in all_trials()
+        for seed in SEEDS
+        if (file := result_file(work, trial, seed)).is_file()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    figures = {f"{trial.name}, seed {seed}": result for (trial, seed), result in results.items()}
+    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    sections = [_introduction(results)]
+    for number, table in enumerate(TABLES, start=1):
+        plot = f"{number}.png"
+        _draw(table, results, out / plot)
+        sections.append(_section(table, results, plot))
+    (out / "README.md").write_text("\n\n".join(sections) + "\n")
+
+
+def _introduction(results: Results) -> str:
+    total = len(all_trials()) * len(SEEDS)
+    hours = sum(result["seconds"] for result in results.values()) / 3600
+    labelled = ", ".join(f"{count} of {name}" for name, count in LABELLED.items())
+    measured = ", ".join(f"{count} of {name}" for name, count in MEASURED.items())
+    missing = "" if len(results) == total else f" **{total - len(results)} runs are missing.**"
+    return f"""# The papers' comparisons at small scale
+
+Made by `make benchmark-tiny`: {len(results)} of {total} runs, {hours:.1f} hours of one
+{platform.machine()} CPU core each, torch {torch.__version__}.{missing}
+
+Every training starts from the tiny preset's SAM and CLIP and sees {labelled} (other images with
+every seed): {RECIPE.steps} steps of {RECIPE.batch_size} images with {RECIPE.classes_per_image}
+classes each, learning rate {RECIPE.lr:g} ({RECIPE.clip_lr:g} for CLIP). Figures are class-wise mIoU
+(classes present asked, presence oracle) on held-back images ({measured}), in percent, mean ±
+standard deviation over {len(SEEDS)} seeds; “all five” is their mean. The papers' figures are quoted
+and were measured with models a hundred times larger on other data: only the order can be compared.
+An order counts as settled here when the difference of two rows, seed by seed, is larger than twice
+its standard error."""
+
+
+def _per_seed(row: Row, results: Results, key: str = "miou") -> dict[str, np.ndarray]:
+    """Figures of a row by set, one per seed, in percent; empty if nothing was run."""
+    runs = [results[row.trial, seed] for seed in SEEDS if (row.trial, seed) in results]
+    if not runs:
+        return {}
+    values = {
+        name: np.array([100 * run["figures"][row.mode][name][key] for run in runs])
+        for name in MEASURED
+    }
+    return {**values, "all five": np.mean(list(values.values()), axis=0)}
+
+
+def _spread(values: np.ndarray) -> str:
+    return f"{values.mean():.1f} ± {values.std():.1f}"
+
+
+def _section(table: Table, results: Results, plot: str) -> str:
+    head = " | ".join((*MEASURED, "all five", "paper"))
+    lines = [f"| | {head} |", "|---" * (len(MEASURED) + 3) + "|"]
+    for row in table.rows:
+        figures = _per_seed(row, results)
+        cells = [_spread(figures[name]) if figures else "–" for name in (*MEASURED, "all five")]
+        paper = "–" if row.paper is None else f"{row.paper:g}"
+        lines.append(f"| {row.label} | {' | '.join(cells)} | {paper} |")
+    return f"""## {table.title}
+
+Paper: {table.paper}.
+
+{chr(10).join(lines)}
+
+![{table.title}]({plot})
+
+{_orders(table, results)}"""
+
+
+def _orders(table: Table, results: Results) -> str:
+    """In words: which of the paper's orders hold here, which do not, which are not settled."""
+    agree, differ, open_ = [], [], []
+    known = [
+        row
+        for row in table.rows
+        if row.paper is not None and all((row.trial, seed) in results for seed in SEEDS)
+    ]
+    for one, other in itertools.combinations(known, 2):
+        if one.paper == other.paper:
+            continue
+        better, worse = sorted(
+            (one, other), key=lambda row: row.paper, reverse=not table.lower_is_better
+        )
+        margin = _per_seed(better, results)["all five"] - _per_seed(worse, results)["all five"]
+        words = f"{better.label} over {worse.label} ({margin.mean():+.1f})"
+        error = margin.std(ddof=1) / len(margin) ** 0.5
+        if abs(margin.mean()) <= 2 * error:
+            open_.append(words)
+        else:
+            (agree if margin.mean() > 0 else differ).append(words)
+    if not (agree or differ or open_):
+        return "The paper has no order to compare with."
+    pairs = len(agree) + len(differ) + len(open_)
+    listed = f": {'; '.join(agree)}." if agree else "."
+    parts = [f"**Agrees with the paper** in {len(agree)} of {pairs} pairs{listed}"]
+    if differ:
+        parts.append(f"**Differs**: {'; '.join(differ)}.")
+    if open_:
+        parts.append(f"Not settled: {'; '.join(open_)}.")
+    return "\n\n".join(parts)
+
+
+def _draw(table: Table, results: Results, picture: Path) -> None:
+    """Bars of every row over the sets."""
+    rows = [(row.label, _per_seed(row, results)) for row in table.rows]
+    rows = [(label, figures) for label, figures in rows if figures]
+    names = [*MEASURED, "all five"]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / max(1, len(rows))
+    for number, (label, figures) in enumerate(rows):
+        places = np.arange(len(names)) + (number - (len(rows) - 1) / 2) * width
+        means = [figures[name].mean() for name in names]
+        spreads = [figures[name].std() for name in names]
+        axes.bar(places, means, width, yerr=spreads, label=label, error_kw={"lw": 0.8})
+    axes.set(title=table.title, ylabel="mIoU, %", xticks=range(len(names)), xticklabels=names)
+    if rows:
+        figure.legend(loc="outside right upper", frameon=False, fontsize=7)
+    figure.savefig(picture, dpi=110)
