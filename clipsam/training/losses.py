@@ -32,6 +32,22 @@ def iou_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Te
     return 1 - ((intersection + EPS) / (union + EPS)).mean()
 
 
+def structure_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The loss of camouflaged object detection (F3Net, arXiv 1911.11445), in the authors' code too.
+
+    BCE and IoU with pixels near the border of the truth counting up to six times, each the mean
+    over the batch: (B, 1, H, W) logits and 0/1 targets.
+    """
+    weights = 1 + 5 * (F.avg_pool2d(targets, 31, stride=1, padding=15) - targets).abs()
+    weights = weights if valid is None else weights * valid
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    bce = _flat(entropy, weights).sum(1) / weights.flatten(1).sum(1).clamp(min=1)
+    p = logits.sigmoid()
+    intersection = _flat(p * targets, weights).sum(1)
+    total = _flat(p + targets, weights).sum(1)
+    return (bce + 1 - (intersection + 1) / (total - intersection + 1)).mean()
+
+
 def dice_scores(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
     """Soft Dice of each sample: (B, …) → (B,)."""
     p, g = _flat(logits.sigmoid(), valid), _flat(targets, valid)
@@ -50,11 +66,18 @@ def combined_loss(
     logits: Tensor,
     targets: Tensor,
     valid: Tensor | None = None,
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Weighted sum of BCE, Dice and IoU losses; equal weights in the paper."""
-    terms = (bce_loss, dice_loss, iou_loss)
-    return sum(w * term(logits, targets, valid) for w, term in zip(weights, terms, strict=True))
+    """Weighted sum of BCE, Dice, IoU and, if a fourth weight is given, structure losses.
+
+    Equal weights of the first three in the paper. (B, 1, H, W) logits and targets.
+    """
+    terms = (bce_loss, dice_loss, iou_loss, structure_loss)[: len(weights)]
+    return sum(
+        weight * term(logits, targets, valid)
+        for weight, term in zip(weights, terms, strict=True)
+        if weight
+    )
 
 
 def _flat(values: Tensor, valid: Tensor | None) -> Tensor:

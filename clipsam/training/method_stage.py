@@ -83,8 +83,7 @@ class MethodStage:
         logits = F.interpolate(
             logits[:, :1].float(), targets.shape[-2:], mode="bilinear", align_corners=False
         )
-        recipe = self.recipe
-        loss = combined_loss(logits, targets, valid, (recipe.bce, recipe.dice, recipe.iou))
+        loss = combined_loss(logits, targets, valid, self.recipe.loss_weights)
         with torch.no_grad():
             predicted, real = (logits > 0) & (valid > 0), (targets > 0.5) & (valid > 0)
             union = (predicted | real).flatten(1).sum(1).clamp(min=1)

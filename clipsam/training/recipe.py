@@ -32,7 +32,7 @@ class Recipe:
         classes_per_image: classes of each of them.
         accumulate, warmup, schedule, clip_norm, precision: see :class:`LoopConfig`.
         checkpoint_activations: recompute the adapted blocks in the backward pass, for memory.
-        bce, dice, iou: weights of the loss terms.
+        bce, dice, iou, structure: weights of the loss terms.
         num_points: K, points from CLIP's map.
         fewest_clicks: a manual sample has this many to K clicks.
         dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
@@ -60,6 +60,7 @@ class Recipe:
     bce: float = 1.0
     dice: float = 1.0
     iou: float = 1.0
+    structure: float = 0.0
     num_points: int = 5
     fewest_clicks: int = 5
     dense_logit: float = 8.0
@@ -69,6 +70,11 @@ class Recipe:
     validations: int = 5
     save_seconds: float = 60.0
     seed: int = 42
+
+    @property
+    def loss_weights(self) -> tuple[float, ...]:
+        """As :func:`clipsam.training.losses.combined_loss` takes them."""
+        return self.bce, self.dice, self.iou, self.structure
 
     def loop(self, samples_per_epoch: int, workers: int = 1) -> LoopConfig:
         """How the loop runs it."""
