@@ -75,7 +75,7 @@ def _load(source: str | Path | BinaryIO) -> Image.Image:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise ImageError(
-                    f"{_name(source)} has {width}×{height} pixels; at most "
+                    f"{_name(source)} has {width} × {height} pixels; at most "
                     f"{MAX_PIXELS // 1_000_000} million are accepted. Make it smaller first."
                 )
             picture.load()

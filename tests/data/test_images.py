@@ -192,7 +192,7 @@ def test_too_many_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1])
     check(path, COLOUR)
     monkeypatch.setattr(images, "MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1] - 1)
-    with pytest.raises(ImageError, match=r"huge\.png has 7×5 pixels"):
+    with pytest.raises(ImageError, match=r"huge\.png has 7 × 5 pixels"):
         open_image(path)
 
 

@@ -113,7 +113,7 @@ def test_coco_compressed_run_lengths_and_objects_over_a_crowd(tmp_path):
         ({"category_id": 1, "segmentation": 3}, "annotation 0 is neither polygons"),
         (
             {"category_id": 1, "segmentation": {"size": [4, 5], "counts": [20]}},
-            "annotation 0 is 5×4 pixels, but its image is 6×4",
+            "annotation 0 is 5 × 4 pixels, but its image is 6 × 4",
         ),
         ({"category_id": 5, "segmentation": [box(0, 0, 2, 2)]}, "category 5"),
         ({"category_id": 5}, "every entry of annotations should have .*segmentation"),
@@ -129,7 +129,7 @@ def test_coco_instances_damaged(tmp_path, annotation, named):
 def test_coco_instances_image_of_another_size(tmp_path):
     instances(tmp_path, [])
     picture(tmp_path / "val2017" / "000000000007.jpg", (5, 6))
-    with pytest.raises(DataError, match=r"instances_val2017\.json is 6×4 .*07\.jpg is 6×5"):
+    with pytest.raises(DataError, match=r"instances_val2017\.json is 6 × 4 .*07\.jpg is 6 × 5"):
         open_data(f"coco-instances:{tmp_path}", "val")[1]
 
 
@@ -390,5 +390,5 @@ def test_camouflage_mask_of_one_bit(tmp_path):
 def test_camouflage_mask_of_another_size(tmp_path):
     picture(tmp_path / "Imgs" / "animal-1.jpg")
     mask(tmp_path / "GT" / "animal-1.png", [[255] * 5] * 4)
-    with pytest.raises(DataError, match=r"GT/animal-1\.png is 5×4 .*Imgs/animal-1\.jpg is 6×4"):
+    with pytest.raises(DataError, match=r"GT/animal-1\.png is 5 × 4 .*Imgs/animal-1\.jpg is 6 × 4"):
         open_data(f"camouflage:{tmp_path}", "val")[0]

@@ -98,7 +98,7 @@ def test_damaged_folder(tmp_path, damage, named):
 def test_folder_mask_of_another_size(tmp_path):
     folder = make_folder(tmp_path)
     Image.fromarray(np.zeros((3, 5), np.uint8)).save(folder / "masks" / "a.png")
-    with pytest.raises(DataError, match=r"masks/a\.png is 5×3 .*images/a\.png is 6×4"):
+    with pytest.raises(DataError, match=r"masks/a\.png is 5 × 3 .*images/a\.png is 6 × 4"):
         FolderData(folder)[0]
 
 
@@ -159,7 +159,7 @@ def test_coco(tmp_path):
 def test_coco_damaged(tmp_path):
     listing = make_coco(tmp_path) / "annotations" / "panoptic_val2017.json"
     Image.fromarray(IMAGE[:3]).save(tmp_path / "val2017" / "000007.png")
-    with pytest.raises(DataError, match=r"panoptic_val2017/000007\.png is 6×4 .* is 6×3"):
+    with pytest.raises(DataError, match=r"panoptic_val2017/000007\.png is 6 × 4 .* is 6 × 3"):
         CocoPanopticData(tmp_path, "val2017")[0]
     sound = listing.read_text()
     listing.write_text(sound.replace('"category_id": 3', '"category_id": 4'))

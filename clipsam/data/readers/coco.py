@@ -143,8 +143,8 @@ class CocoInstancesData:
             raise DataError(f"{where} is neither polygons nor run lengths: {error}") from None
         if inside.shape != size:
             raise DataError(
-                f"{where} is {inside.shape[1]}×{inside.shape[0]} pixels, but its image is "
-                f"{size[1]}×{size[0]}"
+                f"{where} is {inside.shape[1]} × {inside.shape[0]} pixels, but its image is "
+                f"{size[1]} × {size[0]}"
             )
         return inside
 

@@ -85,8 +85,8 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
     (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape[:2]
     if (height, width) != (mask_height, mask_width):
         raise DataError(
-            f"{mask_path} is {mask_width}×{mask_height} pixels, but its image {image_path} is "
-            f"{width}×{height}; a mask must have the size of its image"
+            f"{mask_path} is {mask_width} × {mask_height} pixels, but its image {image_path} is "
+            f"{width} × {height}; a mask must have the size of its image"
         )
 
 
