@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from clipsam.training import tiny
+from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
+from clipsam.training import tiny, train_method
 from clipsam.training.loop import LoopConfig
+from clipsam.training.recipe import TINY_RECIPE
 from clipsam.training.tiny import TinyRecipe, TinyTraining
 from clipsam.types import PromptError
 from clipsam.weights import backbones
@@ -18,8 +21,11 @@ from clipsam.weights.presets import TINY
 @pytest.fixture
 def training(tmp_path, monkeypatch):
     short = LoopConfig(steps=2, batch_size=2, warmup=1, workers=0)
-    recipe = TinyRecipe(clip=short, sam=short, method=short)
-    monkeypatch.setattr(tiny, "calibrate", lambda *_: backbones.Calibration(0.6, 0.3, 8.0))
+    method = dataclasses.replace(TINY_RECIPE, steps=2, batch_size=2, validation_images=0)
+    split = {"scenes": 3, "camouflage": 2}
+    recipe = TinyRecipe(clip=short, sam=short, method=method, split=split)
+    for module in (tiny, train_method):
+        monkeypatch.setattr(module, "calibrate", lambda *_: backbones.Calibration(0.6, 0.3, 8.0))
     return TinyTraining(recipe, None, tmp_path / "tiny", tmp_path / "work")
 
 
@@ -32,8 +38,11 @@ def test_every_stage_ends_in_a_bundle_that_loads(training, tmp_path):
     training.run("clip-guided-sam")
     config = json.loads((tmp_path / "tiny/clip-guided-sam/config.json").read_text())
     assert config["preset"] == "tiny"
-    assert config["training"]["loop"]["steps"] == 2
+    assert config["training"]["steps"] == 2
+    assert config["training"]["split"] == "3 of scenes, 2 of camouflage"
     again = backbones.load_backbones(TINY, folder=tmp_path / "tiny")
+    predictor = ClipGuidedSamPredictor.load(again, tmp_path / "tiny/clip-guided-sam")
+    assert predictor.calibration == backbones.Calibration(0.6, 0.3, 8.0)
     for name, parameter in again.sam.image_encoder.named_parameters():
         assert torch.equal(parameter, frozen[name])
 
