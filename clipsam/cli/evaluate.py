@@ -9,6 +9,7 @@ from pathlib import Path
 from ..data.readers import open_data
 from ..evaluation.runner import MANUAL, Run
 from ..evaluation.study import Settings, Shard, Study
+from ..predictor import Predictor
 from ..types import PromptError
 from .choosing import CHOICE, CHOICE_HELP, load_choices
 
@@ -64,13 +65,18 @@ def run(args: argparse.Namespace) -> None:
         single_object=args.single_object or args.data.startswith(f"{SINGLE_OBJECT_KIND}:"),
     )
     data = open_data(args.data, args.part)
-    runs, predictors, loaded = [], {}, {}
+    runs: list[Run] = []
+    predictors: dict[str, Predictor] = {}
     for choice in load_choices(args.method, args.preset):
+        info = choice.predictor.info
         # One network for all modes: they share what it computes from an image.
-        key = choice.predictor.info.id, choice.bundle
-        predictors[choice.name] = loaded.setdefault(key, choice.predictor)
-        mode = choice.mode or choice.predictor.info.modes[0]
-        runs.append(Run(choice.name, mode, args.clicks if mode == MANUAL else 0))
+        method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"
+        predictors.setdefault(method, choice.predictor)
+        mode = choice.mode or info.modes[0]
+        run = Run(method, mode, args.clicks if mode == MANUAL else 0)
+        if run in runs:
+            raise PromptError(f"The method “{method}” is asked for twice in its mode {mode}.")
+        runs.append(run)
     Study(settings, data, predictors, runs, args.out).run(shard)
 
 

@@ -76,6 +76,10 @@ figcaption span { color: #5b6675; overflow-wrap: anywhere; }
 """
 
 
+Asked = tuple[str, str]
+"""A method's key and its mode."""
+
+
 def write_report(
     results: Mapping,
     rows: Sequence[Row],
@@ -93,7 +97,7 @@ def write_report(
         runs: what was run.
     """
     settings = results["settings"]
-    colours = {run.method: class_colour(index) for index, run in enumerate(runs)}
+    colours = {(run.method, run.mode): class_colour(i) for i, run in enumerate(runs)}
     labels = _labels(predictors, runs)
     ranked = sorted(results["methods"], key=lambda m: -_orderly(m["mean"]["miou"]))
     sections = [
@@ -114,13 +118,21 @@ def write_report(
     )
 
 
-def _labels(predictors: Mapping[str, Predictor], runs: Sequence[Run]) -> dict[str, str]:
-    """What to call each method: by its name and mode, where two share them also by its key."""
-    names = {run.method: f"{predictors[run.method].info.name}, {run.mode}" for run in runs}
+def _labels(predictors: Mapping[str, Predictor], runs: Sequence[Run]) -> dict[Asked, str]:
+    """What to call each run: by the method's name and mode, where two share them by its key too."""
+    names = {
+        (run.method, run.mode): f"{predictors[run.method].info.name}, {run.mode}" for run in runs
+    }
     listed = list(names.values())
     return {
-        key: name if listed.count(name) == 1 else f"{name} ({key})" for key, name in names.items()
+        asked: name if listed.count(name) == 1 else f"{name} ({asked[0]})"
+        for asked, name in names.items()
     }
+
+
+def _key(method: Mapping) -> Asked:
+    """What tells an entry of ``results.json``'s methods from the others."""
+    return method["method"], method["mode"]
 
 
 def _introduction(results: Mapping) -> str:
@@ -153,8 +165,8 @@ def _introduction(results: Mapping) -> str:
 
 def _leaderboard(
     ranked: Sequence[Mapping],
-    labels: Mapping[str, str],
-    colours: Mapping[str, str],
+    labels: Mapping[Asked, str],
+    colours: Mapping[Asked, str],
     settings: Mapping,
 ) -> str:
     columns = [key for key in COLUMNS if key in ranked[0]["mean"]]
@@ -165,8 +177,8 @@ def _leaderboard(
     lines = []
     for method in ranked:
         cells = [
-            f'<i class="key" style="background:{colours[method["method"]]}"></i>'
-            + escape(labels[method["method"]])
+            f'<i class="key" style="background:{colours[_key(method)]}"></i>'
+            + escape(labels[_key(method)])
         ]
         for key in columns:
             factor = COLUMNS[key][1]
@@ -198,8 +210,8 @@ def _leaderboard(
 
 def _plots(
     ranked: Sequence[Mapping],
-    labels: Mapping[str, str],
-    colours: Mapping[str, str],
+    labels: Mapping[Asked, str],
+    colours: Mapping[Asked, str],
     rows: Sequence[Row],
 ) -> str:
     height = max(2.9, 0.42 * len(ranked) + 1.1)
@@ -213,17 +225,17 @@ def _plots(
         means,
         height=0.5,
         xerr=[100 * method["std"]["miou"] for method in shown],
-        color=[colours[method["method"]] for method in shown],
+        color=[colours[_key(method)] for method in shown],
         ecolor="#1c2430",
         capsize=3,
     )
     for place, mean in zip(places, means, strict=True):
         bars.text(1, place, f"{mean:.1f}", va="center", color="#1c2430", fontsize=9)
-    bars.set_yticks(places, [labels[method["method"]] for method in shown])
+    bars.set_yticks(places, [labels[_key(method)] for method in shown])
     bars.set_xlim(0, 100)
     bars.set_xlabel("class-wise mIoU, %")
     for method in ranked:
-        key = method["method"]
+        key = _key(method)
         values = np.sort([_sample_iou(row.score) for row in rows if _shows(row, key)])
         share = np.arange(1, len(values) + 1) / len(values)
         curves.step(
@@ -253,7 +265,7 @@ def _plots(
     )
 
 
-def _with_absent(ranked: Sequence[Mapping], labels: Mapping[str, str], settings: Mapping) -> str:
+def _with_absent(ranked: Sequence[Mapping], labels: Mapping[Asked, str], settings: Mapping) -> str:
     if settings["absent"] is None:
         return ""
     columns = {
@@ -264,7 +276,7 @@ def _with_absent(ranked: Sequence[Mapping], labels: Mapping[str, str], settings:
     }
     lines = []
     for method in ranked:
-        cells = [escape(labels[method["method"]]), f"{100 * method['mean']['miou']:.1f}"]
+        cells = [escape(labels[_key(method)]), f"{100 * method['mean']['miou']:.1f}"]
         for key in columns:
             seeds = [seed["with_absent"] for seed in method["seeds"]]
             known = [100 * seed[key] for seed in seeds if seed is not None]
@@ -283,7 +295,7 @@ def _with_absent(ranked: Sequence[Mapping], labels: Mapping[str, str], settings:
     )
 
 
-def _classes(ranked: Sequence[Mapping], labels: Mapping[str, str], rows: Sequence[Row]) -> str:
+def _classes(ranked: Sequence[Mapping], labels: Mapping[Asked, str], rows: Sequence[Row]) -> str:
     samples: dict[str, set[str]] = {}
     for row in rows:
         if row.score.present:
@@ -295,7 +307,7 @@ def _classes(ranked: Sequence[Mapping], labels: Mapping[str, str], rows: Sequenc
             values = [seed["classes"][name] for seed in method["seeds"]]
             cells.append(_heat(float(np.mean(values))))
         lines.append(cells)
-    heads = ["class", "images", *(escape(labels[method["method"]]) for method in ranked)]
+    heads = ["class", "images", *(escape(labels[_key(method)]) for method in ranked)]
     return (
         "<h2>Classes</h2>"
         + _table(heads, lines)
@@ -310,38 +322,37 @@ def _heat(value: float) -> tuple[str, str]:
 
 def _worst(
     ranked: Sequence[Mapping],
-    labels: Mapping[str, str],
-    colours: Mapping[str, str],
+    labels: Mapping[Asked, str],
+    colours: Mapping[Asked, str],
     rows: Sequence[Row],
     data: SegmentationData,
     predictors: Mapping[str, Predictor],
     runs: Sequence[Run],
 ) -> str:
-    by_method = {run.method: run for run in runs}
-    chosen = {method["method"]: worst_samples(rows, method["method"]) for method in ranked}
+    run_of = {(run.method, run.mode): run for run in runs}
+    chosen = {_key(method): worst_samples(rows, *_key(method)) for method in ranked}
     wanted = {score.image for scores in chosen.values() for score in scores}
-    figures: dict[tuple[str, str, str], str] = {}
+    figures: dict[tuple[Asked, str, str], str] = {}
     for index, key in enumerate(data.keys):
         if key not in wanted:
             continue
         sample = data[index]
         scene = Scene(sample.image)
-        for method, scores in chosen.items():
+        for asked, scores in chosen.items():
             names = [score.name for score in scores if score.image == key]
-            pictures = _pictures(
-                sample, scene, predictors[method], by_method[method], names, colours[method]
-            )
+            predictor = predictors[asked[0]]
+            pictures = _pictures(sample, scene, predictor, run_of[asked], names, colours[asked])
             for name, picture in pictures.items():
-                figures[method, key, name] = picture
+                figures[asked, key, name] = picture
     parts = []
-    for method, scores in chosen.items():
+    for asked, scores in chosen.items():
         shown = "".join(
-            f'<figure><img alt="" src="{figures[method, score.image, score.name]}"><figcaption>'
+            f'<figure><img alt="" src="{figures[asked, score.image, score.name]}"><figcaption>'
             f"<b>{escape(score.name)}</b>, IoU {100 * _sample_iou(score):.1f} %<br>"
             f"<span>{escape(score.image)}</span></figcaption></figure>"
             for score in scores
         )
-        parts.append(f'<h3>{escape(labels[method])}</h3><div class="pictures">{shown}</div>')
+        parts.append(f'<h3>{escape(labels[asked])}</h3><div class="pictures">{shown}</div>')
     return (
         "<h2>Worst samples</h2>"
         f'<p class="note">Lowest IoU with seed {SHOWN_SEED}, the largest first where they tie. '
@@ -350,9 +361,9 @@ def _worst(
     )
 
 
-def worst_samples(rows: Sequence[Row], method: str) -> list[SampleScore]:
+def worst_samples(rows: Sequence[Row], method: str, mode: str) -> list[SampleScore]:
     """The :data:`WORST` present samples of lowest IoU with the shown seed, larger truths first."""
-    scores = [row.score for row in rows if _shows(row, method) and row.seed == SHOWN_SEED]
+    scores = [row.score for row in rows if _shows(row, (method, mode)) and row.seed == SHOWN_SEED]
     return sorted(scores, key=lambda s: (_sample_iou(s), -s.counts.truth, s.image))[:WORST]
 
 
@@ -407,8 +418,8 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str | tuple[str, str]]
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(body)}</table></div>'
 
 
-def _shows(row: Row, method: str) -> bool:
-    return row.method == method and row.score.present
+def _shows(row: Row, asked: Asked) -> bool:
+    return (row.method, row.mode) == asked and row.score.present
 
 
 def _sample_iou(score: SampleScore) -> float:

@@ -238,19 +238,21 @@ class _Running:
     """mIoU so far, of each run over its seeds, for the progress bar."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self._totals: dict[str, dict[str, Counts]] = {run.method: {} for run in runs}
+        self._totals: dict[tuple[str, str], dict[str, Counts]] = {
+            (run.method, run.mode): {} for run in runs
+        }
 
     def add(self, rows: Sequence[Row]) -> None:
         for row in rows:
             if row.score.present:
-                totals, name = self._totals[row.method], row.score.name
+                totals, name = self._totals[row.method, row.mode], row.score.name
                 totals[name] = totals.get(name, Counts()) + row.score.counts
 
     def figures(self) -> dict[str, str]:
         shown = {}
-        for method, totals in self._totals.items():
+        for (method, mode), totals in self._totals.items():
             values = [iou(counts) for counts in totals.values()]
-            shown[method] = f"{100 * sum(values) / len(values):.1f}" if values else "–"
+            shown[f"{method}:{mode}"] = f"{100 * sum(values) / len(values):.1f}" if values else "–"
         return shown
 
 

@@ -189,7 +189,7 @@ def test_worst_first(study):
     done = study()
     done.run(Shard())
     rows = [row for rows in read_rows(done.out / "rows").values() for row in rows]
-    worst = worst_samples(rows, "text")
+    worst = worst_samples(rows, "text", "text")
     ious = [score.counts.intersection / score.counts.union for score in worst]
     assert ious == sorted(ious) and ious[0] == 0
     assert len(worst) == 7
