@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
 from ..data.samples import VOID, SegmentationData
 from ..evaluation.metrics import ClassScore, class_wise_miou, count
+from ..models.clip import ClassTextEncoder, SurgeryVision, normalize_tokens, similarity_grid
 from ..prompting import Calibration, similarity_map
+from ..scene import clip_input
+from ..weights.presets import Preset
 
 THRESHOLDS = tuple(np.round(np.arange(0.4, 0.91, 0.05), 2).tolist())
 
@@ -59,6 +63,22 @@ def calibrate(
     best = THRESHOLDS[int(np.mean(tables, axis=0).argmax())]
     midpoint, slope = _fit_logistic(np.array(peaks), np.array(there))
     return Calibration(best, round(midpoint, 4), round(slope, 3))
+
+
+def calibrate_clip(
+    data: Sequence[SegmentationData], vision: SurgeryVision, text: ClassTextEncoder, preset: Preset
+) -> Calibration:
+    """Measure a CLIP's two towers on training data sets, see :func:`calibrate`."""
+    device = next(vision.parameters()).device
+
+    @torch.no_grad()
+    def similarity_of(image: np.ndarray, names: Sequence[str]) -> Tensor:
+        pixels = clip_input(image, preset).to(device)
+        tokens = normalize_tokens(vision(pixels), preset.feature_norm)
+        features = text([(name,) for name in names])
+        return similarity_grid(tokens.expand(len(names), -1, -1), features)
+
+    return calibrate(data, similarity_of)
 
 
 def _fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

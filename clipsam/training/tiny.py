@@ -5,37 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..data.readers import CachedData, CocoPanopticData, ConcatData, FolderData, SubsetData
 from ..data.scenes import SceneData
 from ..data.splits import Split, choose_split
 from ..data.stream import Domain, TrainingStream
 from ..measure import hardware
-from ..models.clip import (
-    PROMPT_TEMPLATES,
-    ClassTextEncoder,
-    SurgeryVision,
-    build_clip,
-    normalize_tokens,
-    similarity_grid,
-)
+from ..models.clip import PROMPT_TEMPLATES, ClassTextEncoder, SurgeryVision, build_clip
 from ..models.sam import build_sam
 from ..predictor import find_method
-from ..prompting import Calibration
-from ..scene import clip_input
 from ..types import PromptError
 from ..weights.backbones import load_backbones
 from ..weights.bundle import CONFIG, load_bundle, save_bundle
 from ..weights.presets import TINY
-from .calibration import calibrate
+from .calibration import calibrate_clip
 from .card import FIGURES, SETS, measure, tuned_methods, write_card
 from .loop import LoopConfig, start_accelerator, train
 from .pretrain_clip import ClipStage, start_positions_as_waves
@@ -168,7 +157,9 @@ class TinyTraining:
         seconds = train(stage, stream, recipe.clip, self.work).seconds
         clip.eval().requires_grad_(False)
         vision = SurgeryVision(clip, TINY.clip.surgery_layers)
-        calibration = self._calibrate(self.domains, vision, ClassTextEncoder(clip, tokenizer))
+        data = [domain.data for domain in self.domains.values()]
+        text = ClassTextEncoder(clip, tokenizer)
+        calibration = calibrate_clip(data, vision, text, TINY)
         config = {
             "kind": "clip",
             "calibration": dataclasses.asdict(calibration),
@@ -210,20 +201,6 @@ class TinyTraining:
             train_method(predictor, job, work, resume=True)
         config, state = load_bundle(work)
         save_bundle(self.out / method, config, state, backbones.tuned_from())
-
-    @torch.no_grad()
-    def _calibrate(
-        self, domains: Mapping[str, Domain], vision: SurgeryVision, text: ClassTextEncoder
-    ) -> Calibration:
-        """Measure a CLIP on training images."""
-
-        def similarity_of(image: np.ndarray, names: Sequence[str]) -> Tensor:
-            pixels = clip_input(image, TINY).to(self.device)
-            tokens = normalize_tokens(vision(pixels), TINY.feature_norm)
-            features = text([(name,) for name in names])
-            return similarity_grid(tokens.expand(len(names), -1, -1), features)
-
-        return calibrate([domain.data for domain in domains.values()], similarity_of)
 
     def write_card(self) -> None:
         """Measure the bundle on held-back images and write its card; sets already done stay."""

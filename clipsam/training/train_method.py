@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,9 @@ from ..evaluation.metrics import class_wise_miou
 from ..evaluation.runner import Run, evaluate
 from ..measure import hardware
 from ..methods.base import TunedSamPredictor
-from ..models.clip import normalize_tokens, similarity_grid
-from ..prompting import Calibration
-from ..scene import clip_input
 from ..types import PromptError
 from ..weights.bundle import CONFIG, save_bundle
-from .calibration import calibrate
+from .calibration import calibrate_clip
 from .curve import draw_curve
 from .loop import start_accelerator, train
 from .method_stage import MethodStage
@@ -130,7 +127,12 @@ def train_method(
     predictor.model.eval()
     if predictor.config.clip_blocks != 0 and predictor.config.clip is not None:
         trained_on = SubsetData(job.data, sorted({image for image, _ in checked.samples}))
-        predictor.calibration = recalibrated(predictor, [trained_on])
+        measured = calibrate_clip(
+            [trained_on], predictor.model.vision, predictor.backbones.text, preset
+        )
+        # The point threshold stays: the network has learnt to read prompts made at it.
+        threshold = predictor.calibration.point_threshold
+        predictor.calibration = dataclasses.replace(measured, point_threshold=threshold)
     training = {
         "data": job.source,
         "split": job.split.name,
@@ -167,25 +169,6 @@ def validation_score(
     runs = [Run("it", m, recipe.num_points if m == "manual" else 0) for m in modes]
     scores = evaluate(data, {"it": predictor}, runs, (0,))
     return float(np.mean([class_wise_miou(scores[run, 0]) for run in runs]))
-
-
-def recalibrated(predictor: TunedSamPredictor, data: Sequence[SegmentationData]) -> Calibration:
-    """What the tuned CLIP's similarities mean for presence, measured on training images.
-
-    The point threshold stays: the network has learnt to read prompts made at it.
-    """
-    backbones, vision = predictor.backbones, predictor.model.vision
-
-    @torch.no_grad()
-    def similarity_of(image: np.ndarray, names: Sequence[str]) -> torch.Tensor:
-        pixels = clip_input(image, backbones.preset).to(backbones.device)
-        tokens = normalize_tokens(vision(pixels), backbones.preset.feature_norm)
-        features = backbones.text([(name,) for name in names])
-        return similarity_grid(tokens.expand(len(names), -1, -1), features)
-
-    measured = calibrate(data, similarity_of)
-    threshold = predictor.calibration.point_threshold
-    return dataclasses.replace(measured, point_threshold=threshold)
 
 
 def _manual_share(predictor: TunedSamPredictor, mode: str | None) -> float:

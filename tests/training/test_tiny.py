@@ -25,7 +25,9 @@ def training(tmp_path, monkeypatch):
     split = {"scenes": 3, "camouflage": 2}
     recipe = TinyRecipe(clip=short, sam=short, method=method, split=split)
     for module in (tiny, train_method):
-        monkeypatch.setattr(module, "calibrate", lambda *_: backbones.Calibration(0.6, 0.3, 8.0))
+        monkeypatch.setattr(
+            module, "calibrate_clip", lambda *_: backbones.Calibration(0.6, 0.3, 8.0)
+        )
     return TinyTraining(recipe, None, tmp_path / "tiny", tmp_path / "work")
 
 
