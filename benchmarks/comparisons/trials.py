@@ -18,7 +18,6 @@ RECIPE = Recipe(
         "steps": 60,
         "batch_size": 4,
         "warmup": 8,
-        "augmentation": "mirror",
         "validation_images": 0,
     }
 )

@@ -105,6 +105,7 @@ TINY_RECIPE = Recipe(
     clip_norm=1.0,
     precision="auto",
     fewest_clicks=1,
+    augmentation="mirror",
     target_scale=2,
 )
 """For the tiny preset, whose weights have seen a thousandth of what the real ones have."""

@@ -63,7 +63,6 @@ class TinyRecipe:
             lr=4e-4,
             clip_lr=2e-5,
             epochs=2,
-            augmentation="mirror",
             validation_images=0,
             seed=20,
         )

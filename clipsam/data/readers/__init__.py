@@ -7,6 +7,7 @@ from .camouflage import CamouflageData
 from .coco import CocoInstancesData, CocoPanopticData, CocoStuffData, plain_coco_name
 from .common import DataError, connected_segments
 from .folder import FolderData
+from .open_vocabulary import OpenVocabularyData, class_list
 from .opening import open_data
 from .voc import PascalContextData, VocData
 from .wrap import CachedData, ConcatData, SubsetData, shrink
@@ -21,9 +22,11 @@ __all__ = [
     "ConcatData",
     "DataError",
     "FolderData",
+    "OpenVocabularyData",
     "PascalContextData",
     "SubsetData",
     "VocData",
+    "class_list",
     "connected_segments",
     "open_data",
     "plain_coco_name",

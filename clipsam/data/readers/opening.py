@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..samples import SegmentationData
@@ -13,6 +14,7 @@ from .camouflage import CamouflageData
 from .coco import CocoInstancesData, CocoPanopticData, CocoStuffData
 from .common import DataError
 from .folder import FolderData
+from .open_vocabulary import TEST_SETS, OpenVocabularyData
 from .voc import PascalContextData, VocData
 
 COCO_PARTS = {"train": "train2017", "val": "val2017"}
@@ -81,4 +83,5 @@ KINDS: dict[str, Callable[[Path, str], SegmentationData]] = {
     "pascal-context": PascalContextData,
     "ade20k": lambda root, part: Ade20kData(root, ADE20K_PARTS.get(part, part)),
     "camouflage": lambda root, part: CamouflageData(root, CAMOUFLAGE_PARTS.get(part, part)),
+    **{kind: partial(OpenVocabularyData, kind) for kind in TEST_SETS},
 }
