@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
 from .models.clip import build_clip
 from .models.sam import build_sam, decode_masks
@@ -134,6 +135,27 @@ class Predictor(ABC):
     ) -> ConceptResult:
         """Answer for one class."""
 
+    def _predict_all(
+        self,
+        scene: Scene,
+        concepts: Sequence[Concept],
+        modes: Sequence[str],
+        options: Options,
+        watch: Stopwatch,
+        progress: Callable[[int, int], None] | None,
+    ) -> list[ConceptResult]:
+        """Answer for all classes, each on its own; a method whose classes meet overrides this."""
+        results = []
+        for concept, mode in zip(concepts, modes, strict=True):
+            results.append(self._predict_concept(scene, concept, mode, options, watch))
+            if progress is not None:
+                progress(len(results), len(concepts))
+        return results
+
+    def _transform(self, scene: Scene) -> SquareTransform:
+        """How the image lies in the square that the logits cover."""
+        return scene.sam_transform(self.backbones.preset)
+
     @torch.inference_mode()
     def predict(
         self,
@@ -158,17 +180,13 @@ class Predictor(ABC):
         modes = self._modes(prompt, options)
         watch = Stopwatch(self.backbones.device)
         memory = PeakMemory(self.backbones.device)
-        results = []
-        for concept, mode in zip(prompt.concepts, modes, strict=True):
-            results.append(self._predict_concept(scene, concept, mode, options, watch))
-            if progress is not None:
-                progress(len(results), len(prompt.concepts))
+        results = self._predict_all(scene, prompt.concepts, modes, options, watch, progress)
         return Prediction(
             method=self.info.id,
             preset=self.backbones.preset.name,
             mode=" + ".join(mode for mode in self.info.modes if mode in modes),
             prompt=prompt,
-            transform=scene.sam_transform(self.backbones.preset),
+            transform=self._transform(scene),
             results=tuple(results),
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),

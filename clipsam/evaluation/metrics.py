@@ -73,9 +73,9 @@ def mean_absolute_error(
     logits: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
 ) -> float:
     """Mean of |sigmoid(logits) − truth| over scored pixels: float (H, W), bool (H, W)."""
-    probability = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -60, 60)))
+    probability = 1 / (1 + np.exp(-np.clip(logits, -60, 60, dtype=np.float32)))
     error = np.abs(probability - truth)
-    return float(error.mean() if valid is None else error[valid].mean())
+    return float(error.mean(dtype=np.float64, where=True if valid is None else valid))
 
 
 def boundary_f(

@@ -226,7 +226,7 @@ class ClassTextEncoder:
 
     def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._clip = clip
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._redundant: Tensor | None = None
         self._features: dict[tuple[str, ...], Tensor] = {}
 
@@ -237,10 +237,10 @@ class ClassTextEncoder:
         Synonyms are averaged raw, before the redundant feature is removed.
         """
         if self._redundant is None:
-            self._redundant = redundant_feature(self._clip, self._tokenizer)
+            self._redundant = redundant_feature(self._clip, self.tokenizer)
         for synonyms in classes:
             if synonyms not in self._features:
-                raw = encode_text(self._clip, self._tokenizer, synonyms).mean(0)
+                raw = encode_text(self._clip, self.tokenizer, synonyms).mean(0)
                 self._features[synonyms] = class_text_feature(raw, self._redundant)
         return torch.stack([self._features[synonyms] for synonyms in classes])
 

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 import baselines as _baselines  # noqa: F401 (registers its pipelines)
 
-from ..data.readers import CocoPanopticData, FolderData
+from ..data.readers import CocoPanopticData, FolderData, SubsetData
 from ..data.samples import SegmentationData
 from ..data.scenes import SceneData
+from ..data.splits import choose_split
 from ..evaluation.metrics import class_wise_miou, mean_image_iou
 from ..evaluation.runner import Run, SampleScore, evaluate
 from ..methods.base import TunedSamPredictor
@@ -44,8 +45,8 @@ SETS = {
     "scenes, unseen pairs": "100 procedural scenes, pairs never seen in training",
     "camouflage": "60 camouflage scenes, seen pairs",
     "COCO-100 val": "100 photographs, 133 classes",
-    "CamVid val": "101 street photographs, 11 classes",
-    "CCP val": "120 clothing photographs, 58 classes",
+    "CamVid val": "60 of 101 street photographs, chosen by chance, 11 classes",
+    "CCP val": "60 of 120 clothing photographs, chosen by chance, 58 classes",
 }
 FIGURES = "figures"
 EVALUATION_SEED = 1_000_003
@@ -71,7 +72,8 @@ def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
         return None
     if name == "COCO-100 val":
         return CocoPanopticData(photographs / "coco100", "val2017")
-    return FolderData(photographs / name.split()[0].lower() / "val")
+    data = FolderData(photographs / name.split()[0].lower() / "val")
+    return SubsetData(data, choose_split(data, "60", seed=0).indices)
 
 
 def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> None:

@@ -1,0 +1,65 @@
+"""The decoder: a class's state on CLIP's grid → its logits at four times that resolution.
+
+Paper: section 3.5; skip features as in CAT-Seg (arXiv 2303.11797).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SkipFeatures(nn.Sequential):
+    """An earlier layer of CLIP (B, W, h, w), enlarged and narrowed: (B, C, scale·h, scale·w)."""
+
+    def __init__(self, in_channels: int, middle: int, out_channels: int, scale: int) -> None:
+        super().__init__(
+            nn.ConvTranspose2d(in_channels, middle, scale, stride=scale),
+            nn.Conv2d(middle, out_channels, 3, padding=1),
+            nn.ReLU(),
+        )
+
+
+class DoubleConv(nn.Sequential):
+    """Two convolutions with groups of 16 channels normalised: (R, in, h, w) → (R, out, h, w)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            layers += [
+                nn.Conv2d(channels, out_channels, 3, padding=1, bias=False),
+                nn.GroupNorm(out_channels // 16, out_channels),
+                nn.ReLU(),
+            ]
+        super().__init__(*layers)
+
+
+class Decoder(nn.Module):
+    """Twice: enlarge by 2, put a skip feature beside, convolve; then one logit per cell."""
+
+    def __init__(self, hidden: int, skip_channels: int) -> None:
+        """
+        Args:
+            hidden: channels of a class's state.
+            skip_channels: W, width of CLIP's vision tower.
+        """
+        super().__init__()
+        self.skips = nn.ModuleList(
+            (SkipFeatures(skip_channels, 256, 32, 2), SkipFeatures(skip_channels, 128, 16, 4))
+        )
+        self.convolutions = nn.ModuleList((DoubleConv(hidden + 32, 64), DoubleConv(64 + 16, 32)))
+        self.head = nn.Conv2d(32, 1, 3, padding=1)
+
+    def read_skips(self, skips: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """CLIP's skip features (B, W, h, w) as :meth:`forward` takes them, once for all classes."""
+        return [read(features) for read, features in zip(self.skips, skips, strict=True)]
+
+    def forward(self, state: Tensor, skips: list[Tensor]) -> Tensor:
+        """State E (B, n, h, w, C) → logits (B, n, 4h, 4w)."""
+        batch, classes = state.shape[:2]
+        x = state.flatten(0, 1).permute(0, 3, 1, 2)
+        for skip, convolve in zip(skips, self.convolutions, strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = convolve(torch.cat((x, skip.repeat_interleave(classes, dim=0)), dim=1))
+        return self.head(x).unflatten(0, (batch, classes))[:, :, 0]

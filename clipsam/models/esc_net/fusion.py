@@ -1,0 +1,213 @@
+"""Vision-Language Fusion: a class's map meets the image, then the words of all classes.
+
+Paper: section 3.4. Swin blocks and linear attention are CAT-Seg's (arXiv 2303.11797).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling.image_encoder import window_partition, window_unpartition
+from torch import Tensor, nn
+
+from ..sam import PROMPT_DIM
+from .config import EscNetConfig
+
+HEADS = 4
+
+
+class JointLinear(nn.Linear):
+    """W [x; y] + b, where y is the same for many x: its half is computed before it is repeated."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x: (..., C), y: (..., in_features − C), broadcast against x → (..., out_features)."""
+        own, other = self.weight.split((x.shape[-1], y.shape[-1]), dim=1)
+        return F.linear(x, own, self.bias) + F.linear(y, other)
+
+
+class SwinBlock(nn.Module):
+    """Attention within windows whose queries and keys see the image beside the class's state."""
+
+    def __init__(self, dim: int, guidance_dim: int, grid: int, window: int, shift: int) -> None:
+        """
+        Args:
+            dim: channels of the state.
+            guidance_dim: channels of the image features.
+            grid, window, shift: in cells; with a shift, windows are moved by it.
+        """
+        super().__init__()
+        self.window, self.shift = window, shift
+        self.norm1 = nn.LayerNorm(dim)
+        self.query = JointLinear(dim + guidance_dim, dim)
+        self.key = JointLinear(dim + guidance_dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.projection = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        mask = shifted_window_mask(grid, window, shift) if shift else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, state: Tensor, guidance: Tensor) -> Tensor:
+        """state (B, n, h, w, C), guidance (B, 1, h, w, G) → (B, n, h, w, C)."""
+        hidden = self.norm1(state)
+        query, key = self.query(hidden, guidance), self.key(hidden, guidance)
+        attended = self._attend(query, key, self.value(hidden))
+        state = state + self.projection(attended)
+        return state + self.mlp(self.norm2(state))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        batch, classes, height, width, _ = query.shape
+        # Windows as further heads, so that one mask (windows · heads, L, L) serves all rows.
+        mixed = F.scaled_dot_product_attention(
+            *(self._windows(x.flatten(0, 1)) for x in (query, key, value)), attn_mask=self.mask
+        )
+        mixed = mixed.unflatten(1, (-1, HEADS)).transpose(2, 3)
+        mixed = mixed.flatten(0, 1).flatten(2).unflatten(1, (self.window, self.window))
+        size = height, width
+        mixed = window_unpartition(mixed, self.window, size, size)
+        mixed = mixed.roll((self.shift, self.shift), dims=(1, 2))
+        return mixed.unflatten(0, (batch, classes))
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """(R, h, w, C) → (R, windows · heads, L, C / heads), L cells per window."""
+        rows = len(x)
+        x, _ = window_partition(x.roll((-self.shift, -self.shift), dims=(1, 2)), self.window)
+        x = x.flatten(1, 2).unflatten(2, (HEADS, -1)).unflatten(0, (rows, -1))
+        return x.transpose(2, 3).flatten(1, 2)
+
+
+def shifted_window_mask(grid: int, window: int, shift: int) -> Tensor:
+    """Which cells of a shifted window may see each other: those that were neighbours before.
+
+    Shifting rolls the far edge of the image next to the near one.
+
+    Returns:
+        bool (windows · heads, L, L).
+    """
+    steps = torch.arange(grid)
+    band = (steps >= grid - window).int() + (steps >= grid - shift).int()
+    region = (3 * band[:, None] + band)[None, ..., None]
+    region = window_partition(region, window)[0].flatten(1)
+    same = region[:, :, None] == region[:, None, :]
+    return same.repeat_interleave(HEADS, dim=0)
+
+
+class SwinPair(nn.Module):
+    """Two Swin blocks, the second with windows shifted by half, guided by the image."""
+
+    def __init__(self, dim: int, guidance_dim: int, grid: int, window: int) -> None:
+        super().__init__()
+        # One window that spans the image has no neighbour to shift towards.
+        shift = window // 2 if window < grid else 0
+        self.blocks = nn.ModuleList(
+            SwinBlock(dim, guidance_dim, grid, window, s) for s in (0, shift)
+        )
+
+    def forward(self, state: Tensor, guidance: Tensor) -> Tensor:
+        """state (B, n, h, w, C), guidance (B, 1, h, w, G) → (B, n, h, w, C)."""
+        for block in self.blocks:
+            state = block(state, guidance)
+        return state
+
+
+@dataclass(frozen=True)
+class ClassMemory:
+    """All that linear attention keeps of the classes, however many there are.
+
+    Attributes:
+        values: S, mean of φ(k) vᵀ, float32 (heads, C / heads, C / heads).
+        keys: z, mean of φ(k), float32 (heads, C / heads).
+    """
+
+    values: Tensor
+    keys: Tensor
+
+
+class ClassAttention(nn.Module):
+    """Linear attention of every cell to the texts of all classes.
+
+    Keys and values are the text features, without position: so the classes may come in any number
+    and order, and what they say is summed up once for all cells.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.query = JointLinear(2 * dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.projection = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+
+    def remember(self, words: Tensor) -> ClassMemory:
+        """t of all classes (N_c, C) → their memory; means, so that N_c leaves no scale."""
+        key, value = (f(words).float().unflatten(1, (HEADS, -1)) for f in (self.key, self.value))
+        key = _feature(key)
+        with torch.autocast(words.device.type, enabled=False):
+            values = torch.einsum("nhc,nhd->hcd", key, value) / len(words)
+        return ClassMemory(values, key.mean(0))
+
+    def forward(self, state: Tensor, words: Tensor, memory: ClassMemory) -> Tensor:
+        """state (B, n, h, w, C), words t (n, C) of the same classes → (B, n, h, w, C)."""
+        query = self.query(self.norm1(state), words[:, None, None])
+        query = _feature(query.float().unflatten(-1, (HEADS, -1)))
+        with torch.autocast(state.device.type, enabled=False):
+            read = torch.einsum("bnyxhc,hcd->bnyxhd", query, memory.values)
+            weight = (query * memory.keys).sum(-1, keepdim=True)
+        state = state + self.projection((read / (weight + 1e-6)).flatten(-2))
+        return state + self.mlp(self.norm2(state))
+
+
+def _feature(x: Tensor) -> Tensor:
+    """φ of linear attention: positive everywhere."""
+    return F.elu(x) + 1
+
+
+class VisionLanguageFusion(nn.Module):
+    """E^{k-1}, M^{k-1} → E^k, M^k of each class."""
+
+    def __init__(self, config: EscNetConfig, grid: int, last: bool) -> None:
+        """
+        Args:
+            config: of the network.
+            grid: side of CLIP's grid, cells.
+            last: it has no next map, for nobody would read it.
+        """
+        super().__init__()
+        dim = config.hidden
+        self.embed = nn.Linear(1, dim)
+        self.guidance_norm = nn.LayerNorm(PROMPT_DIM)
+        self.spatial = SwinPair(dim, PROMPT_DIM, grid, config.window)
+        self.classes = ClassAttention(dim)
+        self.next_map = None
+        if not last:  # at first, maps stay CLIP's own
+            self.next_map = nn.Linear(dim, 1)
+            nn.init.zeros_(self.next_map.weight)
+            nn.init.zeros_(self.next_map.bias)
+
+    def forward(
+        self, state: Tensor, maps: Tensor, guidance: Tensor, words: Tensor, memory: ClassMemory
+    ) -> tuple[Tensor, Tensor]:
+        """One chunk of n classes; other classes matter through ``guidance`` and ``memory`` alone.
+
+        Args:
+            state: E^{k-1} (B, n, h, w, C), beside the map so that what was learnt of a class is
+                not squeezed through one channel in each block; 0 before the first.
+            maps: M^{k-1}, float32 (B, n, h, w).
+            guidance: F'_v (B, 256, h, w).
+            words: t (n, C).
+            memory: of all classes.
+
+        Returns:
+            E^k, and M^k in float32; M^{k-1} again after the last block.
+        """
+        state = state + self.embed(maps[..., None])
+        guidance = self.guidance_norm(guidance.permute(0, 2, 3, 1))[:, None]
+        state = self.spatial(state, guidance)
+        state = self.classes(state, words, memory)
+        if self.next_map is not None:
+            maps = maps + self.next_map(state)[..., 0].float()
+        return state, maps
