@@ -190,9 +190,10 @@ def _recipe(configs: Mapping[str, dict]) -> str:
 
 Minutes are wall-clock, on a machine that did other work meanwhile. Data: procedural scenes of
 seen pairs (any number), and the train parts of CamVid (367), CCP (480) and COCO-100 (100). CLIP and
-SAM saw all of them; the methods saw a low-data split: {split}. Every method was trained alike, for
-all of its modes at once, with two classes of every image. No val photograph and no unseen pair was
-trained on. Recipes: `clipsam/training/`.
+SAM saw all of them. The methods saw a low-data split:
+{split}.
+Every method was trained alike, for all of its modes at once, with two classes of every image. No
+val photograph and no unseen pair was trained on. Recipes: `clipsam/training/`.
 {"".join(history)}"""
 
 

@@ -456,7 +456,7 @@ def test_a_class_that_is_absent_runs(bench: Workbench, predictions: list[Predict
 def test_presets_without_weights_explain_what_is_missing(bench: Workbench) -> None:
     bench.tab.click("#preset input")
     bench.tab.get_by_role("option", name="base: SAM ViT-B with CLIP ViT-B/16").click()
-    bench.expect_text("#methods-note", "not available")
+    bench.expect_text("#methods-note", "not available with base")
     text = bench.tab.locator("#methods-note").inner_text()
     assert "CLIP-Guided SAM (semi-automatic, manual)" in text
     assert "Not available" in text
