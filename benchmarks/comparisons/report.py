@@ -18,6 +18,10 @@ from .trials import LABELLED, MEASURED, RECIPE, SEEDS, TABLES, Row, Table, Trial
 Results = Mapping[tuple[Trial, int], dict]
 
 
+LISTED = 6
+"""More pairs than this are counted, not named."""
+
+
 def write_report(work: Path, out: Path) -> None:
     """Write ``README.md``, ``figures.json`` and a plot per table from the results in ``work``."""
     results = {
@@ -46,16 +50,19 @@ def _introduction(results: Results) -> str:
     return f"""# The papers' comparisons at small scale
 
 Made by `make benchmark-tiny`: {len(results)} of {total} runs, {hours:.1f} hours of one
-{platform.machine()} CPU core each, torch {torch.__version__}.{missing}
+{platform.machine()} CPU core in all, torch {torch.__version__}.{missing}
 
-Every training starts from the tiny preset's SAM and CLIP and sees {labelled} (other images with
-every seed): {RECIPE.steps} steps of {RECIPE.batch_size} images with {RECIPE.classes_per_image}
-classes each, learning rate {RECIPE.lr:g} ({RECIPE.clip_lr:g} for CLIP). Figures are class-wise mIoU
-(classes present asked, presence oracle) on held-back images ({measured}), in percent, mean ±
-standard deviation over {len(SEEDS)} seeds; “all five” is their mean. The papers' figures are quoted
-and were measured with models a hundred times larger on other data: only the order can be compared.
-An order counts as settled here when the difference of two rows, seed by seed, is larger than twice
-its standard error."""
+Every training starts from the tiny preset's SAM and CLIP and takes {RECIPE.steps} steps of
+{RECIPE.batch_size} images with {RECIPE.classes_per_image} classes each, learning rate {RECIPE.lr:g}
+({RECIPE.clip_lr:g} for CLIP). Training images, others with every seed: {labelled}.
+
+Figures are class-wise mIoU in percent (classes present asked, the papers' presence oracle), mean ±
+standard deviation over {len(SEEDS)} seeds; “all five” is the mean of the sets. Held-back images:
+{measured}.
+
+The papers' figures are quoted; they were measured with models a hundred times larger on other data,
+so only the order can be compared. An order counts as settled here when the difference of two rows,
+seed by seed, is larger than twice its standard error."""
 
 
 def _per_seed(row: Row, results: Results, key: str = "miou") -> dict[str, np.ndarray]:
@@ -122,7 +129,8 @@ def _orders(table: Table, results: Results) -> str:
     if differ:
         parts.append(f"**Differs**: {'; '.join(differ)}.")
     if open_:
-        parts.append(f"Not settled: {'; '.join(open_)}.")
+        shown = f": {'; '.join(open_)}" if len(open_) <= LISTED else ""
+        parts.append(f"Not settled: {len(open_)} of {pairs}{shown}.")
     return "\n\n".join(parts)
 
 

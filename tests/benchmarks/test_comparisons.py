@@ -82,4 +82,4 @@ def test_differences_within_the_noise_are_not_settled(results, tmp_path):
         result_file(results, trial, seed).write_text(json.dumps(content))
     write_report(results, tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "Not settled: BCE + Dice over BCE (+0.1)" in text
+    assert "Not settled: 1 of 6: BCE + Dice over BCE (+0.1)" in text
