@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,16 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_a_killed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path):
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the processes that a test starts: sums over more threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_killed_run_ends_in_the_weights_of_an_unbroken_one(one_thread, tmp_path):
     args = ["--set", "epochs=2", "--set", "precision=auto"]
     assert main(command("sam-ptx", tmp_path / "whole", *args)) == 0
     broken = tmp_path / "broken"
@@ -130,7 +140,7 @@ def test_a_killed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path):
     assert logs[0] == logs[1]
 
 
-def test_two_processes_follow_the_loss_curve_of_one(tmp_path):
+def test_two_processes_follow_the_loss_curve_of_one(one_thread, tmp_path):
     args = ["--set", "epochs=1"]
     assert main(command("sam-ptx", tmp_path / "one", *args)) == 0
     launch = python("accelerate.commands.launch", "--cpu", "--num_processes", "2")
