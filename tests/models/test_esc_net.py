@@ -151,7 +151,9 @@ def test_chunks_give_the_same(chunk):
         network.zero_grad()
         output.logits.square().mean().backward()
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
-    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+    # As a whole per parameter: single entries near zero are sums that cancel, in another order.
+    for one, other in zip(*gradients, strict=True):
+        assert (one - other).norm() <= 1e-3 * one.norm() + 1e-6
 
 
 @torch.no_grad()
