@@ -153,7 +153,7 @@ def test_chunks_give_the_same(chunk):
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     # As a whole per parameter: single entries near zero are sums that cancel, in another order.
     for one, other in zip(*gradients, strict=True):
-        assert (one - other).norm() <= 1e-3 * one.norm() + 1e-6
+        assert (one - other).norm() <= 5e-3 * one.norm() + 1e-6
 
 
 @torch.no_grad()
