@@ -132,10 +132,10 @@ class Workbench:
 
     def shown_mask(self, title: str, index: int) -> np.ndarray | None:
         """The mask that a card shows for a class, as the browser holds it; None if none."""
-        layer = self.card(title).locator(f".fill.layer-{index}")
-        if not layer.count():
-            return None
-        return np.array(decode(layer.get_attribute("src")).convert("RGBA"))[..., 3] > 0
+        # In one question: a redraw may take the layer away between two.
+        sources = self.card(title).locator(f".fill.layer-{index}")
+        shown = sources.evaluate_all("layers => layers.map(layer => layer.src)")
+        return np.array(decode(shown[0]).convert("RGBA"))[..., 3] > 0 if shown else None
 
     def scores(self) -> dict[tuple[str, str], list[str]]:
         """The table of scores: (method, class) → the other cells."""
