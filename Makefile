@@ -1,6 +1,7 @@
 # make app   the page, on http://127.0.0.1:7860 (make app PORT=8000 HOST=0.0.0.0)
 # make test  all tests
 # make benchmark-tiny  the papers' comparisons on the tiny preset (hours; goes on where it stopped)
+# make benchmark-memory  peak memory of ESC-Net with 171 and 847 classes (ten minutes)
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
@@ -9,7 +10,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 TEST_ARGS ?=
 PHOTOGRAPHS ?= ../shared/data
 
-.PHONY: app test lint benchmark-tiny
+.PHONY: app test lint benchmark-tiny benchmark-memory
 
 app: $(VENV)/app.installed
 	$(VENV)/bin/python app.py --host $(HOST) --port $(PORT)
@@ -23,6 +24,9 @@ test: $(VENV)/test.installed lint
 
 benchmark-tiny: $(VENV)/app.installed
 	$(VENV)/bin/python -m benchmarks.comparisons --photographs $(PHOTOGRAPHS)
+
+benchmark-memory: $(VENV)/app.installed
+	$(VENV)/bin/python -m benchmarks.esc_net_memory
 
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .

@@ -6,23 +6,18 @@ it enters SAM's encoder, and CLIP stays frozen.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
-from torch import nn
-
-from clipsam.measure import Stopwatch
-from clipsam.methods.base import TunedSamPredictor, adapters
-from clipsam.models.clip import similarity_grid
+from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
+from clipsam.models.clip import SurgeryVision
 from clipsam.models.tuned_sam import TunedSamConfig
-from clipsam.predictor import MethodInfo, Options, Predictor, nothing_found, register
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.predictor import MethodInfo, register
+from clipsam.prompting import Calibration
 from clipsam.weights.presets import Preset
+
+from .map_prompted import DENSE, VANILLA, ClipMapPredictor
 
 
 @register
-class ClipSurgerySamPredictor(Predictor):
+class ClipSurgerySamPredictor(ClipMapPredictor):
     """Vanilla, or modified as in CLIP-Guided SAM: with the map as dense prompt too."""
 
     info = MethodInfo(
@@ -30,50 +25,20 @@ class ClipSurgerySamPredictor(Predictor):
         name="CLIP Surgery + SAM",
         paper="arXiv 2304.05653",
         kind="baseline",
-        modes=("vanilla", "dense-prompt"),
+        modes=(VANILLA, DENSE),
         summary=(
             "Points where CLIP's similarity map is high, handed to an unchanged SAM; optionally "
             "the map itself as dense prompt."
         ),
     )
 
-    def network(self) -> nn.Module:
-        """Both backbones; nothing of them is trained here."""
-        return nn.ModuleList([self.backbones.sam, self.backbones.clip])
+    def _vision(self) -> tuple[SurgeryVision, str]:
+        return self.backbones.vision, "surgery"
 
-    def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
-    ) -> ConceptResult:
-        backbones = self.backbones
-        with watch.step("CLIP text"):
-            text = backbones.text([concept.synonyms])
-        with watch.step("CLIP image"):
-            tokens = scene.clip_tokens(backbones, backbones.vision, "surgery")
-        with watch.step("prompts"):
-            similarity = similarity_grid(tokens, text)
-            shown = similarity[0].float().cpu().numpy()
-            points, dense = self._map_prompts(
-                scene, concept, similarity, backbones.calibration, options
-            )
-        if not len(points):
-            return nothing_found(backbones.preset.sam.mask_side, shown)
-        prompts = PromptsUsed(points, np.ones(len(points), np.int64))
-        if mode == "vanilla":
-            dense = None
-        else:
-            prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
-        with watch.step("SAM encoder"):
-            embedding = scene.sam_embedding(backbones)
-        with watch.step("SAM decoder"):
-            return self._decode(
-                backbones.sam,
-                embedding,
-                scene,
-                prompts,
-                dense,
-                similarity=shown,
-                presence=backbones.calibration.presence(shown),
-            )
+    @property
+    def calibration(self) -> Calibration:
+        """The preset's: it was measured on these maps."""
+        return self.backbones.calibration
 
 
 @register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import sys
@@ -62,6 +63,22 @@ def _reset_process_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had: of the GPU if the device is one, else of the machine."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch holds back is free to it, though not to others.
+        held_back = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + held_back
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    # Elsewhere the system does not say what is free in one figure: half of all is a safe guess.
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def hardware(device: torch.device) -> str:

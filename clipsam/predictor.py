@@ -92,6 +92,8 @@ class Predictor(ABC):
     info: ClassVar[MethodInfo]
     needs_training: ClassVar[bool] = False
     """Whether the method has weights of its own, which come as a bundle."""
+    joint: ClassVar[bool] = False
+    """Whether classes compete: the answer for one depends on which others are asked."""
 
     def __init__(self, backbones: Backbones) -> None:
         self.backbones = backbones

@@ -128,6 +128,24 @@ class PromptsUsed:
 
 
 @dataclass(frozen=True)
+class Round:
+    """What one block of a method that looks several times saw of one class, and told SAM.
+
+    Attributes:
+        similarity: float32 (gh, gw) over the whole image: what the block began with, so the first
+            round's is the result's own ``similarity`` (M⁰) and the k-th is M^{k−1}. What the last
+            block makes is no such map: the result's logits take its place.
+        points: float32 (K, 2), the pseudo points, (x, y) in pixels of the original image.
+        regions: bool (K, gh, gw), the pseudo masks that these points stand for, disjoint, on the
+            cells of ``similarity``; ``None`` if the method does not ask SAM, then K is 0.
+    """
+
+    similarity: np.ndarray
+    points: np.ndarray
+    regions: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class ConceptResult:
     """A method's answer for one class.
 
@@ -140,6 +158,7 @@ class ConceptResult:
             unless the preset says otherwise), or ``None``.
         candidates: float32 (3, h, w), SAM's masks for an ambiguous prompt, or ``None``.
         candidate_scores: float32 (3,), their IoU as SAM predicts it, or ``None``.
+        rounds: what each block saw, in order; empty for a method that looks once.
         note: one sentence for the user, or empty.
     """
 
@@ -149,6 +168,7 @@ class ConceptResult:
     similarity: np.ndarray | None = None
     candidates: np.ndarray | None = None
     candidate_scores: np.ndarray | None = None
+    rounds: tuple[Round, ...] = ()
     note: str = ""
 
 
@@ -227,6 +247,32 @@ class Prediction:
     def masks(self, threshold: float = 0.0, size: tuple[int, int] | None = None) -> np.ndarray:
         """bool (C, H, W): logits above ``threshold``."""
         return np.stack([self.class_mask(i, threshold, size) for i in range(len(self.results))])
+
+    def label_map(
+        self, threshold: float | None = None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """The class of each pixel: the one with the highest logit, the first of equals.
+
+        Logits are enlarged class by class, since those of hundreds of classes at the image's own
+        size would not fit into memory.
+
+        Args:
+            threshold: a pixel whose best logit is not above it is background, −1; ``None`` gives
+                every pixel to a class, as in the benchmarks of open-vocabulary segmentation.
+            size: (H, W); ``None`` takes the image's own.
+
+        Returns:
+            int64 (H, W), index into the classes.
+        """
+        best = self.class_logits(0, size)
+        labels = np.zeros(best.shape, np.int64)
+        for index in range(1, len(self.results)):
+            logits = self.class_logits(index, size)
+            labels[logits > best] = index
+            best = np.maximum(best, logits)
+        if threshold is not None:
+            labels[best <= threshold] = -1
+        return labels
 
     def candidate_masks(
         self, index: int, threshold: float = 0.0, size: tuple[int, int] | None = None

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from segment_anything.modeling.image_encoder import Block
+from transformers.models.clip.modeling_clip import CLIPMLP
 
 import baselines  # noqa: F401  (registers)
 import clipsam.methods  # noqa: F401  (registers)
@@ -25,6 +26,8 @@ from clipsam.types import Concept, Prediction, Prompt, PromptError
 from clipsam.weights.presets import TINY
 
 CASES = [(name, mode) for name, method in methods().items() for mode in method.info.modes]
+JOINT = [case for case in CASES if methods()[case[0]].joint]
+SEPARATE = [case for case in CASES if case not in JOINT]
 SIZE = (150, 220)
 IMAGE = SceneData(8, seed=5)[0].image[: SIZE[0], : SIZE[1]]
 THREE = (
@@ -50,8 +53,10 @@ manual = pytest.mark.parametrize(
     "case", [case for case in CASES if case[1] == "manual"], indirect=True, ids=named
 )
 drawn = pytest.mark.parametrize(
-    "case", [case for case in CASES if case[1] != "manual"], indirect=True, ids=named
+    "case", [case for case in SEPARATE if case[1] != "manual"], indirect=True, ids=named
 )
+separate = pytest.mark.parametrize("case", SEPARATE, indirect=True, ids=named)
+joint = pytest.mark.parametrize("case", JOINT, indirect=True, ids=named)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=named)
@@ -69,10 +74,12 @@ def answer(case) -> Prediction:
 
 
 @contextmanager
-def counted_blocks(*networks: torch.nn.Module) -> Iterator[list[torch.nn.Module]]:
-    """The SAM encoder blocks that ran inside, one entry per run."""
+def counted_blocks(
+    *networks: torch.nn.Module, kinds: tuple[type, ...] = (Block, AdaptedBlock)
+) -> Iterator[list[torch.nn.Module]]:
+    """The SAM encoder blocks that ran inside, or the modules of other kinds; one entry per run."""
     ran: list[torch.nn.Module] = []
-    blocks = {m for n in networks for m in n.modules() if isinstance(m, (Block, AdaptedBlock))}
+    blocks = {m for n in networks for m in n.modules() if isinstance(m, kinds)}
     hooks = [b.register_forward_hook(lambda block, *_: ran.append(block)) for b in blocks]
     try:
         yield ran
@@ -151,6 +158,7 @@ def test_same_call_same_answer(case, answer):
         np.testing.assert_array_equal(first.presence, second.presence)
 
 
+@separate
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_class_is_independent_of_the_others(case, answer, index):
     predictor, options = case
@@ -160,14 +168,34 @@ def test_a_class_is_independent_of_the_others(case, answer, index):
     )
 
 
+@joint
+def test_classes_compete_in_any_order(case, answer):
+    """What is asked matters, the order in which it is asked does not."""
+    predictor, options = case
+    order = [2, 0, 1]
+    permuted = predictor.predict(Scene(IMAGE), Prompt(tuple(THREE[i] for i in order)), options)
+    np.testing.assert_allclose(permuted.logits(), answer.logits()[order], atol=1e-4, rtol=1e-4)
+    alone = predictor.predict(Scene(IMAGE), Prompt(THREE[:1]), options)
+    assert np.abs(alone.class_logits(0) - answer.class_logits(0)).max() > 1e-4
+
+
+@joint
+def test_competing_classes_draw_no_lots(case, answer):
+    predictor, options = case
+    other = predictor.predict(Scene(IMAGE), PROMPT, Options(mode=options.mode, seed=1))
+    np.testing.assert_array_equal(other.logits(), answer.logits())
+
+
 def test_second_call_encodes_nothing(case, answer):
     predictor, options = case
     scene = Scene(IMAGE)
     networks = predictor.network(), predictor.backbones.sam
-    with counted_blocks(*networks) as ran:
+    # Methods whose classes compete read the image with CLIP alone.
+    kinds = (CLIPMLP,) if predictor.joint else (Block, AdaptedBlock)
+    with counted_blocks(*networks, kinds=kinds) as ran:
         predictor.predict(scene, PROMPT, options)
     assert ran, "the hooks see nothing"
-    with counted_blocks(*networks) as ran:
+    with counted_blocks(*networks, kinds=kinds) as ran:
         again = predictor.predict(scene, PROMPT, options)
     assert not ran
     np.testing.assert_array_equal(again.logits(), answer.logits())

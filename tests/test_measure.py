@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import os
 
 import pytest
 import torch
 
 from clipsam import measure
-from clipsam.measure import PeakMemory, Stopwatch
+from clipsam.measure import PeakMemory, Stopwatch, free_memory
 
 CPU = torch.device("cpu")
 
@@ -34,3 +35,14 @@ def test_peak_memory_sees_what_was_freed():
         held.write(bytes(100_000_000))
     after = memory.megabytes()
     assert 90 < after - before < 200
+
+
+def test_free_memory_is_a_part_of_all():
+    assert 10**8 < free_memory(CPU) < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_free_memory_of_a_gpu_counts_what_torch_holds_back(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (5_000, 80_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 3_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 1_000)
+    assert free_memory(torch.device("cuda", 0)) == 7_000

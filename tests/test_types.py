@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,21 @@ def test_prediction_brings_logits_to_any_size():
     np.testing.assert_array_equal(masks[1], ~masks[0])
     np.testing.assert_array_equal(answer.class_mask(1, threshold=2.0), answer.masks(2.0)[1])
     assert answer.candidate_masks(0).shape == (0, 20, 40)
+
+
+def test_label_map_is_the_best_class_and_the_first_of_equals():
+    left = np.array([[1, -2, 0], [3, 3, -5], [-1, -1, -1]], np.float32)
+    right = np.array([[0.5, -1, -3], [3, 4, -5], [-2, 0, -0.5]], np.float32)
+    answer = replace(prediction(left, right), transform=SquareTransform((3, 3), 3, "squash"))
+    best = answer.label_map()
+    assert best.dtype == np.int64
+    assert best.tolist() == [[0, 1, 0], [0, 1, 0], [0, 1, 1]]
+    # Above the threshold, not at it: a best logit of 0 is background.
+    assert answer.label_map(0.0).tolist() == [[0, -1, -1], [0, 1, -1], [-1, -1, -1]]
+    assert answer.label_map(-0.5).tolist() == [[0, -1, 0], [0, 1, -1], [-1, 1, -1]]
+    assert answer.label_map(-np.inf).tolist() == best.tolist()
+    logits = answer.logits((6, 9))
+    np.testing.assert_array_equal(answer.label_map(size=(6, 9)), logits.argmax(0))
 
 
 @pytest.mark.parametrize(

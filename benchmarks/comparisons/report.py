@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from .run import result_file
-from .trials import LABELLED, MEASURED, RECIPE, SEEDS, TABLES, Row, Table, Trial, all_trials
+from .trials import SEEDS, TABLES, Row, Setup, Table, Trial, all_trials
 
 Results = Mapping[tuple[Trial, int], dict]
 
@@ -44,25 +44,36 @@ def write_report(work: Path, out: Path) -> None:
 def _introduction(results: Results) -> str:
     total = len(all_trials()) * len(SEEDS)
     hours = sum(result["seconds"] for result in results.values()) / 3600
-    labelled = ", ".join(f"{count} of {name}" for name, count in LABELLED.items())
-    measured = ", ".join(f"{count} of {name}" for name, count in MEASURED.items())
+    setups = "\n".join(map(_setup, dict.fromkeys(table.setup for table in TABLES)))
     missing = "" if len(results) == total else f" **{total - len(results)} runs are missing.**"
     return f"""# The papers' comparisons at small scale
 
 Made by `make benchmark-tiny`: {len(results)} of {total} runs, {hours:.1f} hours of one
 {platform.machine()} CPU core in all, torch {torch.__version__}.{missing}
 
-Every training starts from the tiny preset's SAM and CLIP and takes {RECIPE.steps} steps of
-{RECIPE.batch_size} images with {RECIPE.classes_per_image} classes each, learning rate {RECIPE.lr:g}
-({RECIPE.clip_lr:g} for CLIP). Training images, others with every seed: {labelled}.
+Every training starts from the tiny preset's SAM and CLIP; how long it is, on what, and what is
+measured, depends on the table:
 
-Figures are class-wise mIoU in percent (classes present asked, the papers' presence oracle), mean ±
-standard deviation over {len(SEEDS)} seeds; “all five” is the mean of the sets. Held-back images:
-{measured}.
+{setups}
+
+Figures are class-wise mIoU in percent, mean ± standard deviation over {len(SEEDS)} seeds (other
+training images, weights, order and points with each); “all” is the mean of the sets.
 
 The papers' figures are quoted; they were measured with models a hundred times larger on other data,
 so only the order can be compared. An order counts as settled here when the difference of two rows,
 seed by seed, is larger than twice its standard error."""
+
+
+def _setup(setup: Setup) -> str:
+    recipe = setup.recipe
+    titles = ", ".join(f"“{table.title}”" for table in TABLES if table.setup is setup)
+    labelled = ", ".join(f"{count} of {name}" for name, count in setup.labelled.items())
+    measured = ", ".join(f"{count} of {name}" for name, count in setup.measured.items())
+    return (
+        f"- {titles}: {setup.title} {recipe.steps} steps of {recipe.batch_size} images with "
+        f"{recipe.classes_per_image} classes each, learning rate {recipe.lr:g}. Training images: "
+        f"{labelled}. Held-back images: {measured}."
+    )
 
 
 def _per_seed(row: Row, results: Results, key: str = "miou") -> dict[str, np.ndarray]:
@@ -72,9 +83,9 @@ def _per_seed(row: Row, results: Results, key: str = "miou") -> dict[str, np.nda
         return {}
     values = {
         name: np.array([100 * run["figures"][row.mode][name][key] for run in runs])
-        for name in MEASURED
+        for name in row.trial.setup.measured
     }
-    return {**values, "all five": np.mean(list(values.values()), axis=0)}
+    return {**values, "all": np.mean(list(values.values()), axis=0)}
 
 
 def _spread(values: np.ndarray) -> str:
@@ -82,11 +93,11 @@ def _spread(values: np.ndarray) -> str:
 
 
 def _section(table: Table, results: Results, plot: str) -> str:
-    head = " | ".join((*MEASURED, "all five", "paper"))
-    lines = [f"| | {head} |", "|---" * (len(MEASURED) + 3) + "|"]
+    names = (*table.setup.measured, "all")
+    lines = [f"| | {' | '.join(names)} | paper |", "|---" * (len(names) + 2) + "|"]
     for row in table.rows:
         figures = _per_seed(row, results)
-        cells = [_spread(figures[name]) if figures else "–" for name in (*MEASURED, "all five")]
+        cells = [_spread(figures[name]) if figures else "–" for name in names]
         paper = "–" if row.paper is None else f"{row.paper:g}"
         lines.append(f"| {row.label} | {' | '.join(cells)} | {paper} |")
     return f"""## {table.title}
@@ -114,7 +125,7 @@ def _orders(table: Table, results: Results) -> str:
         better, worse = sorted(
             (one, other), key=lambda row: row.paper, reverse=not table.lower_is_better
         )
-        margin = _per_seed(better, results)["all five"] - _per_seed(worse, results)["all five"]
+        margin = _per_seed(better, results)["all"] - _per_seed(worse, results)["all"]
         words = f"{better.label} over {worse.label} ({margin.mean():+.1f})"
         error = margin.std(ddof=1) / len(margin) ** 0.5
         if abs(margin.mean()) <= 2 * error:
@@ -138,7 +149,7 @@ def _draw(table: Table, results: Results, picture: Path) -> None:
     """Bars of every row over the sets."""
     rows = [(row.label, _per_seed(row, results)) for row in table.rows]
     rows = [(label, figures) for label, figures in rows if figures]
-    names = [*MEASURED, "all five"]
+    names = [*table.setup.measured, "all"]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / max(1, len(rows))

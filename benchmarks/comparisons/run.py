@@ -21,14 +21,14 @@ from clipsam.data.samples import SegmentationData
 from clipsam.data.splits import Split, choose_split
 from clipsam.evaluation.metrics import class_wise_miou
 from clipsam.evaluation.runner import evaluate
-from clipsam.methods.base import TunedSamPredictor
+from clipsam.methods.base import TrainablePredictor
 from clipsam.predictor import find_method, load_predictor
 from clipsam.training.recipe import apply_settings
 from clipsam.training.train_method import Job, train_method
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.presets import TINY
 
-from .trials import LABELLED, MEASURED, RECIPE, SEEDS, Trial, all_trials
+from .trials import SEEDS, Setup, Trial, all_trials
 
 SIDE = 384
 """Photographs are reduced to this long side."""
@@ -58,23 +58,26 @@ def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
     began = time.monotonic()
     backbones = load_backbones(TINY)
     method = find_method(trial.method)
-    if issubclass(method, TunedSamPredictor):
-        recipe = dataclasses.replace(RECIPE, seed=seed)
+    if issubclass(method, TrainablePredictor):
+        recipe = dataclasses.replace(trial.setup.recipe, seed=seed)
         recipe, network = apply_settings(recipe, method.design(TINY), trial.settings)
         torch.manual_seed(seed)
         predictor = method.untrained(backbones, network)
-        data = training_data(photographs, trial.labels, seed)
+        data = training_data(photographs, trial.setup, trial.labels, seed)
         split = Split(f"{len(data)} images, seed {seed}", tuple(range(len(data))))
-        job = Job("low-data mixture", data, split, recipe, "plain", trial.trained_for)
+        job = Job("benchmark", data, split, recipe, "plain", trial.trained_for)
         out = work / f"{trial.name}, seed {seed}"
         train_method(predictor, job, out, resume=True)
         shutil.rmtree(out)
     else:
         predictor = load_predictor(trial.method, backbones)
     figures: dict[str, dict[str, dict[str, float]]] = {mode: {} for mode in trial.modes}
-    for name, count in MEASURED.items():
+    setup = trial.setup
+    for name, count in setup.measured.items():
         data = measured_data(photographs, name, count)
-        scores = evaluate(data, {"it": predictor}, trial.runs, (seed,))
+        scores = evaluate(
+            data, {"it": predictor}, trial.runs, (seed,), all_classes=setup.all_classes
+        )
         for run in trial.runs:
             of_run = scores[run, seed]
             figures[run.mode][name] = {
@@ -88,11 +91,11 @@ def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def training_data(photographs: Path, labels: float, seed: int) -> SegmentationData:
-    """The low-data mixture of a seed, kept in memory for the trials that follow."""
+def training_data(photographs: Path, setup: Setup, labels: float, seed: int) -> SegmentationData:
+    """The training images of a seed, kept in memory for the trials that follow."""
     parts = {
         name: open_part(photographs, name, "train", round(labels * count), seed)
-        for name, count in LABELLED.items()
+        for name, count in setup.labelled.items()
     }
     return CachedData(ConcatData(parts), SIDE)
 
@@ -109,6 +112,8 @@ def open_part(
     """``count`` random images of a part of one of the sets; as many as there are, at most."""
     specs = {
         "scenes": "scenes:1024",
+        "seen pairs": "scenes:256",
+        "unseen pairs": "scenes:256-unseen",
         "camouflage": "scenes:256-camouflage",
         "coco100": f"coco-panoptic:{photographs / 'coco100'}",
     }

@@ -15,7 +15,18 @@ from ..data.readers import DataError
 from ..evaluation.truth import TruthError
 from ..types import PromptError
 from ..weights.bundle import WeightsError
-from . import evaluate, listing, segment, tiny, train
+from . import download, evaluate, exchange, listing, open_vocabulary, segment, tiny, train
+
+COMMANDS = (
+    listing,
+    download,
+    segment,
+    train,
+    evaluate,
+    open_vocabulary,
+    exchange,
+    tiny,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,11 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m clipsam", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (listing, segment, train, evaluate, tiny):
+    for command in COMMANDS:
         command.add(commands)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for library in ("httpx", "httpx2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         args.run(args)
     except (ImageError, DataError, PromptError, TruthError, WeightsError) as error:

@@ -12,7 +12,7 @@ import torch
 
 from ..data.readers import open_data
 from ..data.splits import choose_split
-from ..methods.base import TunedSamPredictor
+from ..methods.base import TrainablePredictor
 from ..predictor import find_method, find_preset, methods
 from ..training.loop import start_accelerator
 from ..training.recipe import apply_settings, recipe_for
@@ -57,13 +57,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, and say what it brought."""
     method, preset = find_method(args.method), find_preset(args.preset)
-    if not issubclass(method, TunedSamPredictor):
-        trained = [id for id, cls in methods().items() if issubclass(cls, TunedSamPredictor)]
+    if not issubclass(method, TrainablePredictor):
+        trained = [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
         raise PromptError(
             f"{method.info.name} has nothing to train: choose from {', '.join(trained)}."
         )
     data = open_data(args.data, args.part)
-    recipe = recipe_for(preset)
+    recipe = recipe_for(method, preset)
     if args.seed is not None:
         recipe = dataclasses.replace(recipe, seed=args.seed)
     split = choose_split(data, args.split, recipe.seed, args.data.partition(":")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision.transforms import v2
 
 from .samples import VOID, LabelledImage
 
-Augmentation = Literal["paper", "mirror", "none"]
+Augmentation = Literal["paper", "crop", "mirror", "none"]
 
 _MEAN_COLOUR = (124, 116, 104)
 
@@ -60,6 +61,19 @@ class _ScaledCrop(v2.RandomResizedCrop):
         return super().make_params(flat_inputs)
 
 
+class _SquareCrop(v2.Transform):
+    """A square as large as the picture's short side, at a random place along the long one."""
+
+    def make_params(self, flat_inputs: list[object]) -> dict[str, object]:
+        height, width = flat_inputs[0].shape[-2:]
+        side = min(height, width)
+        top, left = (int(torch.randint(length - side + 1, ())) for length in (height, width))
+        return {"top": top, "left": left, "height": side, "width": side}
+
+    def transform(self, inpt: object, params: dict[str, object]) -> object:
+        return v2.functional.crop(inpt, **params)
+
+
 class _Cutout(v2.Transform):
     """Hide a square of the image, its side a share of the picture's long side."""
 
@@ -84,6 +98,9 @@ class _Cutout(v2.Transform):
 
 _TRANSFORMS: dict[str, v2.Transform] = {
     "paper": _paper(),
+    "crop": v2.Compose(
+        [_SquareCrop(), v2.RandomPhotometricDistort(), v2.RandomHorizontalFlip(0.5)]
+    ),
     "mirror": v2.RandomHorizontalFlip(0.5),
     "none": v2.Identity(),
 }
@@ -94,7 +111,8 @@ def augment(sample: LabelledImage, kind: Augmentation, seed: int) -> LabelledIma
 
     Args:
         sample: what to change.
-        kind: ``paper`` (flips, crop, affine, colour, blur, cutout), ``mirror`` (left and right
+        kind: ``paper`` (CLIP-Guided SAM's: flips, crop, affine, colour, blur, cutout), ``crop``
+            (CAT-Seg's: a square of the short side, colour, mirror), ``mirror`` (left and right
             alone), or ``none`` (camouflage, in the papers).
         seed: the same seed changes an image in the same way.
     """
@@ -104,10 +122,9 @@ def augment(sample: LabelledImage, kind: Augmentation, seed: int) -> LabelledIma
         torch.manual_seed(seed)
         image, masks = _TRANSFORMS[kind](tv_tensors.Image(pixels), tv_tensors.Mask(labels))
     classes, segments = masks.numpy()
-    return LabelledImage(
-        sample.key,
-        np.ascontiguousarray(image.permute(1, 2, 0).numpy()),
-        classes.astype(np.int16),
-        np.maximum(segments, 0),
-        sample.names,
+    return replace(
+        sample,
+        image=np.ascontiguousarray(image.permute(1, 2, 0).numpy()),
+        classes=classes.astype(np.int16),
+        segments=np.maximum(segments, 0),
     )

@@ -26,6 +26,8 @@ class LabelledImage:
         segments: int32 (H, W), 0 where there is no object, else the number of the object (or of
             the connected region, where the data set does not tell objects apart).
         names: class names of the data set.
+        vocabulary: which of ``names`` were looked for in this image, so that their absence is
+            known; ``None`` for all of them.
     """
 
     key: str
@@ -33,6 +35,7 @@ class LabelledImage:
     classes: np.ndarray
     segments: np.ndarray
     names: tuple[str, ...]
+    vocabulary: range | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3:
@@ -50,6 +53,12 @@ class LabelledImage:
     def present(self) -> list[int]:
         """Indices of the classes that occur in this image, ascending."""
         return [int(i) for i in np.unique(self.classes) if i >= 0]
+
+    def absent(self) -> list[int]:
+        """Indices of the classes that are known not to occur in this image, ascending."""
+        present = set(self.present())
+        known = range(len(self.names)) if self.vocabulary is None else self.vocabulary
+        return [i for i in known if i not in present]
 
 
 class SegmentationData(Protocol):

@@ -63,11 +63,12 @@ def evaluate(
     runs: Sequence[Run],
     seeds: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    all_classes: bool = False,
 ) -> dict[tuple[Run, int], list[SampleScore]]:
     """Score every run with every seed on a data set.
 
-    Only classes that are present in an image are asked (the papers' presence oracle). Images are
-    scored at their own resolution; void pixels are not scored.
+    Images are scored at their own resolution; void pixels are not scored.
 
     Args:
         data: the images.
@@ -75,13 +76,17 @@ def evaluate(
         runs: what to run.
         seeds: of the points, drawn from maps or from the truth.
         progress: called with (images done, images in all).
+        all_classes: ask for every class in every image, as open-vocabulary segmentation does; else
+            for those that are present (the presence oracle of the other papers).
     """
     scores: dict[tuple[Run, int], list[SampleScore]] = {(r, s): [] for r in runs for s in seeds}
     for done in range(len(data)):
         sample = data[done]
         scene = Scene(sample.image)
+        absent = absent_classes(sample) if all_classes else ()
         for run, seed in scores:
-            scores[run, seed] += score_image(sample, scene, predictors[run.method], run, seed)
+            predictor = predictors[run.method]
+            scores[run, seed] += score_image(sample, scene, predictor, run, seed, absent)
         if progress is not None:
             progress(done + 1, len(data))
     return scores
@@ -104,8 +109,8 @@ def score_image(
         predictor: the method of the run.
         run: what to run.
         seed: of the points.
-        absent: classes to ask besides the present ones. They are asked apart, and not where a
-            user would have to click on them.
+        absent: classes to ask besides the present ones, but not where a user would have to click
+            on them. Where classes compete, all are asked together.
         single_object: whether to add the camouflage papers' figures to present classes.
 
     Returns:
@@ -119,7 +124,11 @@ def score_image(
         asked.append((prompt_of(sample, run.clicks, seed), truths))
     if absent and run.mode != MANUAL and valid.any():
         prompt = Prompt(tuple(Concept((name,)) for name in absent))
-        asked.append((prompt, [np.zeros_like(valid)] * len(absent)))
+        truths = [np.zeros_like(valid)] * len(absent)
+        if predictor.joint and asked:
+            present, shown = asked.pop()
+            prompt, truths = Prompt(present.concepts + prompt.concepts), shown + truths
+        asked.append((prompt, truths))
     scores = []
     for prompt, truths in asked:
         prediction = predictor.predict(scene, prompt, options)

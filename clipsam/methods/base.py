@@ -1,83 +1,96 @@
-"""What CLIP-Guided SAM, SAM-PTx and the tuned baselines have in common: all but their design."""
+"""What methods with weights of their own have in common: a network, and bundles that hold it."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
 
-import numpy as np
 from torch import Tensor, nn
 
-from ..measure import Stopwatch
-from ..models.clip import similarity_grid
-from ..models.image_encoder import AdapterConfig
+from ..models.esc_net import EscNet, EscNetConfig
 from ..models.tuned_sam import TunedSam, TunedSamConfig
-from ..predictor import Options, Predictor, nothing_found
-from ..prompting import Calibration
-from ..scene import Scene
-from ..types import Concept, ConceptResult, PromptsUsed
+from ..predictor import Predictor
 from ..weights.backbones import BUNDLES, Backbones
-from ..weights.bundle import WeightsError, load_bundle, load_into
+from ..weights.bundle import WeightsError, load_bundle, load_into, read_config
 from ..weights.presets import Preset
 
+NetworkConfig = TunedSamConfig | EscNetConfig
 
-class TunedSamPredictor(Predictor):
-    """Runs a :class:`TunedSam`; a method is a design and its modes.
 
-    ``manual`` takes the user's points and box, any other mode takes points from CLIP's map.
+class TrainablePredictor(Predictor):
+    """A predictor whose network is trained on labelled images and comes as a bundle.
+
+    Attributes:
+        config: what is built on the preset's backbones.
+        model: the network.
+        name: tells its features from another network's (untrained, trained again) in a scene.
     """
 
     needs_training = True
+    config_type: ClassVar[type[NetworkConfig]]
+    config: NetworkConfig
+    model: TunedSam | EscNet
 
-    def __init__(
-        self, backbones: Backbones, config: TunedSamConfig, calibration: Calibration
-    ) -> None:
+    def __init__(self, backbones: Backbones, config: NetworkConfig) -> None:
         """
         Args:
             backbones: the preset's SAM and CLIP.
-            config: what is added and tuned.
-            calibration: of the similarities that its CLIP gives.
+            config: what is built on them.
         """
         super().__init__(backbones)
         self.config = config
-        model = TunedSam(backbones.sam, backbones.vision, config)
-        self.model = model.to(backbones.device).eval()
-        self.calibration = calibration
-        # Tells this network's features from another's (untrained, trained again) in a scene.
+        self.model = self._build().to(backbones.device).eval()
         self.name = f"{self.info.id} {uuid4().hex}"
+
+    @abstractmethod
+    def _build(self) -> nn.Module:
+        """The network before training."""
 
     @classmethod
     @abstractmethod
-    def design(cls, preset: Preset) -> TunedSamConfig:
-        """What the method adds to a preset's SAM unless an ablation says otherwise."""
+    def design(cls, preset: Preset) -> NetworkConfig:
+        """The method's network for a preset unless an ablation says otherwise."""
+
+    @abstractmethod
+    def tuned_from(self) -> dict[str, Tensor]:
+        """The weights of SAM and CLIP that are tuned, as they are before, by their names in ours.
+
+        A bundle may store differences from them.
+        """
 
     @classmethod
-    def load(cls, backbones: Backbones, folder: Path | None = None) -> TunedSamPredictor:
+    def load(cls, backbones: Backbones, folder: Path | None = None) -> TrainablePredictor:
         """See :meth:`Predictor.load`."""
         preset = backbones.preset
         folder = folder or BUNDLES / preset.name / cls.info.id
-        config, state = load_bundle(folder, backbones.tuned_from())
+        content = read_config(folder)
         for key, expected in (("method", cls.info.id), ("preset", preset.name)):
-            if config.get(key) != expected:
-                raise WeightsError(f"{folder} fits the {key} {config.get(key)}, not {expected}")
-        network = TunedSamConfig.from_json(config["network"])
-        predictor = cls(backbones, network, Calibration(**config["calibration"]))
+            if content.get(key) != expected:
+                raise WeightsError(f"{folder} fits the {key} {content.get(key)}, not {expected}")
+        predictor = cls._from_content(backbones, content)
+        _, state = load_bundle(folder, predictor.tuned_from())
         load_into(predictor.model, state, str(folder))
         return predictor
 
     @classmethod
+    def _from_content(cls, backbones: Backbones, content: dict) -> TrainablePredictor:
+        """As a bundle's ``config.json`` describes it, before its weights are loaded."""
+        return cls(backbones, cls.config_type.from_json(content["network"]))
+
+    @classmethod
     def untrained(
-        cls, backbones: Backbones, config: TunedSamConfig | None = None
-    ) -> TunedSamPredictor:
+        cls, backbones: Backbones, config: NetworkConfig | None = None
+    ) -> TrainablePredictor:
         """The network before training: what training starts from, and what is counted and timed.
 
         Args:
             backbones: the preset's SAM and CLIP.
             config: ``None`` takes the method's own design.
         """
-        return cls(backbones, config or cls.design(backbones.preset), backbones.calibration)
+        return cls(backbones, config or cls.design(backbones.preset))
 
     def bundle_config(self, training: dict) -> dict:
         """The ``config.json`` of its weights; ``training`` says how they were made."""
@@ -85,75 +98,5 @@ class TunedSamPredictor(Predictor):
             "method": self.info.id,
             "preset": self.backbones.preset.name,
             "network": asdict(self.config),
-            "calibration": asdict(self.calibration),
             "training": training,
         }
-
-    def network(self) -> nn.Module:
-        """SAM as it is tuned, and what of CLIP runs with it."""
-        clip, parts = self.backbones.clip, [self.model]
-        if self.config.sees_text or self.config.clip is not None:
-            parts += [clip.text_model, clip.text_projection, nn.ParameterList([clip.logit_scale])]
-        return nn.ModuleList(parts)
-
-    def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
-    ) -> ConceptResult:
-        backbones, config = self.backbones, self.config
-        text = tokens = shown = dense = None
-        points = np.zeros((0, 2), np.float32)
-        if config.sees_text or config.clip is not None:
-            with watch.step("CLIP text"):
-                text = backbones.text([concept.synonyms])
-        if config.clip is not None:
-            with watch.step("CLIP image"):
-                tokens = scene.clip_tokens(backbones, self.model.vision, self._vision_name())
-            with watch.step("prompts"):
-                similarity = similarity_grid(tokens, text)
-                shown = similarity[0].float().cpu().numpy()
-                points, dense = self._map_prompts(
-                    scene, concept, similarity, self.calibration, options
-                )
-        if mode == "manual":
-            prompts = PromptsUsed(concept.points, concept.labels, concept.box)
-        elif len(points):
-            prompts = PromptsUsed(points, np.ones(len(points), np.int64))
-        else:
-            return nothing_found(backbones.preset.sam.mask_side, shown)
-        if config.dense_prompt:
-            prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
-        else:
-            dense = None
-        with watch.step("SAM encoder"):
-            embedding = self._embed(scene, concept, tokens, text)
-        presence = float("nan") if shown is None else self.calibration.presence(shown)
-        with watch.step("SAM decoder"):
-            return self._decode(
-                self.model, embedding, scene, prompts, dense, similarity=shown, presence=presence
-            )
-
-    def _vision_name(self) -> str:
-        """What a scene calls this tower's features: those of frozen CLIP are shared."""
-        return self.name if self.config.clip_blocks != 0 else self.config.clip
-
-    def _embed(
-        self, scene: Scene, concept: Concept, tokens: Tensor | None, text: Tensor | None
-    ) -> Tensor:
-        """Image embedding (1, 256, h, w), made once per scene and, if it sees it, per class."""
-        backbones, model, adapters = self.backbones, self.model, self.config.adapters
-        if adapters is None:
-            return scene.sam_embedding(backbones)
-        prefix = scene.sam_tokens(backbones, model.first_adapted)
-        grid = scene.sam_transform(backbones.preset).sampling_grid(prefix.shape[1])
-        grid = None if grid is None else grid.to(backbones.device)
-        asked = concept.synonyms if adapters.sees_class else None
-        return scene.cached(
-            ("tuned", backbones.preset.name, self.name, asked),
-            lambda: model.encode(prefix, model.condition(tokens, text, grid)),
-        )
-
-
-def adapters(preset: Preset, **fields: object) -> AdapterConfig:
-    """Adapters as a preset wants them by default; ``fields`` of :class:`AdapterConfig` differ."""
-    fields = {"last_blocks": preset.last_blocks, **fields}
-    return AdapterConfig(semantic_dim=preset.clip.projection_dim, **fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..models.tuned_sam import TunedSamConfig
 from ..predictor import MethodInfo, register
 from ..weights.presets import Preset
-from .base import TunedSamPredictor, adapters
+from .tuned_sam import TunedSamPredictor, adapters
 
 
 @register

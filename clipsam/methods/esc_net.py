@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
-from uuid import uuid4
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,36 +11,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import SquareTransform, normalize
-from ..measure import Stopwatch
+from ..measure import Stopwatch, free_memory
 from ..models.esc_net import (
     BlockTrace,
     ClipFeatures,
     EscNet,
     EscNetConfig,
     EscNetOutput,
+    classes_at_a_time,
     encode_classes,
     load_sam_decoder,
     sam_decoder_state,
 )
-from ..predictor import MethodInfo, Options, Predictor, register
+from ..predictor import MethodInfo, Options, register
 from ..scene import Scene
-from ..types import Concept, ConceptResult, Prediction, PromptsUsed
-from ..weights.backbones import BUNDLES, Backbones
-from ..weights.bundle import WeightsError, load_bundle, load_into
+from ..types import Concept, ConceptResult, PromptsUsed, Round
+from ..weights.backbones import Backbones
 from ..weights.presets import TINY, Preset
+from .base import TrainablePredictor
 
 CANVAS, WINDOW, STRIDE = 640, 384, 256
 """Sliding windows, pixels: four of them on the image squashed to a square, as in CAT-Seg."""
 
-CHUNK = 16
-"""Classes at a time: beyond this, memory grows by 0.3 MB per class."""
+MEMORY_SHARE = 0.5
+"""Of the free memory: what an answer may take, unless told otherwise. What it takes is estimated,
+and may be up to twice as much."""
 
 WHOLE, SLIDING = "whole-image", "sliding-window"
 
 
 @register
-class EscNetPredictor(Predictor):
-    """One pass over the whole image, or the mean of that and four overlapping windows."""
+class EscNetPredictor(TrainablePredictor):
+    """One pass over the whole image, or the mean of that and four overlapping windows.
+
+    Attributes:
+        memory_budget: bytes beside the weights that the classes may take; where it is small, fewer
+            of them are computed at a time. ``None`` goes by the memory that is free.
+    """
 
     info = MethodInfo(
         id="esc-net",
@@ -55,7 +60,8 @@ class EscNetPredictor(Predictor):
             "all classes are found together, from their names alone."
         ),
     )
-    needs_training = True
+    joint = True
+    config_type = EscNetConfig
 
     def __init__(self, backbones: Backbones, config: EscNetConfig) -> None:
         """
@@ -63,72 +69,50 @@ class EscNetPredictor(Predictor):
             backbones: the preset's SAM and CLIP; of SAM only the decoder is used.
             config: what is built on them.
         """
-        super().__init__(backbones)
-        self.config = config
-        model = EscNet(backbones.clip, config)
-        if config.pretrained_sam:
-            load_sam_decoder(model, backbones.sam)
-        self.model = model.to(backbones.device).eval()
-        # Tells this network's features from another's (untrained, trained again) in a scene.
-        self.name = f"{self.info.id} {uuid4().hex}"
+        super().__init__(backbones, config)
+        self.memory_budget: int | None = None
         self._texts: dict[tuple[str, ...], Tensor] = {}
         self._texts_of = -1
+
+    def _build(self) -> EscNet:
+        model = EscNet(self.backbones.clip, self.config)
+        if self.config.pretrained_sam:
+            load_sam_decoder(model, self.backbones.sam)
+        return model
+
+    def tuned_from(self) -> dict[str, Tensor]:
+        """See :meth:`TrainablePredictor.tuned_from`."""
+        named = self.backbones.clip.named_parameters()
+        base = {f"clip.{name}": parameter.detach() for name, parameter in named}
+        if self.config.use_sam and self.config.pretrained_sam:
+            state = sam_decoder_state(self.backbones.sam)
+            for index in range(self.config.blocks):
+                base |= {f"blocks.{index}.sam.pretrained.{name}": t for name, t in state.items()}
+        return base
 
     @classmethod
     def design(cls, preset: Preset) -> EscNetConfig:
         """The paper's network on a preset's CLIP: skips after each third, windows of half a side.
 
-        The paper reads CLIP on 24 × 24 cells; the tiny CLIP has learnt 16 × 16.
+        The tiny CLIP has learnt 16 × 16 cells, not 24 × 24, bare names, and to be read with CLIP
+        Surgery: read as CAT-Seg does, it says next to nothing. It has half the layers of a real
+        one, and gets half the blocks, half as wide.
         """
-        sizes, cells = preset.clip, 16 if preset is TINY else 24
-        third = sizes.vision_layers // 3
-        return EscNetConfig(
+        sizes, tiny = preset.clip, preset is TINY
+        cells, third = 16 if tiny else 24, sizes.vision_layers // 3
+        config = EscNetConfig(
             image_size=cells * sizes.patch_size,
             skip_layers=(third, 2 * third),
             window=cells // 2,
         )
-
-    @classmethod
-    def load(cls, backbones: Backbones, folder: Path | None = None) -> EscNetPredictor:
-        """See :meth:`Predictor.load`."""
-        preset = backbones.preset
-        folder = folder or BUNDLES / preset.name / cls.info.id
-        config, state = load_bundle(folder, tuned_from(backbones, cls.design(preset)))
-        for key, expected in (("method", cls.info.id), ("preset", preset.name)):
-            if config.get(key) != expected:
-                raise WeightsError(f"{folder} fits the {key} {config.get(key)}, not {expected}")
-        predictor = cls(backbones, EscNetConfig.from_json(config["network"]))
-        load_into(predictor.model, state, str(folder))
-        return predictor
-
-    @classmethod
-    def untrained(cls, backbones: Backbones, config: EscNetConfig | None = None) -> EscNetPredictor:
-        """The network before training: what training starts from, and what is counted and timed.
-
-        Args:
-            backbones: the preset's SAM and CLIP.
-            config: ``None`` takes the method's own design.
-        """
-        return cls(backbones, config or cls.design(backbones.preset))
-
-    def bundle_config(self, training: dict) -> dict:
-        """The ``config.json`` of its weights; ``training`` says how they were made."""
-        return {
-            "method": self.info.id,
-            "preset": self.backbones.preset.name,
-            "network": asdict(self.config),
-            "training": training,
-        }
+        if not tiny:
+            return config
+        surgery = dict(surgery_layers=sizes.surgery_layers, template="{}")
+        return replace(config, blocks=2, hidden=64, **surgery)
 
     def network(self) -> nn.Module:
         """All of it: CLIP is a part of the model."""
         return self.model
-
-    @torch.inference_mode()
-    def traces(self, scene: Scene, concepts: Sequence[Concept]) -> tuple[BlockTrace, ...]:
-        """What each block saw of a whole image: maps, pseudo points, regions."""
-        watch = Stopwatch(self.backbones.device)
-        return self._whole(scene, self._encode_texts(concepts), watch).blocks
 
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
@@ -144,7 +128,12 @@ class EscNetPredictor(Predictor):
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes together: here a class's answer depends on the others asked."""
+        """Answer for all classes together: here a class's answer depends on the others asked.
+
+        Training asks each class of each pixel for itself, so a sigmoid of a logit is a probability
+        and that of a class's highest logit tells how likely it is anywhere: its ``presence``. The
+        ``rounds`` are those of the whole image, in either mode.
+        """
         with watch.step("CLIP text"):
             text = self._encode_texts(concepts)
         output = self._whole(scene, text, watch)
@@ -152,11 +141,18 @@ class EscNetPredictor(Predictor):
         if SLIDING in modes:
             logits = self._with_windows(scene, text, logits, watch)
         correlation = output.correlation[0].cpu().numpy()
+        blocks = [self._rounds(scene, block) for block in output.blocks]
         results = []
         for index in range(len(concepts)):
-            prompts = self._prompts_used(scene, output, index)
-            answer = logits[index].cpu().numpy()
-            results.append(ConceptResult(answer, prompts, similarity=correlation[index]))
+            rounds = tuple(block[index] for block in blocks)
+            result = ConceptResult(
+                logits=logits[index].cpu().numpy(),
+                prompts=self._prompts_used(rounds),
+                presence=float(logits[index].max().sigmoid()),
+                similarity=correlation[index],
+                rounds=rounds,
+            )
+            results.append(result)
             if progress is not None:
                 progress(len(results), len(concepts))
         return results
@@ -174,7 +170,9 @@ class EscNetPredictor(Predictor):
             self._texts, self._texts_of = {}, version
         for concept in concepts:
             if concept.synonyms not in self._texts:
-                features = encode_classes(clip, self.backbones.text.tokenizer, concept.synonyms)
+                features = encode_classes(
+                    clip, self.backbones.text.tokenizer, concept.synonyms, self.config.template
+                )
                 self._texts[concept.synonyms] = F.normalize(features.mean(0), dim=0)
         return torch.stack([self._texts[concept.synonyms] for concept in concepts])
 
@@ -182,7 +180,7 @@ class EscNetPredictor(Predictor):
         with watch.step("CLIP image"):
             features = self._features(scene, WHOLE, lambda: self._pixels(scene))
         with watch.step("ESC-Net"):
-            return self.model(features, text, CHUNK)
+            return self.model(features, text, self._chunk(features, text))
 
     def _with_windows(self, scene: Scene, text: Tensor, whole: Tensor, watch: Stopwatch) -> Tensor:
         """Mean probability of the whole image and four windows (CAT-Seg's inference), as logits.
@@ -200,7 +198,8 @@ class EscNetPredictor(Predictor):
         with watch.step("CLIP image"):
             features = self._features(scene, SLIDING, lambda: self._windows(scene, corners))
         with watch.step("ESC-Net"):
-            windows = self.model(features, text, CHUNK).logits.float()
+            chunk = self._chunk(features, text)
+            windows = self.model(features, text, chunk).logits.float()
             count = whole.new_zeros(CANVAS, CANVAS)
             for y, x in corners:
                 count[y : y + WINDOW, x : x + WINDOW] += 1
@@ -213,6 +212,14 @@ class EscNetPredictor(Predictor):
                 once = _enlarge(_enlarge(whole[index], WINDOW).sigmoid(), CANVAS)
                 out[index] = ((total / count + once) / 2).logit(eps=1e-6)
             return out
+
+    def _chunk(self, features: ClipFeatures, text: Tensor) -> int:
+        """How many classes the network takes at a time."""
+        budget = self.memory_budget
+        if budget is None:
+            budget = int(MEMORY_SHARE * free_memory(self.backbones.device))
+        images, _, _, grid = features.dense.shape
+        return classes_at_a_time(self.config, grid, images, len(text), budget)
 
     def _pixels(self, scene: Scene) -> Tensor:
         """The whole image as the network takes it, (1, 3, S, S)."""
@@ -244,18 +251,29 @@ class EscNetPredictor(Predictor):
         dense, *skips = kept.split([clip.projection_dim, width, width], dim=1)
         return ClipFeatures(dense, tuple(skips))
 
-    def _prompts_used(self, scene: Scene, output: EscNetOutput, index: int) -> PromptsUsed:
-        """What the last block told SAM of one class, in pixels of the image."""
-        points = np.zeros((0, 2), np.float32)
-        dense = None
-        told = output.blocks[-1].prompts if output.blocks else None
-        if told is not None:
+    def _rounds(self, scene: Scene, block: BlockTrace) -> list[Round]:
+        """What a block saw of each class; its cells' centres as pixels of the image."""
+        maps = block.maps[0].cpu().numpy()
+        if block.prompts is None:
+            return [Round(one, np.zeros((0, 2), np.float32), None) for one in maps]
+        cells, valid, regions = (
+            getattr(block.prompts, name)[0].cpu().numpy() for name in ("points", "valid", "regions")
+        )
+        height, width = scene.size
+        points = (cells + 0.5) / maps.shape[:0:-1] * (width, height)
+        return [
+            Round(one, points[index][kept].astype(np.float32), regions[index][kept])
+            for index, (one, kept) in enumerate(zip(maps, valid, strict=True))
+        ]
+
+    def _prompts_used(self, rounds: Sequence[Round]) -> PromptsUsed:
+        """What the last block told SAM of one class."""
+        points, dense = np.zeros((0, 2), np.float32), None
+        if rounds and rounds[-1].regions is not None:
             if "point" in self.config.prompts:
-                cells = told.points[0, index][told.valid[0, index]].cpu().numpy()
-                sides = np.array(scene.size[::-1]) / output.correlation.shape[-1]
-                points = ((cells + 0.5) * sides).astype(np.float32)
+                points = rounds[-1].points
             if "mask" in self.config.prompts:
-                dense = told.regions[0, index].any(0).cpu().numpy()
+                dense = rounds[-1].regions.any(0)
         return PromptsUsed(points, np.ones(len(points), np.int64), dense=dense)
 
 
@@ -279,42 +297,6 @@ class CatSegPredictor(EscNetPredictor):
     def design(cls, preset: Preset) -> EscNetConfig:
         """ESC-Net's, with the image features left as CLIP gives them."""
         return replace(super().design(preset), use_sam=False)
-
-
-def tuned_from(backbones: Backbones, config: EscNetConfig) -> dict[str, Tensor]:
-    """The weights that ESC-Net tunes, as they are before, by the names that its bundles use."""
-    base = {f"clip.{name}": p.detach() for name, p in backbones.clip.named_parameters()}
-    if config.use_sam and config.pretrained_sam:
-        state = sam_decoder_state(backbones.sam)
-        for index in range(config.blocks):
-            base |= {f"blocks.{index}.sam.pretrained.{name}": t for name, t in state.items()}
-    return base
-
-
-def label_map(
-    prediction: Prediction, threshold: float | None = None, size: tuple[int, int] | None = None
-) -> np.ndarray:
-    """The class of each pixel: the one with the highest logit, the first of equals.
-
-    Args:
-        prediction: logits are enlarged class by class, since those of hundreds of classes at the
-            image's own size would not fit into memory.
-        threshold: a pixel whose best logit is not above it is background, −1; ``None`` gives
-            every pixel to a class, as in the paper's benchmarks.
-        size: (H, W); ``None`` takes the image's own.
-
-    Returns:
-        int64 (H, W), index into the prediction's classes.
-    """
-    best = prediction.class_logits(0, size)
-    labels = np.zeros(best.shape, np.int64)
-    for index in range(1, len(prediction.results)):
-        logits = prediction.class_logits(index, size)
-        labels[logits > best] = index
-        best = np.maximum(best, logits)
-    if threshold is not None:
-        labels[best <= threshold] = -1
-    return labels
 
 
 def _enlarge(x: Tensor, side: int) -> Tensor:

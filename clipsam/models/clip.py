@@ -115,6 +115,11 @@ class SurgeryVision(nn.Module):
         Token 0 is CLS, from the original path; the others are patches in row-major order, from
         the value-value path (from the original path with ``surgery_layers=0``). Not normalised.
         """
+        return self.read(pixels)[0]
+
+    def read(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As :meth:`forward`, and the original path (B, 1 + N, W) after each layer."""
+        states = []
         original = self.vision_model.pre_layrnorm(self._embed(pixels))
         layers = self.vision_model.encoder.layers
         split = len(layers) - self.surgery_layers
@@ -128,9 +133,10 @@ class SurgeryVision(nn.Module):
                 surgery = surgery + _attend(attention, hidden, value_value=True)
             original = original + _attend(attention, hidden, value_value=False)
             original = original + layer.mlp(layer.layer_norm2(original))
+            states.append(original)
         if surgery is not None:
             original = torch.cat((original[:, :1], surgery[:, 1:]), dim=1)
-        return self.visual_projection(self.vision_model.post_layernorm(original))
+        return self.visual_projection(self.vision_model.post_layernorm(original)), states
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """Patch, CLS and position embeddings; positions are resized on the fly, bilinearly.

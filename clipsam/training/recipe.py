@@ -7,74 +7,51 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ..data.augment import Augmentation
-from ..models.image_encoder import AdapterConfig
-from ..models.tuned_sam import TunedSamConfig
+from ..methods.base import NetworkConfig, TrainablePredictor
+from ..models.esc_net import EscNetConfig
 from ..types import PromptError
 from ..weights.presets import TINY, Preset
 from .loop import LoopConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Training of a method; defaults are CLIP-Guided SAM's reference run (arXiv 2605.24807).
-
-    What is injected, adapted and tuned belongs to the network, see :class:`TunedSamConfig`.
+    """What every method's training has; what differs between papers has no default here.
 
     Attributes:
-        lr: of adapters, decoder and prompt encoder.
-        clip_lr: of CLIP's vision attention.
-        weight_decay: of all but CLIP.
-        epochs: passes over all (image, class) pairs.
+        lr: of what is new.
+        weight_decay: see the stage of the method.
+        epochs: passes over all samples.
         steps: optimiser steps, instead of epochs.
         batch_size: images per step, over all processes.
-        classes_per_image: classes of each of them.
+        classes_per_image: classes of each of them; ``None`` asks for all.
         accumulate, warmup, schedule, clip_norm, precision: see :class:`LoopConfig`.
-        checkpoint_activations: recompute the adapted blocks in the backward pass, for memory.
-        bce, dice, iou, structure: weights of the loss terms.
-        num_points: K, points from CLIP's map.
-        fewest_clicks: a manual sample has this many to K clicks.
-        dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
-        augmentation: see :func:`clipsam.data.augment.augment`; the papers use none on camouflage.
-        target_scale: side of the loss's grid, relative to SAM's low-resolution masks.
+        augmentation: see :func:`clipsam.data.augment.augment`.
         validation_images: held out to choose the checkpoint; 0 keeps the last one.
         validations: how often they are looked at in a run.
         save_seconds: time between checkpoints.
         seed: of weights, order, augmentation and points.
     """
 
-    lr: float = 5e-5
-    clip_lr: float = 1e-7
-    weight_decay: float = 1e-3
+    lr: float
+    weight_decay: float
+    batch_size: int
+    classes_per_image: int | None
+    augmentation: Augmentation
     epochs: float = 40
     steps: int | None = None
-    batch_size: int = 2
-    classes_per_image: int = 1
     accumulate: int = 1
     warmup: int = 0
-    schedule: typing.Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float | None = None
-    precision: typing.Literal["auto", "float32", "bfloat16"] = "float32"
-    checkpoint_activations: bool = False
-    bce: float = 1.0
-    dice: float = 1.0
-    iou: float = 1.0
-    structure: float = 0.0
-    num_points: int = 5
-    fewest_clicks: int = 5
-    dense_logit: float = 8.0
-    augmentation: Augmentation = "paper"
-    target_scale: int = 1
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     validation_images: int = 24
     validations: int = 5
     save_seconds: float = 60.0
     seed: int = 42
-
-    @property
-    def loss_weights(self) -> tuple[float, ...]:
-        """As :func:`clipsam.training.losses.combined_loss` takes them."""
-        return self.bce, self.dice, self.iou, self.structure
 
     def loop(self, samples_per_epoch: int, workers: int = 1) -> LoopConfig:
         """How the loop runs it."""
@@ -94,7 +71,73 @@ class Recipe:
         )
 
 
-TINY_RECIPE = Recipe(
+@dataclass(frozen=True, kw_only=True)
+class TunedSamRecipe(Recipe):
+    """Of a tuned SAM; defaults are CLIP-Guided SAM's reference run (arXiv 2605.24807).
+
+    What is injected, adapted and tuned belongs to the network, see :class:`TunedSamConfig`.
+
+    Attributes:
+        lr, weight_decay: of adapters, decoder and prompt encoder.
+        clip_lr: of CLIP's vision attention, which has no decay.
+        augmentation: the papers use none on camouflage.
+        checkpoint_activations: recompute the adapted blocks in the backward pass, for memory.
+        bce, dice, iou, structure: weights of the loss terms.
+        num_points: K, points from CLIP's map.
+        fewest_clicks: a manual sample has this many to K clicks.
+        dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
+        target_scale: side of the loss's grid, relative to SAM's low-resolution masks.
+    """
+
+    lr: float = 5e-5
+    clip_lr: float = 1e-7
+    weight_decay: float = 1e-3
+    batch_size: int = 2
+    classes_per_image: int = 1
+    augmentation: Augmentation = "paper"
+    checkpoint_activations: bool = False
+    bce: float = 1.0
+    dice: float = 1.0
+    iou: float = 1.0
+    structure: float = 0.0
+    num_points: int = 5
+    fewest_clicks: int = 5
+    dense_logit: float = 8.0
+    target_scale: int = 1
+
+    @property
+    def loss_weights(self) -> tuple[float, ...]:
+        """As :func:`clipsam.training.losses.combined_loss` takes them."""
+        return self.bce, self.dice, self.iou, self.structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class EscNetRecipe(Recipe):
+    """Of ESC-Net; defaults are the paper's (section 4.1), and CAT-Seg's where it names none.
+
+    Attributes:
+        lr: of what is neither CLIP nor SAM.
+        pretrained_lr: of CLIP's attention and SAM's layers.
+        weight_decay: of all but norms.
+        loss: ``bce``, each class for itself, or ``ce`` among the classes asked: ESC-Net's summary
+            says cross-entropy, but it names no loss, and CAT-Seg's is the former.
+        dice: weight of Dice on the classes present, beside it.
+    """
+
+    lr: float = 2e-4
+    pretrained_lr: float = 2e-6
+    weight_decay: float = 1e-4
+    batch_size: int = 4
+    classes_per_image: int | None = None
+    augmentation: Augmentation = "crop"
+    steps: int | None = 80_000
+    schedule: Literal["constant", "cosine"] = "cosine"
+    clip_norm: float | None = 0.01
+    loss: Literal["bce", "ce"] = "bce"
+    dice: float = 0.0
+
+
+TINY_RECIPE = TunedSamRecipe(
     lr=2e-4,
     clip_lr=1e-5,
     epochs=10,
@@ -110,51 +153,76 @@ TINY_RECIPE = Recipe(
 )
 """For the tiny preset, whose weights have seen a thousandth of what the real ones have."""
 
+TINY_ESC_NET_RECIPE = EscNetRecipe(
+    lr=7e-4,
+    pretrained_lr=1e-4,
+    epochs=10,
+    steps=None,
+    classes_per_image=8,
+    warmup=30,
+    clip_norm=1.0,
+    precision="auto",
+    augmentation="mirror",
+    dice=1.0,
+)
+"""For the tiny preset: hundreds of steps instead of 80,000, hence longer ones.
 
-def recipe_for(preset: Preset) -> Recipe:
-    """The recipe that a preset starts from."""
-    return TINY_RECIPE if preset is TINY else Recipe()
+BCE alone spends the first hundreds of them with every pixel "none of the classes"; Dice does not.
+"""
+
+
+def recipe_for(method: type[TrainablePredictor], preset: Preset) -> Recipe:
+    """The recipe that a method's training starts from with a preset."""
+    if method.config_type is EscNetConfig:
+        return TINY_ESC_NET_RECIPE if preset is TINY else EscNetRecipe()
+    return TINY_RECIPE if preset is TINY else TunedSamRecipe()
 
 
 def apply_settings(
-    recipe: Recipe, network: TunedSamConfig, settings: Sequence[str]
-) -> tuple[Recipe, TunedSamConfig]:
+    recipe: Recipe, network: NetworkConfig, settings: Sequence[str]
+) -> tuple[Recipe, NetworkConfig]:
     """Change fields of a recipe, a network or its adapters, as ``NAME=VALUE`` each.
 
     Raises:
         PromptError: no such field, or a value that it cannot have.
     """
-    adapters = network.adapters
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise PromptError(f"--set {setting}: write NAME=VALUE.")
-        if name in _fields(Recipe):
-            recipe = dataclasses.replace(recipe, **{name: _parse(Recipe, name, value)})
-        elif name in _fields(TunedSamConfig) - {"adapters"}:
-            parsed = _parse(TunedSamConfig, name, value)
-            try:
-                network = dataclasses.replace(network, **{name: parsed})
-            except ValueError as error:
-                raise PromptError(f"--set {setting}: {error}.") from None
-        elif name in _fields(AdapterConfig) and adapters is not None:
-            adapters = dataclasses.replace(adapters, **{name: _parse(AdapterConfig, name, value)})
-            network = dataclasses.replace(network, adapters=adapters)
-        else:
-            known = _fields(Recipe) | _fields(TunedSamConfig) - {"adapters"}
-            if adapters is not None:
-                known |= _fields(AdapterConfig)
-            raise PromptError(f"There is no setting “{name}”: choose from {sorted(known)}.")
+        adapters = getattr(network, "adapters", None)
+        try:
+            if name in _fields(recipe):
+                recipe = _changed(recipe, name, value)
+            elif name in _fields(network):
+                network = _changed(network, name, value)
+            elif name in _fields(adapters):
+                adapters = _changed(adapters, name, value)
+                network = dataclasses.replace(network, adapters=adapters)
+            else:
+                known = _fields(recipe) | _fields(network) | _fields(adapters)
+                raise PromptError(f"There is no setting “{name}”: choose from {sorted(known)}.")
+        except ValueError as error:
+            if isinstance(error, PromptError):
+                raise
+            raise PromptError(f"--set {setting}: {error}.") from None
     return recipe, network
 
 
-def _fields(cls: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(cls)}
+def _fields(settings: object | None) -> set[str]:
+    """Names that can be set; those of nested settings count for themselves."""
+    if settings is None:
+        return set()
+    return {field.name for field in dataclasses.fields(settings)} - {"adapters"}
 
 
-def _parse(cls: type, name: str, text: str) -> object:
-    """A field's value from text: number, true/false, none, or one of its words."""
-    hint = typing.get_type_hints(cls)[name]
+def _changed(settings: object, name: str, text: str) -> object:
+    hint = typing.get_type_hints(type(settings))[name]
+    return dataclasses.replace(settings, **{name: _parse(name, hint, text)})
+
+
+def _parse(name: str, hint: object, text: str) -> object:
+    """A field's value from text: number, true/false, none, one of its words, or several."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     for option in typing.get_args(hint) if union else (hint,):
         if option is type(None):
@@ -163,9 +231,12 @@ def _parse(cls: type, name: str, text: str) -> object:
         elif option is bool:
             if text.lower() in ("true", "false"):
                 return text.lower() == "true"
-        elif typing.get_origin(option) is typing.Literal:
+        elif typing.get_origin(option) is Literal:
             if text in typing.get_args(option):
                 return text
+        elif typing.get_origin(option) is tuple:
+            parts = [part.strip() for part in text.split(",") if part.strip()]
+            return tuple(_parse(name, typing.get_args(option)[0], part) for part in parts)
         else:
             try:
                 return option(text)

@@ -18,6 +18,7 @@ from ..data.splits import Split, choose_split
 from ..data.stream import Domain, TrainingStream
 from ..measure import hardware
 from ..models.clip import PROMPT_TEMPLATES, ClassTextEncoder, SurgeryVision, build_clip
+from ..models.esc_net import EscNetConfig
 from ..models.sam import build_sam
 from ..predictor import find_method
 from ..types import PromptError
@@ -25,11 +26,11 @@ from ..weights.backbones import load_backbones
 from ..weights.bundle import CONFIG, load_bundle, save_bundle
 from ..weights.presets import TINY
 from .calibration import calibrate_clip
-from .card import FIGURES, SETS, measure, tuned_methods, write_card
+from .card import SETS, measure, tuned_methods, write_card
 from .loop import LoopConfig, start_accelerator, train
 from .pretrain_clip import ClipStage, start_positions_as_waves
 from .pretrain_sam import SamStage
-from .recipe import TINY_RECIPE, Recipe
+from .recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE, EscNetRecipe, TunedSamRecipe
 from .tokenizer import train_tokenizer
 from .train_method import Job, train_method
 
@@ -37,7 +38,10 @@ logger = logging.getLogger(__name__)
 
 
 LOW_DATA_SPLIT = {"scenes": 512, "camouflage": 64, "camvid": 92, "ccp": 120, "coco100": 100}
-"""Labelled images for the methods: a quarter of CamVid and CCP, all of COCO-100."""
+"""Labelled images for the methods that tune SAM: a quarter of CamVid and CCP, all of COCO-100."""
+
+LARGE_SPLIT = {"scenes": 1536, "camouflage": 192, "camvid": 367, "ccp": 480, "coco100": 100}
+"""Labelled images for ESC-Net, whose head starts from nothing: all photographs."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ class TinyRecipe:
         seed: of weights and samples; the procedural scenes of training use seeds from here on.
         clip, clip_lr: stage 1, CLIP-tiny.
         sam, sam_lr: stage 2, SAM-tiny.
-        method: stage 3, every tuned method on the first two.
-        split: images of each set that stage 3 may see.
+        tuned_sam: stage 3, every method that tunes SAM, on the first two.
+        low_data: images of each set that it may see.
+        esc_net: stage 3 of ESC-Net and CAT-Seg.
+        large: images of each set that it may see.
     """
 
     seed: int = 20
@@ -57,7 +63,7 @@ class TinyRecipe:
     clip_lr: float = 8e-4
     sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 10))
     sam_lr: float = 6e-4
-    method: Recipe = dataclasses.field(
+    tuned_sam: TunedSamRecipe = dataclasses.field(
         default_factory=lambda: dataclasses.replace(
             TINY_RECIPE,
             lr=4e-4,
@@ -67,7 +73,13 @@ class TinyRecipe:
             seed=20,
         )
     )
-    split: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LOW_DATA_SPLIT))
+    low_data: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LOW_DATA_SPLIT))
+    esc_net: EscNetRecipe = dataclasses.field(
+        default_factory=lambda: dataclasses.replace(
+            TINY_ESC_NET_RECIPE, epochs=1, validation_images=0, seed=20
+        )
+    )
+    large: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LARGE_SPLIT))
 
 
 def training_domains(photographs: Path | None, seed: int) -> dict[str, Domain]:
@@ -179,31 +191,32 @@ class TinyTraining:
         save_bundle(self.out / "sam", {"kind": "sam", "training": record}, sam.state_dict())
 
     def train_method(self, method: str) -> None:
-        """Stage 3: a method on a low-data split of all domains, for all of its modes."""
-        recipe = self.recipe
+        """Stage 3: a method on its split of all domains, for all of its modes."""
+        recipe, counts = self.recipe.tuned_sam, self.recipe.low_data
+        if find_method(method).config_type is EscNetConfig:
+            recipe, counts = self.recipe.esc_net, self.recipe.large
         backbones = load_backbones(TINY, self.device, self.out)
-        torch.manual_seed(recipe.method.seed)
+        torch.manual_seed(recipe.seed)
         predictor = find_method(method).untrained(backbones)
         parts = {
             name: SubsetData(
                 domain.data,
-                choose_split(domain.data, str(recipe.split[name]), recipe.seed).indices,
+                choose_split(domain.data, str(counts[name]), self.recipe.seed).indices,
             )
             for name, domain in self.domains.items()
         }
         data = ConcatData(parts)
         labelled = ", ".join(f"{len(part)} of {name}" for name, part in parts.items())
         split = Split(labelled, tuple(range(len(data))))
-        job = Job("the tiny bundle's data", data, split, recipe.method, "plain")
+        job = Job("the tiny bundle's data", data, split, recipe, "plain")
         work = self.work / method
         if not (work / CONFIG).is_file():
             train_method(predictor, job, work, resume=True)
         config, state = load_bundle(work)
-        save_bundle(self.out / method, config, state, backbones.tuned_from())
+        save_bundle(self.out / method, config, state, predictor.tuned_from())
 
     def write_card(self) -> None:
-        """Measure the bundle on held-back images and write its card; sets already done stay."""
+        """Measure the bundle on held-back images and write its card; what is measured stays."""
         for name in SETS:
-            if not (self.work / FIGURES / f"{name}.json").is_file():
-                measure(name, self.photographs, self.out, self.work)
+            measure(name, self.photographs, self.out, self.work)
         write_card(self.out, self.work)

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..data.checking import check_data
@@ -21,15 +23,15 @@ from ..data.splits import Split
 from ..evaluation.metrics import class_wise_miou
 from ..evaluation.runner import Run, evaluate
 from ..measure import hardware
-from ..methods.base import TunedSamPredictor
+from ..methods.base import TrainablePredictor
+from ..methods.esc_net import EscNetPredictor
 from ..types import PromptError
 from ..weights.bundle import CONFIG, save_bundle
-from .calibration import calibrate_clip
 from .curve import draw_curve
-from .loop import start_accelerator, train
-from .method_stage import MethodStage
+from .esc_net_stage import EscNetStage
+from .loop import Stage, start_accelerator, train
 from .recipe import Recipe
-from .samples import MethodSamples
+from .tuned_sam_stage import TunedSamStage
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,21 @@ WORK = "training"
 
 CACHE_BYTES = 2 * 2**30
 """Training images are kept in memory, reduced, if they take less."""
+
+
+class MethodStage(Stage, Protocol):
+    """What the training of a method has beyond a :class:`Stage`."""
+
+    runs: tuple[Run, ...]
+    """In which modes it is validated."""
+
+    def samples(self, pairs: tuple[tuple[int, int], ...]) -> Dataset:
+        """Training samples of (image index, class value) pairs; ``epoch`` of them show all."""
+        ...
+
+    def finish(self, trained_on: SegmentationData) -> None:
+        """After training: bring up to date what depends on the weights."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Job:
 
 
 def train_method(
-    predictor: TunedSamPredictor, job: Job, out: Path, resume: bool = False
+    predictor: TrainablePredictor, job: Job, out: Path, resume: bool = False
 ) -> dict[str, float]:
     """Train a method and write its bundle, with log, curve and card.
 
@@ -98,21 +115,11 @@ def train_method(
         checked = check_data(data, chosen, job.skip_bad, lambda *_: bar.update())
     for sentence in checked.left_out:
         logger.warning("left out: %s", sentence)
-    samples = MethodSamples(
-        data,
-        checked.samples,
-        preset,
-        seed=recipe.seed,
-        classes_per_image=recipe.classes_per_image,
-        clicks=(min(recipe.fewest_clicks, recipe.num_points), recipe.num_points),
-        manual_share=_manual_share(predictor, job.mode),
-        augmentation=recipe.augmentation,
-        target_side=recipe.target_scale * preset.sam.mask_side,
-    )
-    stage = MethodStage(predictor.info.id, predictor, job.data.names, recipe)
+    stage = _stage(predictor, data, recipe, job.mode)
+    samples = stage.samples(checked.samples)
 
     def validate() -> float:
-        return validation_score(predictor, held_out, job.mode, recipe)
+        return validation_score(predictor, held_out, stage.runs)
 
     before = float("nan")
     if held_out is not None and accelerator.is_main_process:
@@ -125,14 +132,7 @@ def train_method(
         None if held_out is None else validate,
     )
     predictor.model.eval()
-    if predictor.config.clip_blocks != 0 and predictor.config.clip is not None:
-        trained_on = SubsetData(job.data, sorted({image for image, _ in checked.samples}))
-        measured = calibrate_clip(
-            [trained_on], predictor.model.vision, predictor.backbones.text, preset
-        )
-        # The point threshold stays: the network has learnt to read prompts made at it.
-        threshold = predictor.calibration.point_threshold
-        predictor.calibration = dataclasses.replace(measured, point_threshold=threshold)
+    stage.finish(SubsetData(job.data, sorted({image for image, _ in checked.samples})))
     training = {
         "data": job.source,
         "split": job.split.name,
@@ -162,21 +162,22 @@ def train_method(
 
 
 def validation_score(
-    predictor: TunedSamPredictor, data: SegmentationData, mode: str | None, recipe: Recipe
+    predictor: TrainablePredictor, data: SegmentationData, runs: Sequence[Run]
 ) -> float:
-    """Class-wise mIoU with one seed, the mean over the modes that are trained for."""
-    modes = [mode] if mode else list(predictor.info.modes)
-    runs = [Run("it", m, recipe.num_points if m == "manual" else 0) for m in modes]
+    """Class-wise mIoU with one seed, the mean over the runs."""
     scores = evaluate(data, {"it": predictor}, runs, (0,))
     return float(np.mean([class_wise_miou(scores[run, 0]) for run in runs]))
 
 
-def _manual_share(predictor: TunedSamPredictor, mode: str | None) -> float:
-    modes = (mode,) if mode else predictor.info.modes
-    return modes.count("manual") / len(modes)
+def _stage(
+    predictor: TrainablePredictor, data: SegmentationData, recipe: Recipe, mode: str | None
+) -> MethodStage:
+    """The training that fits a method's network."""
+    kind = EscNetStage if isinstance(predictor, EscNetPredictor) else TunedSamStage
+    return kind(predictor, data, recipe, mode)
 
 
-def _identity(predictor: TunedSamPredictor, job: Job) -> dict:
+def _identity(predictor: TrainablePredictor, job: Job) -> dict:
     """What must be the same for a run to be the same."""
     return json.loads(
         json.dumps(
@@ -249,7 +250,7 @@ def _remembered(file: Path, compute: Callable[[], float]) -> float:
     return json.loads(file.read_text())
 
 
-def _card(predictor: TunedSamPredictor, training: dict) -> str:
+def _card(predictor: TrainablePredictor, training: dict) -> str:
     """The model card of a bundle."""
     info, scores = predictor.info, training["validation_miou"]
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import Sam
 from tokenizers import Tokenizer
-from torch import Tensor
 from transformers import CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.sam import build_sam
 from ..prompting import Calibration
 from .bundle import WeightsError, load_bundle, load_into
+from .local import locate
 from .presets import Preset
+from .pretrained import read_clip, read_clip_tokenizer, read_sam
 
 BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
 """Where the bundles that come with the project lie, one folder per preset."""
@@ -43,19 +44,6 @@ class Backbones:
     calibration: Calibration
     device: torch.device
 
-    def tuned_from(self) -> dict[str, Tensor]:
-        """The weights that methods tune, as they are before, by the names that bundles use."""
-        parts = {
-            "prompt_encoder": self.sam.prompt_encoder,
-            "mask_decoder": self.sam.mask_decoder,
-            "vision": self.vision,
-        }
-        return {
-            f"{part}.{name}": parameter.detach()
-            for part, module in parts.items()
-            for name, parameter in module.named_parameters()
-        }
-
 
 def assemble(
     preset: Preset,
@@ -81,7 +69,9 @@ def assemble(
 
 
 def has_weights(preset: Preset) -> bool:
-    """Whether the preset's SAM and CLIP are on this machine."""
+    """Whether the preset's SAM and CLIP are on this machine; no network, no file is opened."""
+    if preset.sam_source is not None:
+        return None not in (locate(preset.sam_source), locate(preset.clip_source))
     folder = BUNDLES / preset.name
     return all((folder / part / "model.safetensors").is_file() for part in ("sam", "clip"))
 
@@ -89,21 +79,19 @@ def has_weights(preset: Preset) -> bool:
 def load_backbones(
     preset: Preset, device: torch.device | str = "cpu", folder: Path | None = None
 ) -> Backbones:
-    """Load the SAM and CLIP of a preset.
+    """Load the SAM and CLIP of a preset from this machine; nothing is ever downloaded here.
 
     Args:
         preset: which.
         device: where to.
-        folder: holds the bundles ``sam`` and ``clip``; ``None`` takes the project's.
+        folder: holds the bundles ``sam`` and ``clip``; ``None`` takes the project's, or the
+            published weights for a preset that has some.
 
     Raises:
-        WeightsError: they are not on this machine, or damaged.
+        WeightsError: they are not on this machine, damaged, or another network's.
     """
-    if folder is None and not has_weights(preset):
-        raise WeightsError(
-            f"The weights of “{preset.name}” ({preset.sam_source} and {preset.clip_source}) are "
-            "not on this machine. Use the preset “tiny”, which comes with the project."
-        )
+    if folder is None and preset.sam_source is not None:
+        return _load_published(preset, device)
     folder = folder or BUNDLES / preset.name
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     _, sam_state = load_bundle(folder / "sam")
@@ -113,6 +101,21 @@ def load_backbones(
     tokenizer = read_tokenizer(folder / "clip" / "tokenizer.json")
     calibration = Calibration(**config.get("calibration", {}))
     return assemble(preset, sam, clip, tokenizer, calibration, device)
+
+
+def _load_published(preset: Preset, device: torch.device | str) -> Backbones:
+    sam_files, clip_files = locate(preset.sam_source), locate(preset.clip_source)
+    if sam_files is None or clip_files is None:
+        missing = preset.sam_source if sam_files is None else preset.clip_source
+        raise WeightsError(
+            f"The weights of “{preset.name}” are not on this machine ({missing.repo} is missing): "
+            f"get them with `python -m clipsam download {preset.name}`"
+        )
+    sam, clip = build_sam(preset.sam), build_clip(preset.clip)
+    sam.load_state_dict(read_sam(sam_files, preset.sam))
+    clip.load_state_dict(read_clip(clip_files, preset.clip))
+    tokenizer = read_clip_tokenizer(clip_files, preset.clip)
+    return assemble(preset, sam, clip, tokenizer, device=device)
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:

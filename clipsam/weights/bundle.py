@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .delta import pack, unpack
+from .compact import pack, unpack
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-CODES, SCALES = ".delta_codes", ".delta_scales"
-"""Endings of the two tensors that store a difference, see :mod:`clipsam.weights.delta`."""
+DELTA, OWN = ".delta", ".own"
+CODES, SCALES, SHAPE = "_codes", "_scales", "_shape"
+"""Endings of what stores a difference or weights of their own, see :mod:`.compact`."""
 
 
 class WeightsError(ValueError):
@@ -34,15 +35,19 @@ def save_bundle(
         folder: where to; made if need be.
         config: what the weights are and what they fit, JSON-serialisable.
         state: tensors by name.
-        base: what they were tuned from; matrices among them are stored as differences in 4 bits,
-            and the bundle then needs the same base to be read.
+        base: what some were tuned from; matrices among those are stored as differences in 4 bits,
+            other matrices in 8, and the bundle then needs the same base to be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if base is not None and name in base and tensor.ndim > 1:
-            codes, scales = pack(tensor.cpu() - base[name].cpu())
-            stored[name + CODES], stored[name + SCALES] = codes, scales
+        if base is not None and tensor.ndim > 1:
+            if name in base:
+                ending, packed = DELTA, pack(tensor.cpu() - base[name].cpu(), bits=4)
+            else:
+                ending, packed = OWN, pack(tensor.cpu(), bits=8)
+                stored[name + ending + SHAPE] = torch.tensor(tensor.shape)
+            stored[name + ending + CODES], stored[name + ending + SCALES] = packed
         else:
             kept = tensor.half() if tensor.is_floating_point() else tensor
             stored[name] = kept.contiguous().cpu()
@@ -50,6 +55,21 @@ def save_bundle(
     save_file(stored, partial)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     partial.replace(folder / WEIGHTS)
+
+
+def read_config(folder: Path) -> dict:
+    """The ``config.json`` of a bundle.
+
+    Raises:
+        WeightsError: a file of the bundle is missing, or this one is damaged.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise WeightsError(f"{folder} is no bundle: it has no {name}")
+    try:
+        return json.loads((folder / CONFIG).read_text())
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{folder} is damaged: {error}") from None
 
 
 def load_bundle(
@@ -64,43 +84,68 @@ def load_bundle(
     Raises:
         WeightsError: a file is missing or damaged, or it was tuned from another base.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise WeightsError(f"{folder} is no bundle: it has no {name}")
+    config = read_config(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text())
         stored = load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, SafetensorError) as error:
+    except SafetensorError as error:
         raise WeightsError(f"{folder} is damaged: {error}") from None
     state = {}
     for key, tensor in stored.items():
-        if key.endswith(CODES):
-            name = key.removesuffix(CODES)
+        if key.endswith(DELTA + CODES):
+            name = key.removesuffix(DELTA + CODES)
             try:
                 origin = (base or {})[name].float().cpu()
-                state[name] = origin + unpack(tensor, stored[name + SCALES], origin.shape)
+                scales = stored[name + DELTA + SCALES]
+                state[name] = origin + unpack(tensor, scales, origin.shape)
             except (KeyError, ValueError):
                 raise WeightsError(
                     f"{folder} stores {name} as a difference from weights that are not these"
                 ) from None
-        elif not key.endswith(SCALES):
+        elif key.endswith(OWN + CODES):
+            name = key.removesuffix(OWN + CODES)
+            shape = torch.Size(stored[name + OWN + SHAPE].tolist())
+            state[name] = unpack(tensor, stored[name + OWN + SCALES], shape)
+        elif not key.endswith((SCALES, OWN + SHAPE)):
             state[key] = tensor.float() if tensor.dtype == torch.float16 else tensor
     return config, state
 
 
-def load_into(module: torch.nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_into(
+    module: torch.nn.Module, state: dict[str, Tensor], source: str, whole: bool = False
+) -> None:
     """Load every tensor of ``state`` into ``module``; parameters not named keep their values.
 
+    Args:
+        module: what is filled.
+        state: tensors by the module's names.
+        source: where they come from, for messages.
+        whole: no parameter may keep its value.
+
     Raises:
-        WeightsError: a name that the module lacks, or another shape.
+        WeightsError: see :func:`check_fit`.
+    """
+    check_fit(module, state, source, whole)
+    module.load_state_dict(state, strict=False)
+
+
+def check_fit(
+    module: torch.nn.Module, state: Mapping[str, Tensor], source: str, whole: bool = False
+) -> None:
+    """Compare names and shapes with those of a module, which may lie on the meta device.
+
+    Raises:
+        WeightsError: a name that the module lacks, another shape or, if they should be the
+            ``whole`` of it, a name that is missing.
     """
     own = module.state_dict()
     unknown = sorted(set(state) - set(own))
     if unknown:
         raise WeightsError(f"{source} holds {unknown[0]} (of {len(unknown)}), which does not fit")
+    missing = sorted(set(own) - set(state))
+    if whole and missing:
+        raise WeightsError(f"{source} lacks {missing[0]} (of {len(missing)})")
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise WeightsError(
                 f"{source}: {name} should be {tuple(own[name].shape)}, is {tuple(tensor.shape)}"
             )
-    module.load_state_dict(state, strict=False)

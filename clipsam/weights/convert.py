@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
+
+_SAM_POSITIONS = (
+    "shared_image_embedding.positional_embedding",
+    "prompt_encoder.shared_embedding.positional_embedding",
+)
+"""One matrix that transformers uses in two places; a file may hold it under either name or both."""
 
 _ADAPTER_NAMES = (
     (r"Space_Adapter\.", "attention_adapter."),
@@ -38,10 +45,40 @@ _CLIP_NAMES = (
 )
 
 
+_SAM_NAMES = (
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"^vision_encoder\.blocks\.", "vision_encoder.layers."),
+    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+    (r"\.neck\.0\.", ".neck.conv1."),
+    (r"\.neck\.1\.", ".neck.layer_norm1."),
+    (r"\.neck\.2\.", ".neck.conv2."),
+    (r"\.neck\.3\.", ".neck.layer_norm2."),
+    (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
+    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", _SAM_POSITIONS[0]),
+    (r"\.point_embeddings\.", ".point_embed."),
+    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
+    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
+    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
+    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
+    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
+    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
+    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
+    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+    (r"(_head|_mlps\.\d)\.layers\.0\.", r"\1.proj_in."),
+    (r"(_head|_mlps\.\d)\.layers\.1\.", r"\1.layers.0."),
+    (r"(_head|_mlps\.\d)\.layers\.2\.", r"\1.proj_out."),
+)
+
+
 def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def _turned_round(rules: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Rules for the other direction; both sides of the rules are literal but for anchors."""
+    return tuple((re.escape(new), re.sub(r"[\\^$]", "", old)) for old, new in reversed(rules))
 
 
 def adapters_from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -56,13 +93,22 @@ def adapters_from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def adapters_to_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our image-encoder names → those of the authors' code."""
+    rules = _turned_round(_ADAPTER_NAMES)
+    return {_rename(name, rules): tensor for name, tensor in state.items()}
+
+
 def clip_from_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """OpenAI's CLIP names → transformers' ``CLIPModel`` names.
 
-    The fused ``in_proj`` is split into q, k and v; the two projections are transposed.
+    The fused ``in_proj`` is split into q, k and v; the two projections are transposed. Attention
+    may also be named as CLIP Surgery does after its first run (``qkv``, ``proj``).
     """
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
+        name = re.sub(r"\.attn\.qkv\.(weight|bias)$", r".attn.in_proj_\1", name)
+        name = re.sub(r"\.attn\.proj\.", ".attn.out_proj.", name)
         if name in ("visual.proj", "text_projection"):
             target = "visual_projection" if name == "visual.proj" else "text_projection"
             converted[f"{target}.weight"] = tensor.T.contiguous()
@@ -75,3 +121,47 @@ def clip_from_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             converted[target] = tensor
     return converted
+
+
+def clip_to_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """transformers' ``CLIPModel`` names → OpenAI's; undoes :func:`clip_from_openai`."""
+    rules = _turned_round(_CLIP_NAMES)
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name in ("visual_projection.weight", "text_projection.weight"):
+            target = "visual.proj" if name.startswith("visual") else "text_projection"
+            converted[target] = tensor.T.contiguous()
+        elif ".self_attn.q_proj." in name:
+            parts = [state[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
+            fused = _rename(name, rules).replace(".self_attn.q_proj.", ".attn.in_proj_")
+            converted[fused] = torch.cat(parts)
+        elif not re.search(r"\.self_attn\.[kv]_proj\.", name):
+            converted[_rename(name, rules)] = tensor
+    return converted
+
+
+def clip_from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published ``CLIPModel`` weights without the counters 0, 1, 2 … that older files hold."""
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.endswith(".embeddings.position_ids")
+    }
+
+
+def sam_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Meta's names (segment-anything's ``Sam``) → transformers' ``SamModel`` names."""
+    return {_rename(name, _SAM_NAMES): tensor for name, tensor in state.items()}
+
+
+def sam_from_transformers(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """transformers' ``SamModel`` names → Meta's.
+
+    Args:
+        state: by transformers' names; a name that is none of theirs is kept as it is.
+        names: all that the wanted SAM has; the translation is theirs, turned round.
+    """
+    ours = {_rename(name, _SAM_NAMES): name for name in names}
+    first, second = _SAM_POSITIONS
+    ours[second] = ours[first]
+    return {ours.get(name, name): tensor for name, tensor in state.items()}

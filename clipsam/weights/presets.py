@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..geometry import Fit
 from ..models.clip import ClipSizes, FeatureNorm
 from ..models.sam import SamConfig
+from .published import (
+    CLIP_VIT_B16,
+    CLIP_VIT_L14_336,
+    SAM_VIT_B,
+    SAM_VIT_H,
+    SAM_VIT_L,
+    Published,
+)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -21,7 +29,7 @@ class Preset:
         name: how the preset is called.
         title: one line for people.
         sam, clip: sizes of the two networks.
-        sam_source, clip_source: repositories with published weights; ``None`` for the bundled.
+        sam_source, clip_source: where weights are published; ``None`` for the bundled.
         fit: how an image is laid into SAM's square input.
         clip_mean, clip_std: normalisation of CLIP's input.
         feature_norm: how CLIP's features are normalised before they meet the text.
@@ -32,8 +40,8 @@ class Preset:
     title: str
     sam: SamConfig
     clip: ClipSizes
-    sam_source: str | None = None
-    clip_source: str | None = None
+    sam_source: Published | None = None
+    clip_source: Published | None = None
     fit: Fit = "pad"
     sam_mean: tuple[float, ...] = IMAGENET_MEAN
     sam_std: tuple[float, ...] = IMAGENET_STD
@@ -47,7 +55,8 @@ VIT_B = SamConfig()
 VIT_L = SamConfig(embed_dim=1024, depth=24, num_heads=16, global_blocks=(5, 11, 17, 23))
 VIT_H = SamConfig(embed_dim=1280, depth=32, num_heads=16, global_blocks=(7, 15, 23, 31))
 CLIP_B16 = ClipSizes()
-CLIP_L14 = ClipSizes(
+CLIP_L14 = ClipSizes(  # the one trained at 336 pixels, as in ESC-Net
+    image_size=336,
     surgery_size=448,
     patch_size=14,
     projection_dim=768,
@@ -86,33 +95,52 @@ TINY = Preset(
     last_blocks=4,
 )
 
+BASE = Preset(
+    name="base",
+    title="SAM ViT-B with CLIP ViT-B/16",
+    sam=VIT_B,
+    clip=CLIP_B16,
+    sam_source=SAM_VIT_B,
+    clip_source=CLIP_VIT_B16,
+)
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         TINY,
-        Preset(
-            name="base",
-            title="SAM ViT-B with CLIP ViT-B/16",
-            sam=VIT_B,
-            clip=CLIP_B16,
-            sam_source="facebook/sam-vit-base",
-            clip_source="openai/clip-vit-base-patch16",
+        BASE,
+        replace(
+            BASE,
+            name="base-reference",
+            title="The same, seeing images as the code of CLIP-Guided SAM's authors does",
+            fit="squash",
+            clip_mean=IMAGENET_MEAN,
+            clip_std=IMAGENET_STD,
+            feature_norm="reference",
         ),
         Preset(
             name="base-clip-l",
-            title="SAM ViT-B with CLIP ViT-L/14",
+            title="SAM ViT-B with CLIP ViT-L/14@336",
             sam=VIT_B,
             clip=CLIP_L14,
-            sam_source="facebook/sam-vit-base",
-            clip_source="openai/clip-vit-large-patch14",
+            sam_source=SAM_VIT_B,
+            clip_source=CLIP_VIT_L14_336,
+        ),
+        Preset(
+            name="large-sam",
+            title="SAM ViT-L with CLIP ViT-B/16",
+            sam=VIT_L,
+            clip=CLIP_B16,
+            sam_source=SAM_VIT_L,
+            clip_source=CLIP_VIT_B16,
         ),
         Preset(
             name="huge-sam",
             title="SAM ViT-H with CLIP ViT-B/16",
             sam=VIT_H,
             clip=CLIP_B16,
-            sam_source="facebook/sam-vit-huge",
-            clip_source="openai/clip-vit-base-patch16",
+            sam_source=SAM_VIT_H,
+            clip_source=CLIP_VIT_B16,
         ),
     )
 }

@@ -23,12 +23,14 @@ class Choice:
         mode: one of its modes.
         title: as shown.
         summary: one sentence: what it does.
+        joint: whether its classes compete, see :class:`Predictor`.
     """
 
     method: str
     mode: str
     title: str
     summary: str
+    joint: bool = False
 
     @property
     def key(self) -> str:
@@ -53,12 +55,11 @@ def why_not(method: str, preset: Preset) -> str:
 
 def all_choices() -> tuple[Choice, ...]:
     """Every registered method in every mode, the papers' methods first."""
-    infos = [predictor.info for predictor in methods().values()]
-    infos.sort(key=lambda info: info.kind != "method")
+    predictors = sorted(methods().values(), key=lambda one: one.info.kind != "method")
     return tuple(
-        Choice(info.id, mode, f"{info.name} · {mode}", info.summary)
-        for info in infos
-        for mode in info.modes
+        Choice(one.info.id, mode, f"{one.info.name} · {mode}", one.info.summary, one.joint)
+        for one in predictors
+        for mode in one.info.modes
     )
 
 

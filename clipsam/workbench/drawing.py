@@ -67,9 +67,18 @@ def shown_picture(image: np.ndarray) -> str:
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """The rim of a mask, inside it: bool (H, W) → bool (H, W), two pixels from 512 on, else one."""
-    thickness = 2 if max(mask.shape) >= 512 else 1
-    return mask & ~ndimage.binary_erosion(mask, iterations=thickness, border_value=1)
+    """The rim of a mask, inside it: bool (H, W) → bool (H, W)."""
+    return mask & ~ndimage.binary_erosion(mask, iterations=_rim(mask.shape), border_value=1)
+
+
+def borders(labels: np.ndarray) -> np.ndarray:
+    """What of a label map (int (H, W), −1 for none) lies at an edge between classes; −1 elsewhere.
+
+    As thick as an :func:`outline` on either side.
+    """
+    side = 1 + 2 * _rim(labels.shape)
+    lowest, highest = ndimage.minimum_filter(labels, side), ndimage.maximum_filter(labels, side)
+    return np.where(lowest == highest, -1, labels)
 
 
 def layer(mask: np.ndarray, colour: str) -> str:
@@ -77,6 +86,20 @@ def layer(mask: np.ndarray, colour: str) -> str:
     picture = Image.fromarray(mask.astype(np.uint8), mode="P")
     picture.putpalette([0, 0, 0, *_rgb(colour)])
     return data_uri(picture, transparency=bytes([0, 255]), bits=1)
+
+
+def label_layer(labels: np.ndarray) -> str:
+    """Each pixel in its class's colour: int (H, W), −1 for none, which is clear → PNG data URI."""
+    places = np.where(labels < 0, 0, 1 + labels % len(CLASS_COLOURS))
+    picture = Image.fromarray(places.astype(np.uint8), mode="P")
+    picture.putpalette([0, 0, 0, *(value for colour in CLASS_COLOURS for value in _rgb(colour))])
+    alpha = bytes([0, *(255 for _ in CLASS_COLOURS)])
+    return data_uri(picture, transparency=alpha, bits=4)
+
+
+def cells(similarity: np.ndarray) -> str:
+    """A map in viridis from its lowest to its highest value, a pixel per cell → PNG data URI."""
+    return data_uri(Image.fromarray(_in_viridis(_scaled(similarity))))
 
 
 def similarity_picture(
@@ -93,12 +116,8 @@ def similarity_picture(
         uint8 (H, W, 3), as wide and high as the image, but with a long side of :data:`MAP_SIDE`.
     """
     height, width = fitted(image_size, MAP_SIDE)
-    low, high = float(similarity.min()), float(similarity.max())
-    scaled = (similarity - low) / (high - low) if high > low else np.zeros_like(similarity)
-    smooth = Image.fromarray(scaled.astype(np.float32)).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
-    picture = Image.fromarray(_viridis()[(np.asarray(smooth) * 255).round().astype(np.uint8)])
+    smooth = Image.fromarray(_scaled(similarity)).resize((width, height), Image.Resampling.BILINEAR)
+    picture = Image.fromarray(_in_viridis(np.asarray(smooth)))
     scale = np.array([width / image_size[1], height / image_size[0]])
     _draw_prompts(ImageDraw.Draw(picture), prompts, scale)
     return np.asarray(picture)
@@ -125,6 +144,23 @@ def data_uri(picture: Image.Image, kind: str = "PNG", **options: object) -> str:
     picture.save(stream, kind, **({"compress_level": 1} if kind == "PNG" else {}), **options)
     encoded = base64.b64encode(stream.getvalue()).decode()
     return f"data:image/{kind.lower()};base64,{encoded}"
+
+
+def _rim(shape: tuple[int, ...]) -> int:
+    """How thick an edge is drawn in a picture of (height, width), pixels."""
+    return 2 if max(shape) >= 512 else 1
+
+
+def _scaled(similarity: np.ndarray) -> np.ndarray:
+    """float32, from 0, the lowest, to 1, the highest value; a constant map is 0."""
+    low, high = float(similarity.min()), float(similarity.max())
+    scaled = (similarity - low) / (high - low) if high > low else np.zeros_like(similarity)
+    return scaled.astype(np.float32)
+
+
+def _in_viridis(scaled: np.ndarray) -> np.ndarray:
+    """float (H, W) in [0, 1] → uint8 (H, W, 3)."""
+    return _viridis()[(scaled * 255).round().astype(np.uint8)]
 
 
 def _rgb(colour: str) -> tuple[int, ...]:

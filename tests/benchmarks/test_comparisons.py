@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.comparisons.report import write_report
 from benchmarks.comparisons.run import result_file
-from benchmarks.comparisons.trials import MEASURED, RECIPE, SEEDS, TABLES, all_trials
-from clipsam.methods.base import TunedSamPredictor
+from benchmarks.comparisons.trials import SEEDS, TABLES, all_trials
+from clipsam.methods.base import TrainablePredictor
 from clipsam.predictor import find_method
 from clipsam.training.recipe import apply_settings
 from clipsam.weights.presets import TINY
@@ -25,9 +25,9 @@ def test_trials_have_names_of_their_own():
 def test_every_trial_can_be_set_up(trial):
     method = find_method(trial.method)
     assert set(trial.modes) <= set(method.info.modes)
-    if issubclass(method, TunedSamPredictor):
-        recipe, network = apply_settings(RECIPE, method.design(TINY), trial.settings)
-        changed = (recipe, network) != (RECIPE, method.design(TINY))
+    if issubclass(method, TrainablePredictor):
+        before = trial.setup.recipe, method.design(TINY)
+        changed = apply_settings(*before, trial.settings) != before
         assert changed == bool(trial.settings)
 
 
@@ -38,7 +38,7 @@ def results(tmp_path):
         for seed in SEEDS:
             noise = (-0.1, 0.0, 0.1)[seed]
             figures = {"miou": (place + noise) / 100, "mae": 0.5}
-            content = {mode: dict.fromkeys(MEASURED, figures) for mode in trial.modes}
+            content = {mode: dict.fromkeys(trial.setup.measured, figures) for mode in trial.modes}
             text = json.dumps({"figures": content, "seconds": 36.0})
             result_file(tmp_path, trial, seed).write_text(text)
     return tmp_path

@@ -48,6 +48,39 @@ def test_absent_classes_are_asked_apart(halves, quarters):
     assert cat.boundary_f == 0 and cat.mae == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("joint", "asked"), [(False, [("dog",), ("cat", "cow")]), (True, [("dog", "cat", "cow")])]
+)
+def test_where_classes_compete_all_are_asked_together(halves, quarters, monkeypatch, joint, asked):
+    prompts = []
+    predict = halves.predict
+
+    def noted(scene, prompt, options):
+        prompts.append(tuple(concept.text for concept in prompt.concepts))
+        return predict(scene, prompt, options)
+
+    monkeypatch.setattr(halves, "predict", noted)
+    monkeypatch.setattr(type(halves), "joint", joint)
+    sample = quarters[3]
+    scores = score_image(sample, Scene(sample.image), halves, TEXT, 0, absent=("cat", "cow"))
+    assert prompts == asked
+    assert [score.name for score in scores] == ["dog", "cat", "cow"]
+    assert [score.present for score in scores] == [True, False, False]
+
+
+def test_all_classes_can_be_asked_in_every_image(halves, quarters):
+    present = evaluate(quarters, {"halves": halves}, [TEXT], (0,))[TEXT, 0]
+    everything = evaluate(quarters, {"halves": halves}, [TEXT], (0,), all_classes=True)[TEXT, 0]
+    assert {score.present for score in present} == {True}
+    counted = [(score.image, score.name, score.counts) for score in everything if score.present]
+    assert counted == [(score.image, score.name, score.counts) for score in present]
+    for index in range(len(quarters)):
+        sample = quarters[index]
+        names = {score.name for score in everything if score.image == sample.key}
+        labelled = (sample.classes != -1).any()
+        assert names == (set(sample.names) if labelled else set())
+
+
 def test_nobody_clicks_on_what_is_absent(halves, quarters):
     sample = quarters[3]
     run = Run("halves", "manual", clicks=2)

@@ -14,14 +14,12 @@ from clipsam.measure import Stopwatch
 from clipsam.methods.esc_net import (
     CatSegPredictor,
     EscNetPredictor,
-    label_map,
-    tuned_from,
 )
 from clipsam.models.clip import build_clip
 from clipsam.models.sam import build_sam
 from clipsam.predictor import Options, count_parameters
 from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, Prediction, Prompt, PromptsUsed
+from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import assemble
 from clipsam.weights.bundle import WeightsError, save_bundle
 from clipsam.weights.presets import PRESETS, TINY
@@ -74,8 +72,9 @@ def test_similarity_is_clips_own_cosine(esc_net, tiny):
     results = answer(esc_net)
     dense = esc_net.model.encode_image(pixels(256)).dense[0]
     for concept, result in zip(CONCEPTS, results, strict=True):
-        prompts = [f"A photo of a {name} in the scene" for name in concept.synonyms]
-        ids = tiny.text.tokenizer(prompts, padding=True, return_tensors="pt").input_ids
+        ids = tiny.text.tokenizer(
+            list(concept.synonyms), padding=True, return_tensors="pt"
+        ).input_ids
         text = tiny.clip.text_projection(tiny.clip.text_model(input_ids=ids).pooler_output)
         text = F.normalize(text, dim=-1).mean(0)
         expected = F.cosine_similarity(dense, text[:, None, None], dim=0)
@@ -91,25 +90,65 @@ def test_order_does_not_matter_but_company_does(esc_net):
     np.testing.assert_allclose(alone.similarity, results[0].similarity, atol=1e-6)
 
 
-def test_prompts_are_those_of_the_last_block(esc_net):
-    results = answer(esc_net)
-    traces = esc_net.traces(Scene(IMAGE), CONCEPTS)
-    assert len(traces) == 4
-    told = traces[-1].prompts
+def test_each_block_s_maps_and_prompts_are_shown(tiny):
+    predictor, scene = moved(EscNetPredictor.untrained(tiny)), Scene(IMAGE)
+    results = answer(predictor, scene=scene)
+    with torch.inference_mode():
+        text = predictor._encode_texts(CONCEPTS)
+        blocks = predictor._whole(scene, text, Stopwatch(tiny.device)).blocks
     for index, result in enumerate(results):
-        cells = told.points[0, index][told.valid[0, index]].numpy()
-        np.testing.assert_allclose(
-            result.prompts.points, (cells + 0.5) / 16 * [SIZE[1], SIZE[0]], rtol=1e-6
-        )
+        assert len(result.rounds) == len(blocks) == predictor.config.blocks > 1
+        for seen, block in zip(result.rounds, blocks, strict=True):
+            np.testing.assert_array_equal(seen.similarity, block.maps[0, index].numpy())
+            told = block.prompts
+            valid = told.valid[0, index]
+            cells = (told.points[0, index][valid].numpy() + 0.5) / 16
+            np.testing.assert_allclose(seen.points, cells * [SIZE[1], SIZE[0]], rtol=1e-6)
+            np.testing.assert_array_equal(seen.regions, told.regions[0, index][valid].numpy())
+        np.testing.assert_array_equal(result.rounds[0].similarity, result.similarity)
+        first, last = result.rounds[0], result.rounds[-1]
+        assert np.abs(first.similarity - last.similarity).max() > 1e-3
+        np.testing.assert_array_equal(result.prompts.points, last.points)
         assert (result.prompts.labels == 1).all()
-        np.testing.assert_array_equal(result.prompts.dense, told.regions[0, index].any(0).numpy())
+        np.testing.assert_array_equal(result.prompts.dense, last.regions.any(0))
+
+
+def test_a_round_s_points_are_its_regions_highest_cells(esc_net):
+    for result in answer(esc_net):
+        for seen in result.rounds:
+            assert seen.similarity.dtype == seen.points.dtype == np.float32
+            assert seen.regions.dtype == bool
+            assert seen.similarity.shape == (16, 16)
+            assert seen.regions.shape == (len(seen.points), 16, 16)
+            assert 1 <= len(seen.points) <= 5
+            assert (seen.regions.sum(0) <= 1).all()
+            for (x, y), region in zip(seen.points, seen.regions, strict=True):
+                row, column = int(y / SIZE[0] * 16), int(x / SIZE[1] * 16)
+                assert region[row, column]
+                assert seen.similarity[row, column] == seen.similarity[region].max()
 
 
 def test_without_sam_there_are_no_prompts(cat_seg):
     for result in answer(cat_seg):
         assert result.prompts.points.shape == (0, 2)
         assert result.prompts.dense is None
-    assert all(block.prompts is None for block in cat_seg.traces(Scene(IMAGE), CONCEPTS))
+        assert len(result.rounds) == cat_seg.config.blocks
+        assert all(seen.points.shape == (0, 2) for seen in result.rounds)
+        assert all(seen.regions is None for seen in result.rounds)
+
+
+def test_without_blocks_there_are_no_rounds(tiny):
+    config = replace(CatSegPredictor.design(TINY), blocks=0)
+    (result,) = answer(CatSegPredictor.untrained(tiny, config), CONCEPTS[:1])
+    assert result.rounds == ()
+    assert result.prompts.points.shape == (0, 2)
+
+
+@pytest.mark.parametrize("mode", ["whole-image", "sliding-window"])
+def test_presence_is_the_probability_of_the_likeliest_pixel(cat_seg, mode):
+    for result in answer(cat_seg, mode=mode):
+        expected = 1 / (1 + np.exp(-np.float64(result.logits.max())))
+        assert result.presence == pytest.approx(expected, rel=1e-5)
 
 
 @torch.no_grad()
@@ -131,6 +170,29 @@ def test_sliding_windows(cat_seg):
     for index, result in enumerate(results):
         found = torch.from_numpy(result.logits).sigmoid()
         torch.testing.assert_close(found, expected[index], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["whole-image", "sliding-window"])
+def test_a_small_budget_takes_fewer_classes_at_a_time_and_gives_the_same(tiny, monkeypatch, mode):
+    torch.manual_seed(0)
+    predictor, chunks = EscNetPredictor.untrained(tiny), []
+    forward = predictor.model.forward
+
+    def watched(features, text, chunk):
+        chunks.append(chunk)
+        return forward(features, text, chunk)
+
+    monkeypatch.setattr(predictor.model, "forward", watched)
+    concepts = [Concept((f"thing {number}",)) for number in range(10)]
+    answers = []
+    for budget, *expected in ((None, 10, 8), (10**12, 10, 8), (0, 1, 1), (30_000_000, 4, 1)):
+        predictor.memory_budget = budget
+        chunks.clear()
+        answers.append(answer(predictor, concepts, mode))
+        assert chunks == expected[: len(chunks)]
+    for other in answers[1:]:
+        for a, b in zip(answers[0], other, strict=True):
+            np.testing.assert_allclose(a.logits, b.logits, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(90, 60), (1, 1), (2, 300)], ids=str)
@@ -176,13 +238,13 @@ def test_it_starts_from_the_presets_weights(tiny, esc_net, cat_seg):
     for name, parameter in tiny.clip.named_parameters():
         assert esc_net.model.clip.get_parameter(name).equal(parameter)
         assert not parameter.requires_grad
-    base = tuned_from(tiny, esc_net.config)
+    base = esc_net.tuned_from()
     state = esc_net.model.state_dict()
     pretrained = {name for name in state if ".sam.pretrained." in name}
     assert pretrained == {name for name in base if name.startswith("blocks.")}
     for name in pretrained:
         assert state[name].equal(base[name])
-    assert not any(name.startswith("blocks.") for name in tuned_from(tiny, cat_seg.config))
+    assert not any(name.startswith("blocks.") for name in cat_seg.tuned_from())
 
 
 def moved(predictor):
@@ -206,7 +268,7 @@ def moved(predictor):
 def test_a_bundle_brings_it_back(tiny, tmp_path, method, fields, packed):
     config = replace(method.design(TINY), **fields)
     predictor = moved(method.untrained(tiny, config))
-    base = tuned_from(tiny, config) if packed else None
+    base = predictor.tuned_from() if packed else None
     save_bundle(tmp_path, predictor.bundle_config({}), predictor.model.trainable_state(), base)
     loaded = method.load(tiny, tmp_path)
     assert loaded.config == config
@@ -247,22 +309,3 @@ def test_it_is_counted_on_no_device():
         counts = count_parameters(EscNetPredictor.untrained(backbones))
     assert counts["total"] == 171_615_113
     assert counts["trainable"] < counts["total"] - 100_000_000
-
-
-def test_labels():
-    logits = np.array([[[1.0, -2.0, 0.0]], [[0.5, -1.0, -3.0]]], np.float32).repeat(3, axis=1)
-    none = PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
-    prediction = Prediction(
-        method="it",
-        preset="tiny",
-        mode="whole-image",
-        prompt=Prompt(CONCEPTS[:2]),
-        transform=SquareTransform((3, 3), 3, "squash"),
-        results=tuple(ConceptResult(part, none) for part in logits),
-        seconds={},
-        peak_memory_mb=0.0,
-    )
-    assert label_map(prediction)[0].tolist() == [0, 1, 0]
-    assert label_map(prediction, 0.0)[1].tolist() == [0, -1, -1]
-    assert label_map(prediction, -0.5)[2].tolist() == [0, -1, 0]
-    assert label_map(prediction, size=(6, 9)).shape == (6, 9)

@@ -20,7 +20,6 @@ from clipsam.models.esc_net import (
 )
 from clipsam.weights.presets import CLIP_B16, CLIP_L14, TINY
 
-CLIP_L14_336 = replace(CLIP_L14, image_size=336)
 ON_L14 = EscNetConfig()
 ON_B16 = EscNetConfig(image_size=384, skip_layers=(4, 8))
 SIZES = ClipSizes(
@@ -72,9 +71,9 @@ def real() -> dict[str, EscNet]:
         return {
             name: EscNet(build_clip(sizes), config)
             for name, sizes, config in (
-                ("L", CLIP_L14_336, ON_L14),
+                ("L", CLIP_L14, ON_L14),
                 ("B", CLIP_B16, ON_B16),
-                ("L without SAM", CLIP_L14_336, replace(ON_L14, use_sam=False)),
+                ("L without SAM", CLIP_L14, replace(ON_L14, use_sam=False)),
                 ("B without SAM", CLIP_B16, replace(ON_B16, use_sam=False)),
             )
         }
@@ -113,7 +112,7 @@ def test_parameters_of_each_part(real):
 @pytest.mark.parametrize(("blocks", "millions"), [(1, 436.40), (2, 441.36), (3, 446.32)])
 def test_parameters_by_blocks(blocks, millions):
     with torch.device("meta"):
-        network = EscNet(build_clip(CLIP_L14_336), replace(ON_L14, blocks=blocks))
+        network = EscNet(build_clip(CLIP_L14), replace(ON_L14, blocks=blocks))
     assert abs(count(network) / 1e6 - millions) < 0.005
 
 
@@ -268,7 +267,7 @@ def test_tiny_and_real_designs_fit_their_clip():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sizes", "config"), [(CLIP_B16, ON_B16), (CLIP_L14_336, ON_L14)], ids=["B", "L"]
+    ("sizes", "config"), [(CLIP_B16, ON_B16), (CLIP_L14, ON_L14)], ids=["B", "L"]
 )
 @torch.inference_mode()
 def test_real_sizes_run(sizes, config):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clipsam.models.clip import ClipSizes, build_clip
+from clipsam.models.clip import ClipSizes, SurgeryVision, build_clip
 from clipsam.models.esc_net.clip_features import (
     correlate,
     encode_classes,
@@ -65,7 +65,7 @@ def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
 def test_dense_features(clip, side):
     """Section 1 of the design, on the hidden states that transformers itself returns."""
     pixels = noise(2, 3, side, side)
-    features = encode_image(clip, pixels, (2, 3))
+    features = encode_image(clip, pixels, EscNetConfig(skip_layers=(2, 3)))
     vision, cells = clip.vision_model, side // 8
     states = vision(
         pixel_values=pixels, output_hidden_states=True, interpolate_pos_encoding=True
@@ -84,6 +84,19 @@ def test_dense_features(clip, side):
     z = z + last.mlp(last.layer_norm2(z))
     expected = clip.visual_projection(vision.post_layernorm(z))
     torch.testing.assert_close(features.dense, grid(expected), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_dense_features_by_clip_surgery(clip):
+    """The tiny CLIP has learnt to be read so; the skip features stay transformers' own."""
+    pixels = noise(2, 3, 32, 32)
+    features = encode_image(clip, pixels, EscNetConfig(skip_layers=(2, 4), surgery_layers=2))
+    states = clip.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
+    for skip, number in zip(features.skips, (2, 4), strict=True):
+        expected = states[number][:, 1:].transpose(1, 2).reshape(2, -1, 4, 4)
+        torch.testing.assert_close(skip, expected)
+    tokens = SurgeryVision(clip, 2)(pixels)
+    torch.testing.assert_close(features.dense.flatten(2), tokens[:, 1:].transpose(1, 2))
 
 
 def test_only_queries_and_values_are_tuned(clip):
@@ -108,7 +121,7 @@ def test_class_texts(clip):
     names = ["cat", "door, double door", "a very long name of a thing"]
     prompts = [f"A photo of a {name} in the scene" for name in ("cat", "door", names[2])]
     tokenizer = train_tokenizer(prompts, SIZES.vocab_size)
-    found = encode_classes(tunable_clip(clip), tokenizer, names)
+    found = encode_classes(tunable_clip(clip), tokenizer, names, EscNetConfig().template)
     ids = tokenizer(prompts, padding="max_length", max_length=20, return_tensors="pt").input_ids
     pooled = clip.text_model(input_ids=ids).pooler_output
     expected = F.normalize(clip.text_projection(pooled), dim=-1)

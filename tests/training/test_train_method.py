@@ -18,7 +18,9 @@ from PIL import Image
 
 from clipsam.cli import main
 from clipsam.data.scenes import SceneData
-from clipsam.methods.base import TunedSamPredictor
+from clipsam.methods.base import TrainablePredictor
+from clipsam.models.esc_net import EscNetConfig
+from clipsam.models.tuned_sam import TunedSamConfig
 from clipsam.predictor import find_method, methods
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
@@ -28,8 +30,12 @@ from clipsam.weights.presets import TINY
 
 pytestmark = pytest.mark.skipif(not has_weights(TINY), reason="the tiny bundle is not here")
 
-TUNED = [id for id, cls in methods().items() if issubclass(cls, TunedSamPredictor)]
+TUNED = [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
 ROOT = Path(__file__).resolve().parents[2]
+TRAINED_PARTS = {
+    TunedSamConfig: ("mask_decoder", "adapter", "vision."),
+    EscNetConfig: ("clip.vision", "clip.text", ".sam.pretrained.", ".fusion.", "decoder."),
+}
 QUICK = ["--set", "batch_size=2", "--set", "precision=float32", "--set", "validations=1"]
 
 
@@ -71,9 +77,9 @@ def test_every_method_trains_into_a_bundle_that_runs(tiny, tmp_path, method):
     fresh = find_method(method).untrained(tiny)
     assert set(state) == set(fresh.model.trainable_state())
     moved = [n for n, p in fresh.model.trainable_state().items() if not torch.equal(p, state[n])]
-    assert any("mask_decoder" in name for name in moved)
-    if fresh.config.adapters is not None:
-        assert any(".blocks." in name for name in moved)
+    for part in TRAINED_PARTS[fresh.config_type]:
+        assert any(part in name for name in moved) == any(part in name for name in state)
+    assert any(part in name for part in TRAINED_PARTS[fresh.config_type] for name in moved)
     scene = SceneData(1, seed=9)[0]
     prompt = Prompt((Concept((scene.names[0],), points=[[100, 90]], labels=[1]),))
     answers = [p.predict(Scene(scene.image), prompt).logits() for p in (trained, fresh)]
@@ -140,13 +146,14 @@ def test_a_killed_run_ends_in_the_weights_of_an_unbroken_one(one_thread, tmp_pat
     assert logs[0] == logs[1]
 
 
-def test_two_processes_follow_the_loss_curve_of_one(one_thread, tmp_path):
-    args = ["--set", "epochs=1"]
-    assert main(command("sam-ptx", tmp_path / "one", *args)) == 0
+@pytest.mark.parametrize("method", ["sam-ptx", "esc-net"])
+def test_two_processes_follow_the_loss_curve_of_one(one_thread, tmp_path, method):
+    args = ["--set", "steps=3"]
+    assert main(command(method, tmp_path / "one", *args)) == 0
     launch = python("accelerate.commands.launch", "--cpu", "--num_processes", "2")
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
     subprocess.run(
-        [*launch, "clipsam", *command("sam-ptx", tmp_path / "two", *args)],
+        [*launch, "clipsam", *command(method, tmp_path / "two", *args)],
         cwd=ROOT,
         env=environment(),
         check=True,
@@ -159,6 +166,17 @@ def test_two_processes_follow_the_loss_curve_of_one(one_thread, tmp_path):
 
     assert len(losses("one")) == 3
     assert losses("two") == pytest.approx(losses("one"), abs=1e-4)
+
+
+def test_esc_net_is_the_same_in_parts(tmp_path):
+    """Images of a batch do not see each other, so a batch may be computed in parts."""
+    losses = {}
+    for name, parts in (("whole", 1), ("parts", 2)):
+        more = ["--set", "epochs=0.7", "--set", f"accumulate={parts}"]
+        assert main(command("esc-net", tmp_path / name, *more)) == 0
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        losses[name] = [json.loads(line)["loss"] for line in lines]
+    assert losses["parts"] == pytest.approx(losses["whole"], abs=1e-4)
 
 
 def test_accumulation_and_checkpointed_activations_change_nothing(tmp_path):

@@ -52,6 +52,20 @@ def test_damaged_bundles(folder, damage, message):
         load_bundle(folder)
 
 
+def test_weights_that_are_not_in_the_base_are_stored_in_a_byte_each(tmp_path):
+    state = {**STATE, "tuned": torch.ones(2, 64)}
+    base = {"tuned": torch.ones(2, 64)}
+    save_bundle(tmp_path, {}, state, base)
+    loaded = load_bundle(tmp_path, base)[1]
+    assert loaded.keys() == state.keys()
+    assert torch.equal(loaded["tuned"], state["tuned"])
+    assert torch.equal(loaded["bias"], state["bias"])
+    error = (loaded["weight"] - state["weight"]).abs().max()
+    assert 0 < error <= 1000 / 127
+    with pytest.raises(WeightsError, match="tuned as a difference"):
+        load_bundle(tmp_path)
+
+
 def test_load_into_checks_names_and_shapes():
     linear = nn.Linear(2, 2)
     load_into(linear, {"bias": STATE["bias"]}, "here")

@@ -14,15 +14,18 @@ import pytest
 from PIL import Image
 
 from clipsam.data.scenes import SceneData
+from clipsam.predictor import find_method
 from clipsam.types import Prediction
+from clipsam.weights.presets import TINY
 from clipsam.workbench.scoring import MEAN
 
 pytestmark = pytest.mark.browser
 
-GUIDED, SURGERY, SAM = (
+GUIDED, SURGERY, SAM, ESC_NET = (
     "CLIP-Guided SAM · semi-automatic",
     "CLIP Surgery + SAM · vanilla",
     "SAM · manual",
+    "ESC-Net · whole-image",
 )
 
 PATIENCE = 30
@@ -136,6 +139,17 @@ class Workbench:
         sources = self.card(title).locator(f".fill.layer-{index}")
         shown = sources.evaluate_all("layers => layers.map(layer => layer.src)")
         return np.array(decode(shown[0]).convert("RGBA"))[..., 3] > 0 if shown else None
+
+    def expect_labels(self, title: str, labels: np.ndarray) -> None:
+        """Wait until a card shows exactly this label map (int (H, W), −1 for none)."""
+        layers = self.card(title).locator(".best .fill")
+
+        def shows() -> bool:
+            sources = layers.evaluate_all("layers => layers.map(layer => layer.src)")
+            places = np.array(decode(sources[0])) if sources else np.zeros(labels.shape)
+            return np.array_equal(places, labels + 1)
+
+        wait_for(self, shows, f"the card “{title}” shows its label map")
 
     def scores(self) -> dict[tuple[str, str], list[str]]:
         """The table of scores: (method, class) → the other cells."""
@@ -780,3 +794,75 @@ def test_a_late_score_of_the_old_picture_is_not_shown_with_the_new(bench: Workbe
     bench.example("Lion")
     let_go()
     bench.tab.wait_for_selector("#scores td", state="detached")
+
+
+# ---- methods whose classes compete ----
+
+
+@pytest.fixture
+def esc_net() -> None:
+    if find_method("esc-net").status(TINY) != "ready":
+        pytest.skip("the bundled ESC-Net is not here")
+
+
+def test_competing_classes_share_a_label_map_beside_another_method(
+    bench: Workbench, predictions: list[Prediction], esc_net: None
+) -> None:
+    bench.example("Shapes")
+    bench.choose_methods(SURGERY, ESC_NET)
+    bench.run()
+    made = {one.method: one for one in predictions}
+    assert set(made) == {"clip-surgery-sam", "esc-net"}
+    bench.expect_mask(SURGERY, 0, made["clip-surgery-sam"].class_mask(0))
+    found = made["esc-net"]
+    for threshold in (0, middle(found)):
+        bench.set_slider("threshold", threshold)
+        labels = found.label_map(threshold)
+        bench.expect_labels(ESC_NET, labels)
+        for index in range(3):
+            bench.expect_mask(ESC_NET, index, found.class_mask(index, threshold))
+    card = bench.card(ESC_NET)
+    legend = card.locator(".best li").all_inner_texts()
+    assert len(legend) == 3 + (labels < 0).any()
+    for text, line in zip(found.texts, legend, strict=False):
+        assert line.startswith(text)
+    most = np.bincount(labels[labels >= 0]).argmax()
+    assert f"{100 * (labels == most).mean():.1f} % of the picture" in legend[most]
+    # The other view, which a redraw leaves chosen.
+    assert not card.locator(".each .legend").is_visible()
+    card.get_by_text("mask of each class").click()
+    card.locator(".each .legend").wait_for(state="visible")
+    bench.set_slider("threshold", -10)
+    bench.expect_mask(ESC_NET, 0, found.class_mask(0, -10))
+    assert card.locator(".each .legend").is_visible()
+    assert not card.locator(".best .legend").is_visible()
+    assert len(predictions) == 2
+
+
+def test_the_maps_of_every_block_open_by_keyboard(
+    bench: Workbench, predictions: list[Prediction], esc_net: None
+) -> None:
+    bench.example("Shapes")
+    bench.choose_methods(ESC_NET)
+    bench.run()
+    rounds = predictions[0].results[1].rounds
+    blocks = bench.card(ESC_NET).locator("details.rounds").nth(1)
+    pictures = blocks.locator("svg")
+    wait_for(bench, lambda: pictures.count() == len(rounds))
+    assert not pictures.first.is_visible()
+    blocks.locator("summary").focus()
+    bench.tab.keyboard.press("Enter")
+    pictures.first.wait_for(state="visible")
+    points = blocks.evaluate(
+        "all => [...all.querySelectorAll('svg')].map(one => one.querySelectorAll('circle').length)"
+    )
+    assert points == [len(seen.points) for seen in rounds]
+    ranges = blocks.locator(".scale").all_inner_texts()
+    for text, seen in zip(ranges, rounds, strict=True):
+        low, high = text.split()
+        assert (low, high) == (f"{seen.similarity.min():.3f}", f"{seen.similarity.max():.3f}")
+    # A slider changes none of it.
+    bench.set_slider("threshold", -10)
+    bench.expect_labels(ESC_NET, predictions[0].label_map(-10))
+    assert pictures.first.is_visible()
+    assert len(predictions) == 1

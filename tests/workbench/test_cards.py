@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from clipsam.geometry import SquareTransform
-from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
-from clipsam.workbench import cards
+from clipsam.types import ConceptResult, Prediction, PromptsUsed, Round, prompt_from_classes
+from clipsam.workbench import cards, drawing, views
 from clipsam.workbench.choices import Choice
 
 CHOICE = Choice("m", "x", "Method · mode", "It does.")
+JOINT = Choice("m", "x", "Method · mode", "It does.", joint=True)
 FOUND = np.full((8, 8), 3.0, np.float32)
 
 
@@ -25,6 +28,30 @@ def prediction(names: list[str], **result: object) -> Prediction:
         seconds={"step": 0.25, "other": 0.5},
         peak_memory_mb=123.0,
     )
+
+
+def joint_prediction(presence: tuple[float, float] = (0.9, 0.2)) -> Prediction:
+    """Two classes: the left half is the first's, the right the second's but for its last column."""
+    left, right = np.full((2, 8, 8), -1.0, np.float32)
+    left[:, :4], right[:, 2:7] = 3.0, 1.0
+    found = prediction(["dog", "cat"])
+    results = [
+        replace(found.results[0], logits=logits, presence=likely)
+        for logits, likely in zip((left, right), presence, strict=True)
+    ]
+    return replace(found, results=tuple(results))
+
+
+def looked_twice(asks: bool = True) -> dict[str, object]:
+    """What a method of two blocks says besides its logits."""
+    maps = np.arange(8, dtype=np.float32).reshape(2, 4) / 8, np.full((2, 4), 0.5, np.float32)
+    points, regions = np.zeros((0, 2), np.float32), None
+    if asks:
+        points = np.array([[1, 2], [7, 2]], np.float32)
+        regions = np.zeros((2, 2, 4), bool)
+        regions[0, :, 0] = regions[1, :, 3] = True
+    rounds = tuple(Round(seen, points, regions) for seen in maps)
+    return {"similarity": maps[0], "rounds": rounds}
 
 
 def test_each_class_has_a_layer_and_a_line() -> None:
@@ -60,11 +87,82 @@ def test_details_tell_the_raw_range_the_seconds_and_the_memory() -> None:
         assert text in html
 
 
+def test_competing_classes_share_a_label_map_with_a_legend() -> None:
+    html = cards.overlay(JOINT, joint_prediction(), 0.0, 0.0)
+    # The masks overlap, the labels do not.
+    assert html.count("class='fill layer-") == 2
+    assert "50.0 % of the picture · presence 0.90" in html
+    assert "62.5 % of the picture · presence 0.20" in html
+    assert html.count("alt='label map'") == 1
+    assert "37.5 % of the picture · presence 0.20" in html
+    assert "none above the threshold <span>12.5 % of the picture" in html
+    for index in range(2):
+        assert f"<li style='--c:{drawing.class_colour(index)}'><i></i>" in html
+
+
+def test_classes_that_do_not_compete_have_no_label_map() -> None:
+    html = cards.overlay(CHOICE, joint_prediction(), 0.0, 0.0)
+    assert "label map" not in html
+    assert "radio" not in html
+
+
+def test_a_label_map_follows_the_threshold() -> None:
+    found = joint_prediction()
+    layers, legend = views.labels(found, -5.0, 0.0, (8, 8))
+    assert "none above" not in legend
+    layers, legend = views.labels(found, 2.0, 0.0, (8, 8))
+    assert "50.0 % of the picture · presence 0.90" in legend
+    assert "no pixel · presence 0.20" in legend
+    assert "none above the threshold <span>50.0 %" in legend
+    layers, legend = views.labels(found, 5.0, 0.0, (8, 8))
+    assert layers == ""
+    assert "none above the threshold <span>100.0 %" in legend
+
+
+def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
+    shown, _ = views.labels(joint_prediction(), 0.0, 0.0, (8, 8))
+    layers, legend = views.labels(joint_prediction(), 0.0, 0.5, (8, 8))
+    assert layers != shown
+    winners = np.full((8, 8), -1)
+    winners[:, :4] = 0
+    assert f"src='{drawing.label_layer(winners)}'" in layers
+    assert "hidden" in legend
+    assert "none above the threshold <span>12.5 %" in legend
+
+
+def test_each_block_s_map_is_shown_with_its_range_and_points() -> None:
+    html = cards.details(prediction(["dog", "cat"], **looked_twice()))
+    assert html.count("<details class='rounds'>") == 2
+    for text in ("block 1: M<sup>0</sup>, 2 points", "block 2: M<sup>1</sup>, 2 points"):
+        assert html.count(text) == 2
+    assert html.count("<svg") == 4
+    assert html.count("<circle") == 8
+    assert html.count("<span>0.500</span>") == 4
+    assert html.count("<span>0.875</span>") == 4
+    assert html.count("of the last block") == 2
+
+
+def test_blocks_that_do_not_ask_sam_show_their_maps_alone() -> None:
+    html = cards.details(prediction(["dog"], **looked_twice(asks=False)))
+    assert html.count("<svg") == 2
+    assert "<circle" not in html
+    assert "<path" not in html
+    assert "point" not in html
+    assert "cosine, SAM is not asked" in html
+
+
+def test_methods_that_look_once_have_no_blocks() -> None:
+    html = cards.details(prediction(["dog"], similarity=np.zeros((2, 2), np.float32)))
+    assert "rounds" not in html
+    assert "block" not in html
+
+
 def test_names_are_shown_as_typed_and_never_run() -> None:
     evil = "<img src=x onerror='alert(1)'>"
-    found = prediction([evil], similarity=np.zeros((2, 2), np.float32), note=evil)
+    found = prediction([evil], note=evil, **looked_twice())
     for html in (
         cards.overlay(CHOICE, found, 0.0, 0.0),
+        cards.overlay(JOINT, found, 0.0, 0.0),
         cards.details(found),
         cards.failed(CHOICE, evil),
     ):

@@ -20,3 +20,8 @@ def test_only_manual_modes_need_marks_and_none_is_ticked_at_first() -> None:
     for choice in all_choices():
         assert choice.needs_marks == (choice.mode == "manual")
         assert not (choice.needs_marks and choice.key in DEFAULT_KEYS)
+
+
+def test_classes_compete_where_a_method_says_so() -> None:
+    joint = {choice.method for choice in all_choices() if choice.joint}
+    assert joint == {"esc-net", "cat-seg"}

@@ -47,6 +47,35 @@ def test_a_full_mask_has_no_rim_at_the_picture_s_edge() -> None:
     assert not drawing.outline(np.ones((9, 9), bool)).any()
 
 
+def test_label_layer_is_each_class_in_its_colour_and_clear_elsewhere() -> None:
+    labels = np.random.default_rng(0).integers(-1, 25, (37, 53))
+    pixels = np.array(decode(drawing.label_layer(labels)).convert("RGBA"))
+    assert np.array_equal(pixels[..., 3], np.where(labels < 0, 0, 255))
+    for index in range(25):
+        colour = tuple(bytes.fromhex(drawing.class_colour(index)[1:]))
+        assert (pixels[labels == index][:, :3] == colour).all()
+
+
+def test_borders_are_where_classes_meet() -> None:
+    labels = np.full((20, 20), -1)
+    labels[:, 5:] = 0
+    labels[:, 12:] = 1
+    edges = drawing.borders(labels)
+    expected = np.full((20, 20), -1)
+    expected[:, [5, 11]] = 0
+    expected[:, 12] = 1
+    assert np.array_equal(edges, expected)
+    assert (drawing.borders(np.full((9, 9), 3)) == -1).all()
+
+
+def test_cells_are_pixels_in_viridis() -> None:
+    similarity = np.array([[-0.3, 0.1, 0.4], [0.2, 0.9, 0.0]], np.float32)
+    pixels = np.array(decode(drawing.cells(similarity)))
+    assert pixels.shape == (2, 3, 3)
+    assert tuple(pixels[0, 0]) == (68, 1, 84)
+    assert tuple(pixels[1, 1]) == (253, 231, 37)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [

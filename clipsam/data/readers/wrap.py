@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -82,13 +83,14 @@ class ConcatData:
         part, data = list(self._parts.items())[number]
         sample = data[index - (self._ends[number] - len(data))]
         classes = sample.classes
-        moved = np.where(classes >= 0, classes + self._offsets[number], classes)
-        return LabelledImage(
-            f"{part}/{sample.key}",
-            sample.image,
-            moved.astype(classes.dtype),
-            sample.segments,
-            self.names,
+        offset = self._offsets[number]
+        known = range(len(data.names)) if sample.vocabulary is None else sample.vocabulary
+        return replace(
+            sample,
+            key=f"{part}/{sample.key}",
+            classes=np.where(classes >= 0, classes + offset, classes).astype(classes.dtype),
+            names=self.names,
+            vocabulary=range(known.start + offset, known.stop + offset),
         )
 
 
@@ -105,10 +107,9 @@ def shrink(sample: LabelledImage, side: int) -> LabelledImage:
         return np.asarray(picture.resize(size, Image.Resampling.NEAREST)).astype(values.dtype)
 
     image = Image.fromarray(sample.image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
-    return LabelledImage(
-        sample.key,
-        np.asarray(image),
-        nearest(sample.classes),
-        nearest(sample.segments),
-        sample.names,
+    return replace(
+        sample,
+        image=np.asarray(image),
+        classes=nearest(sample.classes),
+        segments=nearest(sample.segments),
     )

@@ -1,5 +1,6 @@
 """ESC-Net (CVPR 2025, arXiv 2411.14723): read :mod:`.network` first."""
 
+from .chunking import classes_at_a_time
 from .clip_features import ClipFeatures, encode_classes
 from .config import EscNetConfig
 from .network import BlockTrace, EscNet, EscNetOutput, is_pretrained, load_sam_decoder
@@ -13,6 +14,7 @@ __all__ = [
     "EscNetConfig",
     "EscNetOutput",
     "PseudoPrompts",
+    "classes_at_a_time",
     "encode_classes",
     "generate_prompts",
     "is_pretrained",

@@ -14,10 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
-from ..clip import encode_text, tokens_to_grid
-
-TEMPLATE = "A photo of a {} in the scene"
-"""CAT-Seg's only prompt; no period."""
+from ..clip import SurgeryVision, encode_text, tokens_to_grid
+from .config import EscNetConfig
 
 
 @dataclass(frozen=True)
@@ -54,37 +52,43 @@ def tunable_clip(clip: CLIPModel) -> CLIPModel:
     return clone
 
 
-def encode_image(clip: CLIPModel, pixels: Tensor, skip_layers: tuple[int, int]) -> ClipFeatures:
+def encode_image(clip: CLIPModel, pixels: Tensor, config: EscNetConfig) -> ClipFeatures:
     """Dense features of CLIP's vision tower.
 
     All layers but the last run as they are. The last one does not attend: each position keeps its
     own value, to which the CLS token is added, so that a patch stays where it is:
     z = OutProj(VProj(LN1 x)) + x_CLS; z ← z + MLP(LN2 z); F_v = proj(LN_post z).
 
+    With ``config.surgery_layers`` the last layers are read with CLIP Surgery instead.
+
     Args:
         clip: transformers' CLIP.
         pixels: normalised images (B, 3, S, S); for another S than CLIP's own, its position
             embedding is resized bicubically.
-        skip_layers: layers, counted from 1, whose outputs are returned along.
+        config: says how it is read, and the layers whose outputs are returned along.
     """
+    if config.surgery_layers:
+        tokens, states = SurgeryVision(clip, config.surgery_layers).read(pixels)
+        first, second = (tokens_to_grid(states[number - 1]) for number in config.skip_layers)
+        return ClipFeatures(tokens_to_grid(tokens), (first, second))
     vision = clip.vision_model
     hidden = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
     *layers, last = vision.encoder.layers
     skips = {}
     for number, layer in enumerate(layers, start=1):
         hidden = layer(hidden, attention_mask=None)
-        if number in skip_layers:
+        if number in config.skip_layers:
             skips[number] = tokens_to_grid(hidden)
     attention = last.self_attn
     values = attention.out_proj(attention.v_proj(last.layer_norm1(hidden)))
     tokens = values + hidden[:, :1]
     tokens = tokens + last.mlp(last.layer_norm2(tokens))
     dense = clip.visual_projection(vision.post_layernorm(tokens))
-    return ClipFeatures(tokens_to_grid(dense), (skips[skip_layers[0]], skips[skip_layers[1]]))
+    return ClipFeatures(tokens_to_grid(dense), tuple(skips[n] for n in config.skip_layers))
 
 
 def encode_classes(
-    clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]
+    clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, names: Sequence[str], template: str
 ) -> Tensor:
     """Class names → F_l, unit-norm text features (N_c, D), with gradient.
 
@@ -92,7 +96,7 @@ def encode_classes(
     padded to the longest of them, not to CLIP's 77: exact under causal attention, and about five
     times faster.
     """
-    prompts = [TEMPLATE.format(name.split(", ")[0]) for name in names]
+    prompts = [template.format(name.split(", ")[0]) for name in names]
     return F.normalize(encode_text(clip, tokenizer, prompts), dim=-1)
 
 

@@ -16,6 +16,9 @@ class EscNetConfig:
         image_size: side of CLIP's square input, pixels.
         skip_layers: vision layers whose outputs the decoder sees, counted from 1; the first is
             read at twice CLIP's grid, the second at four times.
+        surgery_layers: last vision layers read with CLIP Surgery (arXiv 2304.05653); 0 reads CLIP
+            as CAT-Seg does.
+        template: a class's text; CAT-Seg's only prompt, without a period.
         window: side of a Swin window, cells; divides the grid.
         blocks: N, ESC-Net blocks. With 0 the decoder reads the embedded correlation.
         hidden: channels of a class's state E.
@@ -32,6 +35,8 @@ class EscNetConfig:
 
     image_size: int = 336
     skip_layers: tuple[int, int] = (8, 16)
+    surgery_layers: int = 0
+    template: str = "A photo of a {} in the scene"
     window: int = 12
     blocks: int = 4
     hidden: int = 128

@@ -110,7 +110,7 @@ class EscNet(nn.Module):
 
     def encode_image(self, pixels: Tensor) -> ClipFeatures:
         """Normalised images (B, 3, S, S), S the configured size → what :meth:`forward` takes."""
-        return encode_image(self.clip, pixels, self.config.skip_layers)
+        return encode_image(self.clip, pixels, self.config)
 
     def forward(
         self, features: ClipFeatures, text: Tensor, chunk: int | None = None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
-from clipsam.training.samples import MethodSamples
+from clipsam.training.prompted_samples import PromptedSamples
 from clipsam.weights.presets import TINY
 
 NAMES = ("left", "right", "speck")
@@ -41,8 +41,8 @@ class Halves:
 PAIRS = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
-def samples(**fields) -> MethodSamples:
-    return MethodSamples(Halves(), PAIRS, TINY, **{"seed": 1, "augmentation": "none", **fields})
+def samples(**fields) -> PromptedSamples:
+    return PromptedSamples(Halves(), PAIRS, TINY, **{"seed": 1, "augmentation": "none", **fields})
 
 
 def test_an_epoch_shows_every_pair_once():

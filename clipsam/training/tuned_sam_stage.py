@@ -7,43 +7,82 @@ SAM is prompted as it will be in use: with points from CLIP's map or with clicks
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.samples import SegmentationData
+from ..evaluation.runner import MANUAL, Run
 from ..geometry import SquareTransform, normalize
-from ..methods.base import TunedSamPredictor
+from ..methods.tuned_sam import TunedSamPredictor
 from ..models.clip import normalize_tokens, similarity_grid
 from ..models.image_encoder import embed_patches, run_plain_blocks
 from ..models.sam import decode_masks
 from ..prompting import dense_prompt, points_from_similarity
+from .calibration import calibrate_clip
 from .loop import Batch
 from .losses import combined_loss
 from .pretrain_sam import content_mask
-from .recipe import Recipe
+from .prompted_samples import PromptedSamples
+from .recipe import TunedSamRecipe
 
 
-class MethodStage:
-    """Trains the network of a predictor on :class:`MethodSamples`."""
+class TunedSamStage:
+    """Trains the network of a predictor on :class:`PromptedSamples`."""
 
     def __init__(
-        self, name: str, predictor: TunedSamPredictor, names: Sequence[str], recipe: Recipe
+        self,
+        predictor: TunedSamPredictor,
+        data: SegmentationData,
+        recipe: TunedSamRecipe,
+        mode: str | None,
     ) -> None:
         """
         Args:
-            name: of the run.
             predictor: holds the network to train; points and dense prompts are made at its
                 calibrated threshold.
-            names: class names of the data.
+            data: what to train on.
             recipe: learning rates, losses and prompts.
+            mode: the only one to train for; ``None`` trains for all, in equal shares.
         """
-        self.name, self.recipe, self.config = name, recipe, predictor.config
+        self.predictor, self.data, self.recipe = predictor, data, recipe
+        self.name, self.config = predictor.info.id, predictor.config
         self.model = self.module = predictor.model
         self.preset = predictor.backbones.preset
         self.threshold = predictor.calibration.point_threshold
         self.model.image_encoder.checkpoint_activations = recipe.checkpoint_activations
-        self.text = predictor.backbones.text([(name,) for name in names])
+        self.text = predictor.backbones.text([(name,) for name in data.names])
+        modes = (mode,) if mode else predictor.info.modes
+        self.manual_share = modes.count(MANUAL) / len(modes)
+        self.runs = tuple(Run("it", m, recipe.num_points if m == MANUAL else 0) for m in modes)
+
+    def samples(self, pairs: tuple[tuple[int, int], ...]) -> PromptedSamples:
+        """See :class:`MethodStage`."""
+        recipe = self.recipe
+        return PromptedSamples(
+            self.data,
+            pairs,
+            self.preset,
+            seed=recipe.seed,
+            classes_per_image=recipe.classes_per_image,
+            clicks=(min(recipe.fewest_clicks, recipe.num_points), recipe.num_points),
+            manual_share=self.manual_share,
+            augmentation=recipe.augmentation,
+            target_side=recipe.target_scale * self.preset.sam.mask_side,
+        )
+
+    def finish(self, trained_on: SegmentationData) -> None:
+        """See :class:`MethodStage`: a CLIP that was tuned along has other similarities."""
+        if self.config.clip is None or self.config.clip_blocks == 0:
+            return
+        predictor = self.predictor
+        measured = calibrate_clip(
+            [trained_on], predictor.model.vision, predictor.backbones.text, self.preset
+        )
+        # The point threshold stays: the network has learnt to read prompts made at it.
+        predictor.calibration = replace(measured, point_threshold=self.threshold)
 
     def parameter_groups(self) -> list[dict]:
         """SAM's side with weight decay, CLIP's attention slower and without."""

@@ -20,7 +20,7 @@ LEAST_PIXELS = 16
 """A class with fewer pixels left after augmentation is taken from the image as it was."""
 
 
-class MethodSamples(Dataset):
+class PromptedSamples(Dataset):
     """Sample i for any i ≥ 0, the same at every call: epochs follow each other, each shuffled anew.
 
     The papers' sample is one image and one class. With more classes per image, features that do

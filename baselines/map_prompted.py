@@ -1,0 +1,79 @@
+"""What pipelines have in common that prompt an unchanged SAM with one map per class."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor, nn
+
+from clipsam.measure import Stopwatch
+from clipsam.models.clip import SurgeryVision, similarity_grid
+from clipsam.predictor import Options, Predictor, nothing_found
+from clipsam.prompting import Calibration
+from clipsam.scene import Scene
+from clipsam.types import Concept, ConceptResult, PromptsUsed
+
+VANILLA, DENSE = "vanilla", "dense-prompt"
+"""Points from the map alone; the map itself as mask prompt too, as in CLIP-Guided SAM."""
+
+
+class MapPromptedPredictor(Predictor):
+    """Points where a map is high, for SAM as it is; a pipeline is a map and its modes."""
+
+    @abstractmethod
+    def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
+        """One class's raw map (1, h, w) over the whole image."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """What the map's values mean: as nobody measured it, unless a pipeline knows better."""
+        return Calibration()
+
+    def _predict_concept(
+        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+    ) -> ConceptResult:
+        backbones = self.backbones
+        similarity = self._map(scene, concept, watch)
+        with watch.step("prompts"):
+            shown = similarity[0].float().cpu().numpy()
+            points, dense = self._map_prompts(scene, concept, similarity, self.calibration, options)
+        if not len(points):
+            return nothing_found(backbones.preset.sam.mask_side, shown)
+        prompts = PromptsUsed(points, np.ones(len(points), np.int64))
+        if mode == DENSE:
+            prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
+        else:
+            dense = None
+        with watch.step("SAM encoder"):
+            embedding = scene.sam_embedding(backbones)
+        with watch.step("SAM decoder"):
+            return self._decode(
+                backbones.sam,
+                embedding,
+                scene,
+                prompts,
+                dense,
+                similarity=shown,
+                presence=self.calibration.presence(shown),
+            )
+
+
+class ClipMapPredictor(MapPromptedPredictor):
+    """The map is the preset's CLIP's, read in one way or another."""
+
+    @abstractmethod
+    def _vision(self) -> tuple[SurgeryVision, str]:
+        """The tower that reads the image, and what a scene calls its features."""
+
+    def network(self) -> nn.Module:
+        """Both backbones; nothing of them is trained here."""
+        return nn.ModuleList([self.backbones.sam, self.backbones.clip])
+
+    def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
+        with watch.step("CLIP text"):
+            text = self.backbones.text([concept.synonyms])
+        with watch.step("CLIP image"):
+            tokens = scene.clip_tokens(self.backbones, *self._vision())
+        return similarity_grid(tokens, text)

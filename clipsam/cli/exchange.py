@@ -1,0 +1,53 @@
+"""``import`` and ``export``: checkpoints of the CLIP-Guided SAM authors' code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..methods.clip_guided_sam import ClipGuidedSamPredictor
+from ..methods.reference_checkpoint import read_reference_checkpoint, write_reference_checkpoint
+from ..predictor import find_preset
+from ..weights.backbones import load_backbones
+from ..weights.bundle import read_config, save_bundle
+
+logger = logging.getLogger(__name__)
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare both commands."""
+    parser = commands.add_parser(
+        "import", help="make a bundle of a CLIP-Guided SAM checkpoint of the authors' code"
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument(
+        "--preset",
+        default="base-reference",
+        help="SAM and CLIP that it was tuned from, and how they see images; the authors' way "
+        "is base-reference",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
+    parser.set_defaults(run=run_import)
+    parser = commands.add_parser(
+        "export", help="write a clip-guided-sam bundle as a checkpoint of the authors' code"
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.pth")
+    parser.set_defaults(run=run_export)
+
+
+def run_import(args: argparse.Namespace) -> None:
+    """Read the checkpoint, write the bundle."""
+    backbones = load_backbones(find_preset(args.preset))
+    predictor = read_reference_checkpoint(args.checkpoint, backbones)
+    config = predictor.bundle_config({"imported": args.checkpoint.name})
+    save_bundle(args.out, config, predictor.model.trainable_state())
+    logger.info("%s is written.", args.out)
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Read the bundle, write the checkpoint."""
+    backbones = load_backbones(find_preset(read_config(args.bundle).get("preset", "")))
+    write_reference_checkpoint(ClipGuidedSamPredictor.load(backbones, args.bundle), args.out)
+    logger.info("%s is written.", args.out)

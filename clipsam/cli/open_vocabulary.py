@@ -1,0 +1,182 @@
+"""``open-vocabulary``: a method asked for every class of a benchmark, in every image."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.readers import DataError, SubsetData, open_data
+from ..data.readers.opening import KINDS
+from ..data.samples import SegmentationData
+from ..data.splits import choose_split
+from ..evaluation.open_vocabulary import (
+    PROTOCOLS,
+    OpenVocabularyResult,
+    Protocol,
+    evaluate_open_vocabulary,
+    load_protocol,
+)
+from ..evaluation.runner import MANUAL
+from ..measure import hardware
+from ..predictor import MethodInfo, Options
+from ..scene import Scene
+from ..types import Concept, Prompt, PromptError
+from .choosing import CHOICE, load_choices
+
+logger = logging.getLogger(__name__)
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "open-vocabulary", help="measure a method that is asked for every class in every image"
+    )
+    parser.add_argument(
+        "--benchmark",
+        metavar="NAME",
+        help=f"{', '.join(PROTOCOLS)}; without it, the data set's own class names are asked",
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="[KIND:]PATH",
+        help="the kind may be left out where it is the benchmark's",
+    )
+    parser.add_argument("--part", default="val", help="of the data set")
+    parser.add_argument(
+        "--method",
+        required=True,
+        metavar=CHOICE,
+        help="without a mode, the first of its modes; a bundle is a folder that `train` wrote",
+    )
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--limit", type=int, help="only so many images, chosen by chance")
+    parser.add_argument("--out", type=Path, help="folder for the figures of every class")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, and say what came out."""
+    data, protocol = _open(args)
+    if args.out is not None:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{args.out} cannot be written to ({error.strerror}).") from None
+    (choice,) = load_choices([args.method], args.preset)
+    predictor = choice.predictor
+    mode = _words_alone(choice.mode, predictor.info)
+    prompt, places = _ask_once(protocol.prompts)
+    seconds = []
+
+    def label_map_of(image: np.ndarray, _names: tuple[str, ...]) -> np.ndarray:
+        start = time.perf_counter()
+        prediction = predictor.predict(Scene(image), prompt, Options(mode=mode))
+        labels = prediction.label_map()
+        seconds.append(time.perf_counter() - start)
+        return places[labels]
+
+    with tqdm(total=len(data), desc=protocol.name, unit="image", mininterval=1.0) as bar:
+        result = evaluate_open_vocabulary(
+            data, label_map_of, protocol, lambda done, _: bar.update(done - bar.n)
+        )
+    summary = {
+        "benchmark": args.benchmark,
+        "data": args.data,
+        "part": args.part,
+        "images": result.images,
+        "classes": len(protocol.scored),
+        "classes_present": int(result.confusion.present.sum()),
+        "prompts": len(prompt.concepts),
+        "method": predictor.info.id,
+        "mode": mode,
+        "bundle": None if choice.bundle is None else str(choice.bundle),
+        "preset": args.preset,
+        "miou": None if math.isnan(result.mean_iou) else result.mean_iou,
+        "seconds_per_image": sum(seconds) / len(seconds),
+        "hardware": hardware(predictor.backbones.device),
+    }
+    if args.out is not None:
+        _write(args.out, summary, result)
+    logger.info(
+        "%s, %s (%s): mIoU %.2f %% over %d classes, %d images, %.2f s each.",
+        protocol.name,
+        predictor.info.id,
+        mode,
+        100 * result.mean_iou,
+        summary["classes_present"],
+        result.images,
+        summary["seconds_per_image"],
+    )
+
+
+def _open(args: argparse.Namespace) -> tuple[SegmentationData, Protocol]:
+    """The images and what is asked of them."""
+    if args.limit is not None and args.limit < 1:
+        raise PromptError(f"--limit {args.limit}: at least 1 is needed.")
+    spec, protocol = args.data, None
+    if args.benchmark is not None:
+        protocol = load_protocol(args.benchmark)
+        kind, colon, _ = spec.partition(":")
+        if not colon or kind not in KINDS:
+            spec = f"{protocol.kind}:{spec}"
+    data = open_data(spec, args.part)
+    if not len(data):
+        raise DataError(f"{spec} has no image in its part “{args.part}”.")
+    if protocol is None:
+        firsts = tuple(names.split(", ")[0] for names in data.names)
+        protocol = Protocol(spec, spec.partition(":")[0], data.names, firsts)
+    if args.limit is not None:
+        count = min(args.limit, len(data))
+        data = SubsetData(data, choose_split(data, str(count), seed=0).indices)
+    return data, protocol
+
+
+def _words_alone(mode: str | None, info: MethodInfo) -> str:
+    """The mode to run; raises PromptError: it needs clicks."""
+    mode = mode or info.modes[0]
+    if mode == MANUAL:
+        others = [other for other in info.modes if other != MANUAL]
+        instead = f"its mode {' or '.join(others)}" if others else "another method"
+        raise PromptError(
+            f"{info.name} ({mode}) needs clicks, but here classes are asked by name alone: "
+            f"choose {instead}."
+        )
+    return mode
+
+
+def _ask_once(names: Sequence[str]) -> tuple[Prompt, np.ndarray]:
+    """What is asked when several classes may share a name, as nine pairs of A-847 do.
+
+    Returns:
+        A prompt of the distinct names, and the place among ``names`` of each, int64: the first,
+        which would win over its equals anyway.
+    """
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        places.setdefault(" ".join(name.lower().split()), place)
+    concepts = tuple(Concept((names[place],)) for place in places.values())
+    return Prompt(concepts), np.array(list(places.values()), np.int64)
+
+
+def _write(out: Path, summary: dict, result: OpenVocabularyResult) -> None:
+    names, confusion = result.protocol.scored, result.confusion
+    (out / "summary.json").write_text(
+        json.dumps(summary, indent=2, ensure_ascii=False), encoding="utf-8"
+    )
+    pixels = confusion.counts.sum(1)
+    with (out / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(("class", "iou", "pixels"))
+        for name, iou, count in zip(names, confusion.iou_per_class(), pixels, strict=True):
+            lines.writerow((name, "" if math.isnan(iou) else f"{iou:.6f}", count))
+    np.savez_compressed(out / "confusion.npz", counts=confusion.counts, classes=np.array(names))

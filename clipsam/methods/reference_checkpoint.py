@@ -1,0 +1,132 @@
+"""Checkpoints of the CLIP-Guided SAM authors' code: read into our network, and written from it.
+
+A checkpoint is a torch file with the tensors ``model_state_dict`` (SAM with its adapters, by
+segment-anything's names and the authors') and ``clip_model`` (CLIP, by OpenAI's names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.tuned_sam import TunedSamConfig
+from ..weights.backbones import Backbones
+from ..weights.bundle import WeightsError
+from ..weights.convert import (
+    adapters_from_reference,
+    adapters_to_reference,
+    clip_from_openai,
+    clip_to_openai,
+)
+from ..weights.files import read_pickle
+from ..weights.presets import Preset
+from .clip_guided_sam import ClipGuidedSamPredictor
+from .tuned_sam import adapters
+
+SAM_KEY, CLIP_KEY = "model_state_dict", "clip_model"
+VISION_PARTS = ("vision_model.", "visual_projection.")
+POSITIONS = "vision_model.embeddings.position_embedding.weight"
+WRAPPER = "module."
+"""What training on several GPUs puts before every name."""
+ALIAS = "visual.attn."
+"""CLIP Surgery keeps the attention of one block under a second name."""
+
+
+def reference_design(preset: Preset) -> TunedSamConfig:
+    """The authors' network, block by block as in their code."""
+    seen = adapters(
+        preset, text=True, vision=True, similarity=True, block="reference", last_blocks=None
+    )
+    return TunedSamConfig(seen, clip="surgery", clip_blocks=None, dense_prompt=True)
+
+
+def read_reference_checkpoint(path: Path, backbones: Backbones) -> ClipGuidedSamPredictor:
+    """The method with the weights of a checkpoint.
+
+    Args:
+        path: the authors' file.
+        backbones: the SAM and CLIP that it was tuned from; what was frozen must be theirs.
+
+    Raises:
+        WeightsError: the file is damaged, has other names or sizes, or was tuned from others.
+    """
+    content = read_pickle(path)
+    if not isinstance(content, dict) or not {SAM_KEY, CLIP_KEY} <= content.keys():
+        raise WeightsError(f"{path} should hold {SAM_KEY} and {CLIP_KEY}: it is another checkpoint")
+    sam, clip = (_unwrapped(content[key], path, key) for key in (SAM_KEY, CLIP_KEY))
+    clip = clip_from_openai({n: t for n, t in clip.items() if not n.startswith(ALIAS)})
+    given = adapters_from_reference(sam)
+    given |= {f"vision.{n}": t for n, t in clip.items() if n.startswith(VISION_PARTS)}
+    predictor = ClipGuidedSamPredictor.untrained(backbones, reference_design(backbones.preset))
+    own, tuned = predictor.model.state_dict(), predictor.model.trainable_state()
+    frozen_clip = {n: t for n, t in clip.items() if not n.startswith(VISION_PARTS)}
+    _check_frozen(path, frozen_clip, backbones.clip.state_dict())
+    _check_frozen(path, {n: t for n, t in given.items() if n not in tuned}, own)
+    for name, tensor in tuned.items():
+        found = tuple(given[name].shape) if name in given else "missing"
+        if found != tuple(tensor.shape):
+            raise WeightsError(f"{path}: {name} should be {tuple(tensor.shape)}, is {found}")
+        tensor.copy_(given[name])
+    return predictor
+
+
+def write_reference_checkpoint(predictor: ClipGuidedSamPredictor, path: Path) -> None:
+    """Save a method as the authors' code would; undoes :func:`read_reference_checkpoint`.
+
+    Raises:
+        WeightsError: it is another network than theirs, or the file cannot be written.
+    """
+    if predictor.config != reference_design(predictor.backbones.preset):
+        raise WeightsError(
+            "Only a network that is the authors' block by block can be exported: train it with "
+            "--set block=reference and their other settings"
+        )
+    state = predictor.model.state_dict()
+    sam = {n: t for n, t in state.items() if not n.startswith("vision.")}
+    vision = {n.removeprefix("vision."): t for n, t in state.items() if n.startswith("vision.")}
+    clip = {**predictor.backbones.clip.state_dict(), **vision}
+    partial = path.with_name(f"{path.name}.incomplete")
+    try:
+        torch.save({SAM_KEY: adapters_to_reference(sam), CLIP_KEY: clip_to_openai(clip)}, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise WeightsError(f"{path} cannot be written ({error})") from None
+
+
+def _unwrapped(state: object, path: Path, key: str) -> dict[str, Tensor]:
+    """Tensors by name, with or without the wrapper's prefix."""
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise WeightsError(f"{path}: {key} should hold named tensors")
+    return {name.removeprefix(WRAPPER): tensor.float() for name, tensor in state.items()}
+
+
+def _check_frozen(path: Path, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raises WeightsError: something that their training leaves alone is not what it is here."""
+    for name, tensor in given.items():
+        if name not in own:
+            raise WeightsError(f"{path} holds {name}, which the authors' network has not")
+        expected = own[name].float().cpu()
+        if name == f"vision.{POSITIONS}" and tensor.shape != expected.shape:
+            expected = _resized_positions(expected, len(tensor))
+        same = tensor.shape == expected.shape
+        if not same or not torch.allclose(tensor, expected, rtol=1e-3, atol=1e-4):
+            raise WeightsError(
+                f"{path} was tuned from another SAM or CLIP: {name}, which training leaves alone, "
+                "is not as it is here"
+            )
+
+
+def _resized_positions(weight: Tensor, count: int) -> Tensor:
+    """CLIP's position embedding as the authors' code overwrites it for another image size.
+
+    Ours is resized on the fly in the same way, so the original serves.
+    """
+    side, wanted = (round((n - 1) ** 0.5) for n in (len(weight), count))
+    grid = weight[1:].T.reshape(1, -1, side, side)
+    grid = F.interpolate(grid, (wanted, wanted), mode="bilinear", align_corners=False)
+    return torch.cat((weight[:1], grid[0].flatten(1).T))

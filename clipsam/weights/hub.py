@@ -1,0 +1,261 @@
+"""The hub of published weights: what its cache on this machine holds, and downloading into it.
+
+``huggingface_hub`` asks, resumes a broken connection, and lays files out in its cache, which other
+programs share. What it lacks is added here: going on with an earlier command's download, comparing
+content with its checksum, refusing to start when the disk is too small, errors in plain words.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.utils import WeakFileLock, build_hf_headers
+
+from .bundle import WeightsError
+from .files import file_hash
+
+ATTEMPTS = 5
+"""How often a download is taken up again after the server failed or the connection was reset."""
+PAUSE = 2.0
+"""Seconds before that."""
+SPARE = 50_000_000
+"""Bytes that a download leaves free on the disk."""
+
+RANGE_REFUSED, SERVER_ERROR = 416, 500
+"""HTTP's answers to what cannot be taken up in the middle, and from here on: the server failed."""
+
+_CHECKSUMS = {64: "sha256", 40: "git"}
+"""The hub names a file's content by one of these: its length in hexadecimal digits says which."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as the hub describes it.
+
+    Attributes:
+        repo: ``owner/name``.
+        name: of the file in the repository.
+        commit: of the repository.
+        size: bytes.
+        checksum: SHA-256, or git's hash for small files; also its name in the cache.
+    """
+
+    repo: str
+    name: str
+    commit: str
+    size: int
+    checksum: str
+
+    @property
+    def _folder(self) -> str:
+        return repo_folder_name(repo_id=self.repo, repo_type="model")
+
+    @property
+    def _blob(self) -> Path:
+        return Path(constants.HF_HUB_CACHE) / self._folder / "blobs" / self.checksum
+
+    @property
+    def _partial(self) -> Path:
+        """Where it grows; `hf cache` knows files of this name as unfinished."""
+        return self._blob.with_name(f"{self.checksum}.incomplete")
+
+    @property
+    def _lock(self) -> Path:
+        """Beside the hub's own locks, under another name: it takes its own while we hold ours."""
+        name = f"{self.checksum}.download.lock"
+        return Path(constants.HF_HUB_CACHE) / ".locks" / self._folder / name
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are still to be downloaded."""
+        if self._blob.exists():
+            return 0
+        done = self._partial.stat().st_size if self._partial.exists() else 0
+        return self.size - done if done <= self.size else self.size
+
+
+def find_cached(repo: str, name: str) -> Path | None:
+    """A whole file in the cache; no network, nothing is read."""
+    found = try_to_load_from_cache(repo, name)
+    return Path(found) if isinstance(found, str) else None
+
+
+def drop_if_damaged(path: Path) -> bool:
+    """Take a file out of the cache if its content is not what its checksum says.
+
+    Returns:
+        Whether it was damaged. Where the cache has no links, its checksum is not known, and it is
+        taken for sound.
+    """
+    blob = path.resolve()
+    kind = _CHECKSUMS.get(len(blob.name))
+    if blob == path.absolute() or kind is None or file_hash(blob, kind) == blob.name:
+        return False
+    path.unlink()
+    blob.unlink()
+    return True
+
+
+def look_up(repo: str, names: tuple[str, ...]) -> RemoteFile:
+    """Ask the hub for the first of some files that a repository has.
+
+    Raises:
+        WeightsError: it has none, or the hub does not answer or refuses.
+    """
+    for name in names:
+        try:
+            found = get_hf_file_metadata(hf_hub_url(repo, name), retry_on_errors=True)
+        except RemoteEntryNotFoundError:
+            continue
+        except (HTTPError, OSError) as error:
+            raise _in_words(error, repo, name) from None
+        checksum = found.etag or ""
+        known = len(checksum) in _CHECKSUMS and re.fullmatch("[0-9a-f]+", checksum)
+        if found.size is None or found.commit_hash is None or not known:
+            raise WeightsError(
+                f"{constants.ENDPOINT} gives no size, commit or checksum of {name} of {repo}, so "
+                "it is no hub of models: check HF_ENDPOINT and proxies"
+            )
+        return RemoteFile(repo, name, found.commit_hash, found.size, found.etag)
+    raise WeightsError(f"{repo} at {constants.ENDPOINT} has no {' or '.join(names)}")
+
+
+def fetch(file: RemoteFile) -> None:
+    """Download a file into the cache, going on where an earlier download stopped.
+
+    It appears there whole and compared with its checksum, or not at all; of two processes one
+    waits for the other.
+
+    Raises:
+        WeightsError: what went wrong.
+    """
+    blob = file._blob
+    try:
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        file._lock.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(file._lock):
+            if not blob.exists():
+                _download(file)
+                _check(file)
+                file._partial.replace(blob)
+            # The content is there: this only gives it its name.
+            hf_hub_download(file.repo, file.name)
+    except (HTTPError, OSError) as error:
+        raise _in_words(error, file.repo, file.name) from None
+
+
+def check_space(needed: int, folder: Path) -> None:
+    """Raises WeightsError: fewer than ``needed`` bytes, and some to spare, are free there."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE:
+        raise WeightsError(
+            f"{needed / 1e6:,.0f} MB are needed in {folder}, but only {free / 1e6:,.0f} MB are "
+            "free: make room, or set HF_HOME to a larger disk"
+        )
+
+
+def _download(file: RemoteFile) -> None:
+    """Let the unfinished file grow to its size."""
+    partial = file._partial
+    if partial.exists() and partial.stat().st_size > file.size:
+        partial.unlink()
+    url = hf_hub_url(file.repo, file.name, revision=file.commit)
+    # Compressed on the way, a file could not be taken up in the middle.
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    for remaining in reversed(range(ATTEMPTS)):
+        if partial.exists() and partial.stat().st_size == file.size:
+            return
+        try:
+            with partial.open("ab") as target:
+                http_get(
+                    url,
+                    target,
+                    resume_size=target.tell(),
+                    headers=headers,
+                    displayed_filename=f"{file.repo}: {file.name}",
+                )
+            return
+        except HTTPError as error:
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            if status == RANGE_REFUSED:
+                partial.unlink()
+            elif status is not None and status < SERVER_ERROR:
+                raise
+            if not remaining:
+                raise
+            time.sleep(PAUSE)
+
+
+def _check(file: RemoteFile) -> None:
+    """Raises WeightsError: the downloaded content is not what was announced; it is removed."""
+    size = file._partial.stat().st_size
+    found = file_hash(file._partial, _CHECKSUMS[len(file.checksum)])
+    if size != file.size or found != file.checksum:
+        file._partial.unlink()
+        raise WeightsError(
+            f"{file.name} of {file.repo} should be {file.size:,} bytes with the checksum "
+            f"{file.checksum}, but {constants.ENDPOINT} sent {size:,} bytes with {found}: they "
+            "were thrown away, try again"
+        )
+
+
+def _in_words(error: Exception, repo: str, name: str) -> WeightsError:
+    """What a failed request means to a person, in one sentence."""
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    where, status = constants.ENDPOINT, None
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+    if isinstance(error, GatedRepoError) or status == 403:
+        text = (
+            f"{where} does not let you have {repo}: accept its terms there, and set HF_TOKEN to a "
+            "token that may read it"
+        )
+    elif isinstance(error, RepositoryNotFoundError) or status in (401, 404):
+        text = f"{where} has no {repo}, or it needs a token that may read it: set HF_TOKEN"
+        if isinstance(error, RevisionNotFoundError | RemoteEntryNotFoundError):
+            text = f"{repo} at {where} has no {name}"
+    elif status == 429:
+        text = f"{where} allows no more requests for now: wait some minutes and try again"
+    elif status is not None:
+        text = f"{where} failed on {name} of {repo} (HTTP {status}): try again later"
+    elif isinstance(error, OfflineModeIsEnabled):
+        text = f"HF_HUB_OFFLINE is set, and {name} of {repo} is not in {constants.HF_HUB_CACHE}"
+    elif isinstance(error, FileMetadataError):
+        text = f"{where} is no hub of models: check HF_ENDPOINT and proxies"
+    elif isinstance(error, HTTPError):
+        text = (
+            f"{where} cannot be reached for {name} of {repo} ({type(error).__name__}): check the "
+            "network, HF_ENDPOINT and proxies; what has come so far is kept"
+        )
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        text = f"The disk of {constants.HF_HUB_CACHE} is full: make room and try again"
+    else:
+        text = f"{name} of {repo} cannot be put into {constants.HF_HUB_CACHE} ({error})"
+    return WeightsError(text)
