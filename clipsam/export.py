@@ -9,7 +9,10 @@ from PIL import Image
 
 from .evaluation.metrics import iou
 from .evaluation.truth import Truth
+from .predictor import find_method
 from .types import Prediction
+
+LABEL_MAP = "label map.png"
 
 
 def write_prediction(
@@ -18,9 +21,14 @@ def write_prediction(
     """Write masks and maps of one prediction; returns its entry for ``results.json``.
 
     ``<class>.png`` is 0/255 at the original size, ``<class>.similarity.npy`` float32 raw
-    similarity on CLIP's grid.
+    similarity on CLIP's grid. Where classes compete there is also :data:`LABEL_MAP`, an index PNG:
+    0 for none of the classes, then 1, 2, … in their order.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if find_method(prediction.method).joint:
+        labels = prediction.label_map(threshold) + 1
+        dtype = np.uint8 if len(prediction.results) < 256 else np.uint16
+        Image.fromarray(labels.astype(dtype)).save(folder / LABEL_MAP)
     classes = []
     for index, result in enumerate(prediction.results):
         text = prediction.texts[index]

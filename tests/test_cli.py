@@ -61,6 +61,21 @@ def test_segment_writes_what_it_says(scene, capsys):
         assert first["cosine_range"] == pytest.approx([raw.min(), raw.max()])
 
 
+def test_methods_whose_classes_compete_write_a_label_map(scene):
+    sample, folder = scene
+    names, out = [sample.names[i] for i in sample.present()], folder / "out"
+    args = ["segment", str(folder / "scene.png"), "--text", ", ".join(names), "--out", str(out)]
+    assert main([*args, "--method", "esc-net", "--method", "clip-surgery-sam"]) == 0
+    assert not (out / "clip-surgery-sam" / "label map.png").exists()
+    labels = np.asarray(Image.open(out / "esc-net" / "label map.png"))
+    masks = [np.asarray(Image.open(out / "esc-net" / f"{name}.png")) > 0 for name in names]
+    # A pixel goes to one of the classes whose masks have it, or to none if no mask has.
+    assert np.array_equal(labels > 0, np.any(masks, axis=0))
+    for number, mask in enumerate(masks, start=1):
+        assert mask[labels == number].all()
+    assert (labels > 0).any()
+
+
 def test_points_and_boxes_reach_their_class(scene):
     _, folder = scene
     arguments = [str(folder / "scene.png"), "--text", "a, b", "--method", "sam"]
