@@ -190,8 +190,7 @@ def test_second_call_encodes_nothing(case, answer):
     predictor, options = case
     scene = Scene(IMAGE)
     networks = predictor.network(), predictor.backbones.sam
-    # Methods whose classes compete read the image with CLIP alone.
-    kinds = (CLIPMLP,) if predictor.joint else (Block, AdaptedBlock)
+    kinds = (Block, AdaptedBlock, CLIPMLP)
     with counted_blocks(*networks, kinds=kinds) as ran:
         predictor.predict(scene, PROMPT, options)
     assert ran, "the hooks see nothing"

@@ -24,4 +24,4 @@ def test_only_manual_modes_need_marks_and_none_is_ticked_at_first() -> None:
 
 def test_classes_compete_where_a_method_says_so() -> None:
     joint = {choice.method for choice in all_choices() if choice.joint}
-    assert joint == {"esc-net", "cat-seg"}
+    assert joint == {"esc-net", "cat-seg", "sam-proposals-clip"}
