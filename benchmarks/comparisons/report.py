@@ -89,7 +89,8 @@ def _per_seed(row: Row, results: Results, key: str = "miou") -> dict[str, np.nda
 
 
 def _spread(values: np.ndarray) -> str:
-    return f"{values.mean():.1f} ± {values.std():.1f}"
+    spread = f"{values.mean():.1f} ± {values.std():.1f}"
+    return spread if len(values) == len(SEEDS) else f"{spread} ({len(values)} of {len(SEEDS)})"
 
 
 def _section(table: Table, results: Results, plot: str) -> str:
