@@ -19,7 +19,7 @@ from torchvision.ops import roi_align
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
 from clipsam.models.clip import encode_text
-from clipsam.predictor import MethodInfo, Options, Predictor, register
+from clipsam.predictor import JointPredictor, MethodInfo, Options, register
 from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
@@ -48,7 +48,7 @@ class NamingConfig:
 
 
 @register
-class SamProposalsClipPredictor(Predictor):
+class SamProposalsClipPredictor(JointPredictor):
     """A mask goes to the class that CLIP finds likeliest, or to none; a class gets their union."""
 
     info = MethodInfo(
@@ -62,7 +62,6 @@ class SamProposalsClipPredictor(Predictor):
             "your classes it shows, if any."
         ),
     )
-    joint = True
 
     def __init__(self, backbones: Backbones, config: NamingConfig | None = None) -> None:
         """
@@ -96,11 +95,6 @@ class SamProposalsClipPredictor(Predictor):
     def network(self) -> nn.Module:
         """Both backbones; nothing of them is trained here."""
         return nn.ModuleList([self.backbones.sam, self.backbones.clip])
-
-    def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
-    ) -> ConceptResult:
-        return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
 
     def _predict_all(
         self,

@@ -146,7 +146,7 @@ class Predictor(ABC):
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes, each on its own; a method whose classes meet overrides this."""
+        """Answer for all classes, each on its own."""
         results = []
         for concept, mode in zip(concepts, modes, strict=True):
             results.append(self._predict_concept(scene, concept, mode, options, watch))
@@ -282,6 +282,29 @@ class Predictor(ABC):
             candidate_scores=scores[0, 1:].float().cpu().numpy(),
             **result,
         )
+
+
+class JointPredictor(Predictor):
+    """A predictor whose classes compete: it answers for all of them at once."""
+
+    joint = True
+
+    @abstractmethod
+    def _predict_all(
+        self,
+        scene: Scene,
+        concepts: Sequence[Concept],
+        modes: Sequence[str],
+        options: Options,
+        watch: Stopwatch,
+        progress: Callable[[int, int], None] | None,
+    ) -> list[ConceptResult]:
+        """Answer for all classes together, in their order."""
+
+    def _predict_concept(
+        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+    ) -> ConceptResult:
+        return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
 
 
 def nothing_found(side: int, similarity: np.ndarray) -> ConceptResult:

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 import baselines  # noqa: F401 (registers)
 import clipsam.methods  # noqa: F401 (registers)
-from clipsam.data.readers import CachedData, ConcatData, SubsetData, open_data
+from clipsam.data.readers import CachedData, ConcatData, open_data
 from clipsam.data.samples import SegmentationData
-from clipsam.data.splits import Split, choose_split
+from clipsam.data.splits import Split, some_images
 from clipsam.evaluation.metrics import class_wise_miou
 from clipsam.evaluation.runner import evaluate
 from clipsam.methods.base import TrainablePredictor
@@ -120,4 +120,4 @@ def open_part(
     data = open_data(specs.get(name, f"folder:{photographs / name}"), part)
     if count is None or count >= len(data):
         return data
-    return SubsetData(data, choose_split(data, str(count), seed).indices)
+    return some_images(data, count, seed)

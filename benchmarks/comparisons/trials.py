@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from clipsam.evaluation.runner import Run
+from clipsam.evaluation.runner import MANUAL, Run
+from clipsam.methods.esc_net import WHOLE
 from clipsam.training.recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE, Recipe
 
 SEEDS = (0, 1, 2)
 """Of the training images, the weights, the order and the points."""
 
-SEMI, MANUAL, WHOLE = "semi-automatic", "manual", "whole-image"
+SEMI = "semi-automatic"
 CLICKS = 5
 
 
@@ -126,6 +127,20 @@ class Row:
     trial: Trial
     mode: str
     paper: float | None = None
+
+
+def numbers_of(
+    symbol: str, noun: str, field: str, numbers: Iterable[int], ours: int
+) -> tuple[Row, ...]:
+    """A row for every number that a field of ESC-Net may have."""
+
+    def trial(number: int) -> Trial:
+        return ESC_NET if number == ours else esc_net(f"{number} {noun}", f"{field}={number}")
+
+    return tuple(
+        Row(f"{symbol} = {number}" + (" (ours)" if number == ours else ""), trial(number), WHOLE)
+        for number in numbers
+    )
 
 
 @dataclass(frozen=True)
@@ -291,26 +306,12 @@ TABLES = (
     Table(
         "ESC-Net: blocks",
         "ESC-Net takes 4",
-        tuple(
-            Row(
-                f"N = {blocks}" + (" (ours)" if blocks == 2 else ""),
-                ESC_NET if blocks == 2 else esc_net(f"{blocks} blocks", f"blocks={blocks}"),
-                WHOLE,
-            )
-            for blocks in range(5)
-        ),
+        numbers_of("N", "blocks", "blocks", range(5), ours=2),
     ),
     Table(
         "ESC-Net: prompts per class",
         "ESC-Net takes 5",
-        tuple(
-            Row(
-                f"N_o = {count}" + (" (ours)" if count == 5 else ""),
-                ESC_NET if count == 5 else esc_net(f"{count} clusters", f"num_points={count}"),
-                WHOLE,
-            )
-            for count in (1, 5, 8)
-        ),
+        numbers_of("N_o", "clusters", "num_points", (1, 5, 8), ours=5),
     ),
 )
 

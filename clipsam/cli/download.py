@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..predictor import find_preset
 from ..weights.local import bring, download
+from ..weights.presets import PRESETS
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +18,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "download", help="get the published weights of a preset, or check those that are here"
     )
-    parser.add_argument("preset", help="base, base-clip-l, large-sam or huge-sam")
+    published = [name for name, preset in PRESETS.items() if preset.sam_source is not None]
+    parser.add_argument("preset", help=", ".join(published))
     parser.add_argument(
         "--from",
         dest="folder",

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.readers import DataError, SubsetData, open_data
+from ..data.readers import DataError, open_data
 from ..data.readers.opening import KINDS
 from ..data.samples import SegmentationData
-from ..data.splits import choose_split
+from ..data.splits import some_images
 from ..evaluation.open_vocabulary import (
     PROTOCOLS,
     OpenVocabularyResult,
@@ -136,8 +136,7 @@ def _open(args: argparse.Namespace) -> tuple[SegmentationData, Protocol]:
         firsts = tuple(names.split(", ")[0] for names in data.names)
         protocol = Protocol(spec, spec.partition(":")[0], data.names, firsts)
     if args.limit is not None:
-        count = min(args.limit, len(data))
-        data = SubsetData(data, choose_split(data, str(count), seed=0).indices)
+        data = some_images(data, min(args.limit, len(data)))
     return data, protocol
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .readers import DataError
+from .readers import DataError, SubsetData
 from .samples import SegmentationData
 
 ADE20K_IMAGES = 20_210
@@ -28,6 +28,11 @@ class Split:
 
     name: str
     indices: tuple[int, ...]
+
+
+def some_images(data: SegmentationData, count: int, seed: int = 0) -> SubsetData:
+    """``count`` images of a data set, chosen by chance; raises DataError: it has fewer."""
+    return SubsetData(data, choose_split(data, str(count), seed).indices)
 
 
 def choose_split(data: SegmentationData, text: str, seed: int, kind: str = "") -> Split:

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.readers import DataError, SubsetData
+from ..data.readers import DataError
 from ..data.samples import LabelledImage, SegmentationData
-from ..data.splits import choose_split
+from ..data.splits import some_images
 from ..measure import hardware
 from ..predictor import Predictor
 from ..scene import Scene
@@ -112,7 +112,7 @@ class Study:
         self.settings = settings
         if settings.limit is not None:
             count = min(settings.limit, len(data))
-            data = SubsetData(data, choose_split(data, str(count), seed=0).indices)
+            data = some_images(data, count)
         self.data = data
         self.keys = tuple(self.data.keys)
         self.predictors = predictors

@@ -23,7 +23,7 @@ from ..models.esc_net import (
     load_sam_decoder,
     sam_decoder_state,
 )
-from ..predictor import MethodInfo, Options, register
+from ..predictor import JointPredictor, MethodInfo, Options, register
 from ..scene import Scene
 from ..types import Concept, ConceptResult, PromptsUsed, Round
 from ..weights.backbones import Backbones
@@ -41,7 +41,7 @@ WHOLE, SLIDING = "whole-image", "sliding-window"
 
 
 @register
-class EscNetPredictor(TrainablePredictor):
+class EscNetPredictor(JointPredictor, TrainablePredictor):
     """One pass over the whole image, or the mean of that and four overlapping windows.
 
     Attributes:
@@ -60,7 +60,6 @@ class EscNetPredictor(TrainablePredictor):
             "all classes are found together, from their names alone."
         ),
     )
-    joint = True
     config_type = EscNetConfig
 
     def __init__(self, backbones: Backbones, config: EscNetConfig) -> None:
@@ -113,11 +112,6 @@ class EscNetPredictor(TrainablePredictor):
     def network(self) -> nn.Module:
         """All of it: CLIP is a part of the model."""
         return self.model
-
-    def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
-    ) -> ConceptResult:
-        return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
 
     def _predict_all(
         self,

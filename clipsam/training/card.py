@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 import baselines as _baselines  # noqa: F401 (registers its pipelines)
 
-from ..data.readers import CocoPanopticData, FolderData, SubsetData
+from ..data.readers import CocoPanopticData, FolderData
 from ..data.samples import SegmentationData
 from ..data.scenes import SceneData
-from ..data.splits import choose_split
+from ..data.splits import some_images
 from ..evaluation.metrics import class_wise_miou, mean_image_iou
 from ..evaluation.runner import Run, SampleScore, evaluate
 from ..methods.base import TrainablePredictor
@@ -76,7 +76,7 @@ def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
     if name == "COCO-100 val":
         return CocoPanopticData(photographs / "coco100", "val2017")
     data = FolderData(photographs / name.split()[0].lower() / "val")
-    return SubsetData(data, choose_split(data, "60", seed=0).indices)
+    return some_images(data, 60)
 
 
 def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> None:
@@ -103,9 +103,10 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
     }
     # Where classes compete nothing is drawn by chance.
     seeds = {run: SEEDS[:1] if predictors[run.method].joint else SEEDS for run in missing.values()}
+    groups = set(seeds.values())
     scores = {}
-    with tqdm(total=2 * len(data), desc=name, mininterval=10) as bar:
-        for drawn in (SEEDS[:1], SEEDS):
+    with tqdm(total=len(groups) * len(data), desc=name, mininterval=10) as bar:
+        for drawn in groups:
             runs = [run for run in missing.values() if seeds[run] == drawn]
             scores |= evaluate(data, predictors, runs, drawn, lambda *_: bar.update())
     for label, run in missing.items():

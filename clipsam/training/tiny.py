@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from ..data.readers import CachedData, CocoPanopticData, ConcatData, FolderData, SubsetData
+from ..data.readers import CachedData, CocoPanopticData, ConcatData, FolderData
 from ..data.scenes import SceneData
-from ..data.splits import Split, choose_split
+from ..data.splits import Split, some_images
 from ..data.stream import Domain, TrainingStream
 from ..measure import hardware
 from ..models.clip import PROMPT_TEMPLATES, ClassTextEncoder, SurgeryVision, build_clip
@@ -199,10 +199,7 @@ class TinyTraining:
         torch.manual_seed(recipe.seed)
         predictor = find_method(method).untrained(backbones)
         parts = {
-            name: SubsetData(
-                domain.data,
-                choose_split(domain.data, str(counts[name]), self.recipe.seed).indices,
-            )
+            name: some_images(domain.data, counts[name], self.recipe.seed)
             for name, domain in self.domains.items()
         }
         data = ConcatData(parts)

@@ -54,8 +54,8 @@ SMALL = replace(
     name="small",
     sam=SMALL_SAM,
     clip=SMALL_CLIP,
-    sam_source=Published("someone/small-sam", "none"),
-    clip_source=Published("someone/small-clip", "none", CLIP_EXTRAS),
+    sam_source=Published("someone/small-sam"),
+    clip_source=Published("someone/small-clip", CLIP_EXTRAS),
 )
 
 
