@@ -10,16 +10,18 @@ from torch import Tensor, nn
 
 from clipsam.measure import Stopwatch
 from clipsam.models.clip import SurgeryVision, similarity_grid
-from clipsam.predictor import Options, Predictor, nothing_found
+from clipsam.predictor import Options, nothing_found
 from clipsam.prompting import Calibration
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
+
+from .prompted_sam import SamPrompter
 
 VANILLA, DENSE = "vanilla", "dense-prompt"
 """Points from the map alone; the map itself as mask prompt too, as in CLIP-Guided SAM."""
 
 
-class MapPromptedPredictor(Predictor):
+class MapPromptedPredictor(SamPrompter):
     """Points where a map is high, for SAM as it is; a pipeline is a map and its modes."""
 
     @abstractmethod
@@ -34,30 +36,19 @@ class MapPromptedPredictor(Predictor):
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
-        backbones = self.backbones
         similarity = self._map(scene, concept, watch)
         with watch.step("prompts"):
             shown = similarity[0].float().cpu().numpy()
             points, dense = self._map_prompts(scene, concept, similarity, self.calibration, options)
         if not len(points):
-            return nothing_found(backbones.preset.sam.mask_side, shown)
+            return nothing_found(self._mask_side, shown)
         prompts = PromptsUsed(points, np.ones(len(points), np.int64))
         if mode == DENSE:
             prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         else:
             dense = None
-        with watch.step("SAM encoder"):
-            embedding = scene.sam_embedding(backbones)
-        with watch.step("SAM decoder"):
-            return self._decode(
-                backbones.sam,
-                embedding,
-                scene,
-                prompts,
-                dense,
-                similarity=shown,
-                presence=self.calibration.presence(shown),
-            )
+        presence = self.calibration.presence(shown)
+        return self._segment(scene, prompts, watch, dense, similarity=shown, presence=presence)
 
 
 class ClipMapPredictor(MapPromptedPredictor):
@@ -68,8 +59,8 @@ class ClipMapPredictor(MapPromptedPredictor):
         """The tower that reads the image, and what a scene calls its features."""
 
     def network(self) -> nn.Module:
-        """Both backbones; nothing of them is trained here."""
-        return nn.ModuleList([self.backbones.sam, self.backbones.clip])
+        """SAM and CLIP; nothing of them is trained here."""
+        return nn.ModuleList([super().network(), self.backbones.clip])
 
     def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIP text"):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor, register
+from clipsam.predictor import MethodInfo, Options, register
 from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.types import Concept, ConceptResult
+
+from .prompted_sam import SamPrompter
 
 
 @register
-class SamPredictor(Predictor):
+class SamPredictor(SamPrompter):
     """One click asks for the best of three candidates, more clicks or a box for the one mask."""
 
     info = MethodInfo(
@@ -25,18 +25,10 @@ class SamPredictor(Predictor):
         summary="Points and boxes only: what SAM makes of your clicks, knowing no words.",
     )
 
-    def network(self) -> nn.Module:
-        """SAM; nothing of it is trained here."""
-        return self.backbones.sam
-
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
-        with watch.step("SAM encoder"):
-            embedding = scene.sam_embedding(self.backbones)
-        with watch.step("SAM decoder"):
-            prompts = PromptsUsed(concept.points, concept.labels, concept.box)
-            result = self._decode(self.backbones.sam, embedding, scene, prompts)
+        result = self._segment(scene, concept.prompts, watch)
         ambiguous = concept.box is None and len(concept.points) == 1
         if not ambiguous:
             return result

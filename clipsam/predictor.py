@@ -34,7 +34,9 @@ from .types import (
     PromptsUsed,
 )
 from .weights.backbones import BUNDLES, Backbones, assemble, has_weights
+from .weights.local import locate
 from .weights.presets import PRESETS, Preset
+from .weights.published import Published
 
 Status = Literal["ready", "untrained", "needs-download", "unavailable"]
 
@@ -99,11 +101,28 @@ class Predictor(ABC):
         self.backbones = backbones
 
     @classmethod
+    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+        """Published networks that it runs beside the preset's SAM and CLIP."""
+        return ()
+
+    @classmethod
+    def missing(cls, preset: Preset) -> tuple[Published, ...]:
+        """Published networks that it needs with a preset and that are not on this machine."""
+        needed = (*preset.sources, *cls.beside(preset))
+        return tuple(published for published in needed if locate(published) is None)
+
+    @classmethod
     def status(cls, preset: Preset) -> Status:
-        """Whether the method can run with a preset on this machine, and if not, why."""
+        """Whether the method can run with a preset on this machine, and if not, why.
+
+        ``unavailable`` is what a download alone does not get: its terms must be accepted first.
+        """
         if cls.needs_training and not (BUNDLES / preset.name / cls.info.id).is_dir():
             return "untrained"
-        return "ready" if has_weights(preset) else "needs-download"
+        missing = cls.missing(preset)
+        if any(published.gated for published in missing):
+            return "unavailable"
+        return "needs-download" if missing or not has_weights(preset) else "ready"
 
     @classmethod
     def load(cls, backbones: Backbones, folder: Path | None = None) -> Predictor:
@@ -157,6 +176,11 @@ class Predictor(ABC):
     def _transform(self, scene: Scene) -> SquareTransform:
         """How the image lies in the square that the logits cover."""
         return scene.sam_transform(self.backbones.preset)
+
+    @property
+    def _mask_side(self) -> int:
+        """Side of the logits, and of the dense prompt."""
+        return self.backbones.preset.sam.mask_side
 
     @torch.inference_mode()
     def predict(
@@ -231,8 +255,7 @@ class Predictor(ABC):
             Foreground points (K, 2), none if the map is constant, and the dense prompt
             (1, 1, 4h, 4w).
         """
-        preset = self.backbones.preset
-        transform = scene.sam_transform(preset)
+        transform = self._transform(scene)
         threshold = options.point_threshold
         if threshold is None:
             threshold = calibration.point_threshold
@@ -240,8 +263,8 @@ class Predictor(ABC):
         points = points_from_similarity(
             similarity[0], transform, threshold, options.num_points, seed, options.sampling
         )
-        side = preset.sam.mask_side
-        return points, dense_prompt(similarity, transform, side, threshold, options.dense_logit)
+        dense = dense_prompt(similarity, transform, self._mask_side, threshold, options.dense_logit)
+        return points, dense
 
     def _decode(
         self,
@@ -252,35 +275,50 @@ class Predictor(ABC):
         dense: torch.Tensor | None = None,
         **result: object,
     ) -> ConceptResult:
-        """Ask a SAM decoder for the mask of one class.
+        """Ask a SAM decoder for the mask of one class: of several boxes, the union of theirs.
 
         Args:
             network: has ``mask_decoder`` and ``prompt_encoder``.
             embedding: (1, 256, h, w).
             scene: tells where the points lie in SAM's square.
-            prompts: points and box in pixels of the original image.
+            prompts: points and boxes in pixels of the original image.
             dense: (1, 1, 4h, 4w) mask logits.
             result: further fields of the :class:`ConceptResult`.
         """
-        transform = scene.sam_transform(self.backbones.preset)
-        device = embedding.device
-        points = box = None
+        transform, device = self._transform(scene), self.backbones.device
+        asked = max(1, len(prompts.boxes))
+        points = boxes = None
         if len(prompts.points):
-            coordinates = torch.from_numpy(transform.coordinates(prompts.points)).to(device)[None]
-            points = coordinates, torch.from_numpy(prompts.labels).to(device)[None]
-        if prompts.box is not None:
-            corners = transform.coordinates(prompts.box.reshape(2, 2))
-            box = torch.from_numpy(corners).to(device).reshape(1, 4)
-        logits, scores = decode_masks(
-            network.mask_decoder, network.prompt_encoder, embedding, points, box, dense
-        )
-        masks = logits[0].float().cpu().numpy()
+            coordinates = torch.from_numpy(transform.coordinates(prompts.points)).to(device)
+            labels = torch.from_numpy(prompts.labels).to(device)
+            points = coordinates.expand(asked, -1, -1), labels.expand(asked, -1)
+        if len(prompts.boxes):
+            corners = transform.coordinates(prompts.boxes.reshape(-1, 2))
+            boxes = torch.from_numpy(corners).to(device).reshape(-1, 4)
+        logits, scores = self._decode_masks(network, embedding, points, boxes, dense)
+        masks, scores = logits.float().cpu().numpy(), scores.float().cpu().numpy()
+        alone = asked == 1
         return ConceptResult(
-            logits=masks[0],
+            logits=masks[:, 0].max(0),
             prompts=prompts,
-            candidates=masks[1:],
-            candidate_scores=scores[0, 1:].float().cpu().numpy(),
+            candidates=masks[0, 1:] if alone else None,
+            candidate_scores=scores[0, 1:] if alone else None,
             **result,
+        )
+
+    def _decode_masks(
+        self,
+        network: nn.Module,
+        embedding: torch.Tensor,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        boxes: torch.Tensor | None,
+        dense: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Masks of B prompts in one image, see :func:`~clipsam.models.sam.decode_masks`."""
+        asked = 1 if boxes is None else len(boxes)
+        embeddings = embedding.expand(asked, -1, -1, -1)
+        return decode_masks(
+            network.mask_decoder, network.prompt_encoder, embeddings, points, boxes, dense
         )
 
 
@@ -307,14 +345,19 @@ class JointPredictor(Predictor):
         return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
 
 
-def nothing_found(side: int, similarity: np.ndarray) -> ConceptResult:
-    """An empty mask (logits of ``side`` × ``side``) for a map without any point, presence 0."""
+def nothing_found(
+    side: int,
+    similarity: np.ndarray | None = None,
+    note: str = "Nothing found: CLIP's similarity map is the same everywhere.",
+    presence: float = 0.0,
+) -> ConceptResult:
+    """An empty mask (logits of ``side`` × ``side``) for want of anything to ask SAM."""
     return ConceptResult(
         logits=np.full((side, side), NOTHING, np.float32),
-        prompts=PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)),
-        presence=0.0,
+        prompts=PromptsUsed(),
+        presence=presence,
         similarity=similarity,
-        note="Nothing found: CLIP's similarity map is the same everywhere.",
+        note=note,
     )
 
 
@@ -383,11 +426,15 @@ def describe_methods(preset: Preset) -> list[dict]:
     """What can be known of every method without loading weights.
 
     Args:
-        preset: whose parameters are counted, on no device.
+        preset: whose parameters are counted, on no device; ``None`` stands for those of a method
+            with networks beside the preset's, whose sizes only their files say.
     """
     with torch.device("meta"):
         backbones = assemble(preset, build_sam(preset.sam), build_clip(preset.clip), device="meta")
-        counts = {id: count_parameters(cls.untrained(backbones)) for id, cls in methods().items()}
+        counts = {
+            id: None if cls.beside(preset) else count_parameters(cls.untrained(backbones))
+            for id, cls in methods().items()
+        }
     return [
         {
             "id": id,

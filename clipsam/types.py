@@ -65,6 +65,12 @@ class Concept:
         return self.synonyms[0]
 
     @property
+    def prompts(self) -> PromptsUsed:
+        """The points and the box as they are, for SAM."""
+        boxes = np.zeros((0, 4), np.float32) if self.box is None else self.box[None]
+        return PromptsUsed(self.points, self.labels, boxes)
+
+    @property
     def is_pointed_at(self) -> bool:
         """Whether the user gave a foreground point or a box."""
         return self.box is not None or bool((self.labels == 1).any())
@@ -117,13 +123,14 @@ class PromptsUsed:
     Attributes:
         points: float32 (K, 2), (x, y) in pixels of the original image.
         labels: int64 (K,), 1 foreground, 0 background.
-        box: float32 (4,) or ``None``.
+        boxes: float32 (N, 4), (x0, y0, x1, y1) in pixels of the original image; each of several
+            asks for a mask of its own.
         dense: bool (h, w), where the dense prompt was foreground, over SAM's square; or ``None``.
     """
 
-    points: np.ndarray
-    labels: np.ndarray
-    box: np.ndarray | None = None
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     dense: np.ndarray | None = None
 
 

@@ -49,7 +49,7 @@ class ByColour(Predictor):
         side = max(scene.size)
         values = np.zeros((side, side), np.int64)
         values[: scene.size[0], : scene.size[1]] = scene.image[..., :2] @ np.array([1, 256])
-        none = PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
+        none = PromptsUsed()
         logits = [(values == index).astype(np.float32) for index in range(len(concepts))]
         return [ConceptResult(part, none) for part in logits]
 

@@ -134,8 +134,8 @@ def test_prompts_used_lie_inside_the_image(answer):
     for result in answer.results:
         used = result.prompts
         assert used.points.shape == (len(used.labels), 2)
-        corners = np.zeros((0, 2)) if used.box is None else used.box.reshape(2, 2)
-        for x, y in np.concatenate((used.points, corners)):
+        assert used.boxes.shape[1:] == (4,)
+        for x, y in np.concatenate((used.points, used.boxes.reshape(-1, 2))):
             assert 0 <= x <= width
             assert 0 <= y <= height
         assert used.dense is None or used.dense.dtype == bool
@@ -146,7 +146,7 @@ def test_manual_mode_feeds_the_given_points(answer):
     for concept, result in zip(THREE, answer.results, strict=True):
         np.testing.assert_array_equal(result.prompts.points, concept.points)
         np.testing.assert_array_equal(result.prompts.labels, concept.labels)
-        assert (result.prompts.box is None) == (concept.box is None)
+        assert len(result.prompts.boxes) == (concept.box is not None)
 
 
 def test_same_call_same_answer(case, answer):

@@ -101,7 +101,7 @@ def test_check_inside(given, inside):
 
 
 def prediction(*logits: np.ndarray) -> Prediction:
-    nothing = PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
+    nothing = PromptsUsed()
     return Prediction(
         method="m",
         preset="p",

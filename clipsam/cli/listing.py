@@ -24,7 +24,9 @@ def run(args: argparse.Namespace) -> None:
         return
     for method in described:
         ready = [name for name, status in method["presets"].items() if status == "ready"]
+        counts = method["parameters"]
+        millions = "?" if counts is None else f"{counts['total'] / 1e6:.2f}"
         sys.stdout.write(
             f"{method['id']:18} {method['name']:20} {method['paper']:18} "
-            f"{method['parameters']['total'] / 1e6:8.2f} M  ready for: {', '.join(ready) or '–'}\n"
+            f"{millions:>8} M  ready for: {', '.join(ready) or '–'}\n"
         )

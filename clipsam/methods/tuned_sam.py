@@ -89,11 +89,11 @@ class TunedSamPredictor(TrainablePredictor):
                     scene, concept, similarity, self.calibration, options
                 )
         if mode == "manual":
-            prompts = PromptsUsed(concept.points, concept.labels, concept.box)
+            prompts = concept.prompts
         elif len(points):
             prompts = PromptsUsed(points, np.ones(len(points), np.int64))
         else:
-            return nothing_found(backbones.preset.sam.mask_side, shown)
+            return nothing_found(self._mask_side, shown)
         if config.dense_prompt:
             prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 from segment_anything.modeling import Sam
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
@@ -15,8 +17,10 @@ from ..models.sam import build_sam
 from ..prompting import Calibration
 from .bundle import WeightsError, load_bundle, load_into
 from .local import locate
+from .networks import read_network
 from .presets import Preset
-from .pretrained import read_clip, read_clip_tokenizer, read_sam
+from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
+from .published import Published
 
 BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
 """Where the bundles that come with the project lie, one folder per preset."""
@@ -43,6 +47,23 @@ class Backbones:
     text: ClassTextEncoder
     calibration: Calibration
     device: torch.device
+    _beside: WeakValueDictionary[Published, nn.Module] = field(
+        default_factory=WeakValueDictionary, repr=False, compare=False
+    )
+
+    def beside(self, published: Published) -> nn.Module:
+        """Another published network, loaded from this machine to the same device.
+
+        Methods that hold it at the same time share one; it goes when the last of them goes.
+
+        Raises:
+            WeightsError: it is not on this machine, damaged, or another network's.
+        """
+        network = self._beside.get(published)
+        if network is None:
+            network = read_network(published, _located(published)).to(self.device)
+            self._beside[published] = network
+        return network
 
 
 def assemble(
@@ -70,8 +91,8 @@ def assemble(
 
 def has_weights(preset: Preset) -> bool:
     """Whether the preset's SAM and CLIP are on this machine; no network, no file is opened."""
-    if preset.sam_source is not None:
-        return None not in (locate(preset.sam_source), locate(preset.clip_source))
+    if preset.sources:
+        return None not in map(locate, preset.sources)
     folder = BUNDLES / preset.name
     return all((folder / part / "model.safetensors").is_file() for part in ("sam", "clip"))
 
@@ -90,7 +111,7 @@ def load_backbones(
     Raises:
         WeightsError: they are not on this machine, damaged, or another network's.
     """
-    if folder is None and preset.sam_source is not None:
+    if folder is None and preset.sources:
         return _load_published(preset, device)
     folder = folder or BUNDLES / preset.name
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
@@ -104,18 +125,21 @@ def load_backbones(
 
 
 def _load_published(preset: Preset, device: torch.device | str) -> Backbones:
-    sam_files, clip_files = locate(preset.sam_source), locate(preset.clip_source)
-    if sam_files is None or clip_files is None:
-        missing = preset.sam_source if sam_files is None else preset.clip_source
-        raise WeightsError(
-            f"The weights of “{preset.name}” are not on this machine ({missing.repo} is missing): "
-            f"get them with `python -m clipsam download {preset.name}`"
-        )
+    sam_files, clip_files = map(_located, preset.sources)
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     sam.load_state_dict(read_sam(sam_files, preset.sam))
     clip.load_state_dict(read_clip(clip_files, preset.clip))
     tokenizer = read_clip_tokenizer(clip_files, preset.clip)
     return assemble(preset, sam, clip, tokenizer, device=device)
+
+
+def _located(published: Published) -> LocalFiles:
+    files = locate(published)
+    if files is None:
+        raise WeightsError(
+            f"{published.repo} is not on this machine: `python -m clipsam download` gets it"
+        )
+    return files
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:

@@ -10,6 +10,10 @@ from ..models.sam import SamConfig
 from .published import (
     CLIP_VIT_B16,
     CLIP_VIT_L14_336,
+    SAM2_BASE_PLUS,
+    SAM2_LARGE,
+    SAM2_SMALL,
+    SAM2_TINY,
     SAM_VIT_B,
     SAM_VIT_H,
     SAM_VIT_L,
@@ -30,6 +34,7 @@ class Preset:
         title: one line for people.
         sam, clip: sizes of the two networks.
         sam_source, clip_source: where weights are published; ``None`` for the bundled.
+        sam2_source: the SAM 2.1 that stands in for the SAM in pipelines that are built on one.
         fit: how an image is laid into SAM's square input.
         clip_mean, clip_std: normalisation of CLIP's input.
         feature_norm: how CLIP's features are normalised before they meet the text.
@@ -42,6 +47,7 @@ class Preset:
     clip: ClipSizes
     sam_source: Published | None = None
     clip_source: Published | None = None
+    sam2_source: Published = SAM2_BASE_PLUS
     fit: Fit = "pad"
     sam_mean: tuple[float, ...] = IMAGENET_MEAN
     sam_std: tuple[float, ...] = IMAGENET_STD
@@ -49,6 +55,11 @@ class Preset:
     clip_std: tuple[float, ...] = CLIP_STD
     feature_norm: FeatureNorm = "cosine"
     last_blocks: int | None = None
+
+    @property
+    def sources(self) -> tuple[Published, ...]:
+        """Where its SAM and CLIP are published; empty for the bundled."""
+        return tuple(one for one in (self.sam_source, self.clip_source) if one is not None)
 
 
 VIT_B = SamConfig()
@@ -92,6 +103,7 @@ TINY = Preset(
         context_length=40,
         surgery_layers=3,
     ),
+    sam2_source=SAM2_TINY,
     last_blocks=4,
 )
 
@@ -118,6 +130,12 @@ PRESETS: dict[str, Preset] = {
             clip_std=IMAGENET_STD,
             feature_norm="reference",
         ),
+        replace(
+            BASE,
+            name="base-sam2-small",
+            title="The same, with the small SAM 2.1 where a SAM 2 is asked",
+            sam2_source=SAM2_SMALL,
+        ),
         Preset(
             name="base-clip-l",
             title="SAM ViT-B with CLIP ViT-L/14@336",
@@ -133,6 +151,7 @@ PRESETS: dict[str, Preset] = {
             clip=CLIP_B16,
             sam_source=SAM_VIT_L,
             clip_source=CLIP_VIT_B16,
+            sam2_source=SAM2_LARGE,
         ),
         Preset(
             name="huge-sam",
@@ -141,6 +160,7 @@ PRESETS: dict[str, Preset] = {
             clip=CLIP_B16,
             sam_source=SAM_VIT_H,
             clip_source=CLIP_VIT_B16,
+            sam2_source=SAM2_LARGE,
         ),
     )
 }

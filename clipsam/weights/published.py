@@ -17,25 +17,49 @@ class Published:
 
     Attributes:
         repo: on the hub, ``owner/name``; holds one of :data:`WEIGHTS`.
+        megabytes: of its weights in float32, as people are told before they download.
+        licence: of the weights.
         extras: what is needed besides the weights: file names in the repository.
         checkpoint: the authors' own file, which may take the place of the repository's weights;
             the part of its name after the last ``_`` is the start of its SHA-256.
+        gated: whether its terms must be accepted on the hub before it can be had.
     """
 
     repo: str
+    megabytes: int
+    licence: str
     extras: tuple[str, ...] = ()
     checkpoint: str | None = None
+    gated: bool = False
 
 
+APACHE, MIT = "Apache-2.0", "MIT"
 CLIP_EXTRAS = ("config.json", "vocab.json", "merges.txt")
 
-SAM_VIT_B, SAM_VIT_L, SAM_VIT_H = (
-    Published(f"facebook/sam-vit-{size}", checkpoint=checkpoint)
-    for size, checkpoint in (
-        ("base", "sam_vit_b_01ec64.pth"),
-        ("large", "sam_vit_l_0b3195.pth"),
-        ("huge", "sam_vit_h_4b8939.pth"),
-    )
+SAM_VIT_B = Published("facebook/sam-vit-base", 375, APACHE, checkpoint="sam_vit_b_01ec64.pth")
+SAM_VIT_L = Published("facebook/sam-vit-large", 1249, APACHE, checkpoint="sam_vit_l_0b3195.pth")
+SAM_VIT_H = Published("facebook/sam-vit-huge", 2564, APACHE, checkpoint="sam_vit_h_4b8939.pth")
+CLIP_VIT_B16 = Published("openai/clip-vit-base-patch16", 599, MIT, CLIP_EXTRAS)
+CLIP_VIT_L14_336 = Published("openai/clip-vit-large-patch14-336", 1712, MIT, CLIP_EXTRAS)
+
+SAM2_TINY = Published("facebook/sam2.1-hiera-tiny", 156, APACHE, ("config.json",))
+SAM2_SMALL = Published("facebook/sam2.1-hiera-small", 184, APACHE, ("config.json",))
+SAM2_BASE_PLUS = Published("facebook/sam2.1-hiera-base-plus", 323, APACHE, ("config.json",))
+SAM2_LARGE = Published("facebook/sam2.1-hiera-large", 898, APACHE, ("config.json",))
+
+GROUNDING_DINO = Published(
+    "IDEA-Research/grounding-dino-tiny",
+    690,
+    APACHE,
+    ("config.json", "preprocessor_config.json", "vocab.txt"),
 )
-CLIP_VIT_B16 = Published("openai/clip-vit-base-patch16", CLIP_EXTRAS)
-CLIP_VIT_L14_336 = Published("openai/clip-vit-large-patch14-336", CLIP_EXTRAS)
+OWLV2 = Published(
+    "google/owlv2-base-patch16-ensemble",
+    620,
+    APACHE,
+    (*CLIP_EXTRAS, "preprocessor_config.json"),
+)
+CLIPSEG = Published(
+    "CIDAS/clipseg-rd64-refined", 603, APACHE, (*CLIP_EXTRAS, "preprocessor_config.json")
+)
+SAM3 = Published("facebook/sam3", 3440, "SAM License", CLIP_EXTRAS, gated=True)

@@ -124,8 +124,7 @@ def similarity_picture(
 
 
 def _draw_prompts(draw: ImageDraw.ImageDraw, prompts: PromptsUsed, scale: np.ndarray) -> None:
-    if prompts.box is not None:
-        x0, y0, x1, y1 = prompts.box * np.tile(scale, 2)
+    for x0, y0, x1, y1 in prompts.boxes * np.tile(scale, 2):
         draw.rectangle((x0, y0, x1, y1), outline="black", width=4)
         draw.rectangle((x0 + 1, y0 + 1, x1 - 1, y1 - 1), outline="white", width=2)
     for (x, y), label in zip(prompts.points * scale, prompts.labels, strict=True):

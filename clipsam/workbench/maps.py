@@ -55,12 +55,13 @@ def _prompts(result: ConceptResult) -> str:
     """What SAM was fed, in words."""
     if result.rounds and result.rounds[-1].regions is None:
         return "SAM is not asked"
-    parts = [_points(result.prompts.points)]
-    if result.prompts.box is not None:
-        parts.append("a box")
-    if result.prompts.dense is not None:
+    used = result.prompts
+    parts = [_counted(len(used.points), "point")] if len(used.points) else []
+    if len(used.boxes):
+        parts.append(_counted(len(used.boxes), "box"))
+    if used.dense is not None:
         parts.append("a dense prompt")
-    fed = " + ".join(parts)
+    fed = " + ".join(parts) or "no prompts"
     return f"{fed} of the last block" if result.rounds else fed
 
 
@@ -79,7 +80,7 @@ def _blocks(index: int, text: str, result: ConceptResult, size: tuple[int, int])
 
 
 def _block(number: int, seen: Round) -> str:
-    told = "" if seen.regions is None else f", {_points(seen.points)}"
+    told = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
     return f"block {number + 1}: M<sup>{number}</sup>{told}"
 
 
@@ -96,8 +97,9 @@ def _name(index: int, text: str) -> str:
     return f"<b style='--c:{drawing.class_colour(index)}'>{escape(text)}</b>"
 
 
-def _points(points: np.ndarray) -> str:
-    return f"{len(points)} {'point' if len(points) == 1 else 'points'}"
+def _counted(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def _scale(values: np.ndarray) -> str:

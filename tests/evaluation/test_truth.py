@@ -81,7 +81,7 @@ def test_wrong_size_names_both_sizes():
 
 
 def test_score():
-    nothing = PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
+    nothing = PromptsUsed()
     everything = ConceptResult(np.ones((8, 8), np.float32), nothing)
     prediction = Prediction(
         "m", "p", "x", TWO, SquareTransform(SIZE, 32), (everything, everything), {}, 1.0

@@ -54,8 +54,8 @@ SMALL = replace(
     name="small",
     sam=SMALL_SAM,
     clip=SMALL_CLIP,
-    sam_source=Published("someone/small-sam"),
-    clip_source=Published("someone/small-clip", CLIP_EXTRAS),
+    sam_source=Published("someone/small-sam", 1, "MIT"),
+    clip_source=Published("someone/small-clip", 1, "MIT", CLIP_EXTRAS),
 )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from clipsam.types import PromptsUsed
 from clipsam.workbench import drawing
 
-NO_PROMPTS = PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
+NO_PROMPTS = PromptsUsed()
 
 
 def decode(uri: str) -> Image.Image:

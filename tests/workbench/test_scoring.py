@@ -13,7 +13,7 @@ from clipsam.workbench.scoring import HEADERS, MEAN, read_names, score_table, ta
 
 def prediction(*logits: np.ndarray) -> Prediction:
     """Of classes a, b, … with given logits, in an image as large as the network's input."""
-    used = PromptsUsed(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
+    used = PromptsUsed()
     side = logits[0].shape[0]
     names = [[chr(ord("a") + index)] for index in range(len(logits))]
     return Prediction(

@@ -1,0 +1,40 @@
+"""What pipelines have in common that tell an unchanged SAM where to look."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from clipsam.measure import Stopwatch
+from clipsam.predictor import Predictor
+from clipsam.scene import Scene
+from clipsam.types import ConceptResult, PromptsUsed
+
+
+class SamPrompter(Predictor):
+    """The SAM is the preset's; a pipeline says by what it is told."""
+
+    def network(self) -> nn.Module:
+        """SAM; nothing of it is trained here."""
+        return self.backbones.sam
+
+    def _segment(
+        self,
+        scene: Scene,
+        prompts: PromptsUsed,
+        watch: Stopwatch,
+        dense: Tensor | None = None,
+        **result: object,
+    ) -> ConceptResult:
+        """SAM's answer for one class.
+
+        Args:
+            scene: remembers SAM's image embedding.
+            prompts: points and boxes in pixels of the original image.
+            watch: takes the time.
+            dense: (1, 1, 4h, 4w) mask logits.
+            result: further fields of the :class:`ConceptResult`.
+        """
+        with watch.step("SAM encoder"):
+            embedding = scene.sam_embedding(self.backbones)
+        with watch.step("SAM decoder"):
+            return self._decode(self.backbones.sam, embedding, scene, prompts, dense, **result)
