@@ -17,9 +17,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    parser.add_argument(
+        "--weights-gb",
+        type=float,
+        default=4.0,
+        help="weights kept in memory; beyond this the method unused for longest is unloaded",
+    )
     args = parser.parse_args()
+    models = ModelStore(max_bytes=int(args.weights_gb * 2**30))
     try:
-        launch(build_page(ModelStore()), server_name=args.host, server_port=args.port)
+        launch(build_page(models), server_name=args.host, server_port=args.port)
     except OSError:
         sys.exit(
             f"{args.host}:{args.port} cannot be used, perhaps because something runs there "

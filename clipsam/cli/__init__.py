@@ -15,7 +15,7 @@ from ..data.readers import DataError
 from ..evaluation.truth import TruthError
 from ..types import PromptError
 from ..weights.bundle import WeightsError
-from . import download, evaluate, exchange, listing, open_vocabulary, segment, tiny, train
+from . import download, evaluate, exchange, listing, open_vocabulary, segment, tiny, train, travel
 
 COMMANDS = (
     listing,
@@ -25,6 +25,7 @@ COMMANDS = (
     evaluate,
     open_vocabulary,
     exchange,
+    travel,
     tiny,
 )
 

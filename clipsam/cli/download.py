@@ -1,4 +1,4 @@
-"""``download``: the published weights of a preset."""
+"""``download``: published weights of a preset, and of what methods run beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..predictor import find_preset
+from ..predictor import find_method, find_preset
 from ..weights.local import bring, download
 from ..weights.presets import PRESETS
 
@@ -16,10 +16,15 @@ logger = logging.getLogger(__name__)
 def add(commands: argparse._SubParsersAction) -> None:
     """Declare the command."""
     parser = commands.add_parser(
-        "download", help="get the published weights of a preset, or check those that are here"
+        "download", help="get published weights, or check those that are here"
     )
-    published = [name for name, preset in PRESETS.items() if preset.sam_source is not None]
-    parser.add_argument("preset", help=", ".join(published))
+    parser.add_argument("preset", help=", ".join(PRESETS))
+    parser.add_argument(
+        "methods",
+        nargs="*",
+        metavar="METHOD",
+        help="also what these methods run beside the preset's SAM and CLIP",
+    )
     parser.add_argument(
         "--from",
         dest="folder",
@@ -34,11 +39,14 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Get them, check them, and say so."""
     preset = find_preset(args.preset)
-    if preset.sam_source is None:
+    methods = [find_method(method) for method in args.methods]
+    beside = tuple(dict.fromkeys(one for method in methods for one in method.beside(preset)))
+    if not (preset.sources or beside):
         logger.info("“%s” comes with the project: there is nothing to download.", preset.name)
         return
     if args.folder is None:
-        download(preset)
+        download(preset, beside)
     else:
-        bring(preset, args.folder)
-    logger.info("“%s” is here, whole and as expected.", preset.name)
+        bring(preset, args.folder, beside)
+    repos = ", ".join(published.repo for published in (*preset.sources, *beside))
+    logger.info("%s: here, whole and as expected.", repos)

@@ -51,17 +51,22 @@ class Backbones:
         default_factory=WeakValueDictionary, repr=False, compare=False
     )
 
-    def beside(self, published: Published) -> nn.Module:
+    def beside(self, published: Published, method: str) -> nn.Module:
         """Another published network, loaded from this machine to the same device.
 
         Methods that hold it at the same time share one; it goes when the last of them goes.
+
+        Args:
+            published: which.
+            method: id of the method that wants it, for messages.
 
         Raises:
             WeightsError: it is not on this machine, damaged, or another network's.
         """
         network = self._beside.get(published)
         if network is None:
-            network = read_network(published, _located(published)).to(self.device)
+            command = f"python -m clipsam download {self.preset.name} {method}"
+            network = read_network(published, _located(published, command)).to(self.device)
             self._beside[published] = network
         return network
 
@@ -125,7 +130,8 @@ def load_backbones(
 
 
 def _load_published(preset: Preset, device: torch.device | str) -> Backbones:
-    sam_files, clip_files = map(_located, preset.sources)
+    command = f"python -m clipsam download {preset.name}"
+    sam_files, clip_files = (_located(source, command) for source in preset.sources)
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     sam.load_state_dict(read_sam(sam_files, preset.sam))
     clip.load_state_dict(read_clip(clip_files, preset.clip))
@@ -133,12 +139,10 @@ def _load_published(preset: Preset, device: torch.device | str) -> Backbones:
     return assemble(preset, sam, clip, tokenizer, device=device)
 
 
-def _located(published: Published) -> LocalFiles:
+def _located(published: Published, command: str) -> LocalFiles:
     files = locate(published)
     if files is None:
-        raise WeightsError(
-            f"{published.repo} is not on this machine: `python -m clipsam download` gets it"
-        )
+        raise WeightsError(f"{published.repo} is not on this machine: get it with `{command}`")
     return files
 
 

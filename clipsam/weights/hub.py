@@ -1,22 +1,28 @@
-"""The hub of published weights: what its cache on this machine holds, and downloading into it.
+"""The hub of published weights: what its cache on this machine holds, downloading and uploading.
 
-``huggingface_hub`` asks, resumes a broken connection, and lays files out in its cache, which other
-programs share. What it lacks is added here: going on with an earlier command's download, comparing
-content with its checksum, refusing to start when the disk is too small, errors in plain words.
+``huggingface_hub`` asks, resumes a broken connection, lays files out in its cache, which other
+programs share, and uploads. What it lacks is added here: going on with an earlier command's
+download, comparing content with its checksum, refusing to start when the disk is too small, errors
+in plain words.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import (
+    CommitOperationAdd,
+    HfApi,
     constants,
     get_hf_file_metadata,
+    get_token,
     hf_hub_download,
     hf_hub_url,
     try_to_load_from_cache,
@@ -92,15 +98,18 @@ class RemoteFile:
     @property
     def missing(self) -> int:
         """Bytes that are still to be downloaded."""
+        try:
+            done = self._partial.stat().st_size
+        except FileNotFoundError:  # not begun, or just now put in its place
+            done = 0
         if self._blob.exists():
             return 0
-        done = self._partial.stat().st_size if self._partial.exists() else 0
         return self.size - done if done <= self.size else self.size
 
 
-def find_cached(repo: str, name: str) -> Path | None:
-    """A whole file in the cache; no network, nothing is read."""
-    found = try_to_load_from_cache(repo, name)
+def find_cached(repo: str, name: str, commit: str | None = None) -> Path | None:
+    """A whole file in the cache, of the commit seen last unless told; no network, no reading."""
+    found = try_to_load_from_cache(repo, name, revision=commit)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -129,21 +138,32 @@ def look_up(repo: str, names: tuple[str, ...]) -> RemoteFile:
         WeightsError: it has none, or the hub does not answer or refuses.
     """
     for name in names:
-        try:
-            found = get_hf_file_metadata(hf_hub_url(repo, name), retry_on_errors=True)
-        except RemoteEntryNotFoundError:
-            continue
-        except (HTTPError, OSError) as error:
-            raise _in_words(error, repo, name) from None
-        checksum = found.etag or ""
-        known = len(checksum) in _CHECKSUMS and re.fullmatch("[0-9a-f]+", checksum)
-        if found.size is None or found.commit_hash is None or not known:
-            raise WeightsError(
-                f"{constants.ENDPOINT} gives no size, commit or checksum of {name} of {repo}, so "
-                "it is no hub of models: check HF_ENDPOINT and proxies"
-            )
-        return RemoteFile(repo, name, found.commit_hash, found.size, found.etag)
+        found = find_remote(repo, name)
+        if found is not None:
+            return found
     raise WeightsError(f"{repo} at {constants.ENDPOINT} has no {' or '.join(names)}")
+
+
+def find_remote(repo: str, name: str) -> RemoteFile | None:
+    """Ask the hub for a file; ``None`` if the repository has no such file.
+
+    Raises:
+        WeightsError: the hub does not answer or refuses.
+    """
+    try:
+        found = get_hf_file_metadata(hf_hub_url(repo, name), retry_on_errors=True)
+    except RemoteEntryNotFoundError:
+        return None
+    except (HTTPError, OSError) as error:
+        raise _in_words(error, repo, name) from None
+    checksum = found.etag or ""
+    known = len(checksum) in _CHECKSUMS and re.fullmatch("[0-9a-f]+", checksum)
+    if found.size is None or found.commit_hash is None or not known:
+        raise WeightsError(
+            f"{constants.ENDPOINT} gives no size, commit or checksum of {name} of {repo}, so "
+            "it is no hub of models: check HF_ENDPOINT and proxies"
+        )
+    return RemoteFile(repo, name, found.commit_hash, found.size, found.etag)
 
 
 def fetch(file: RemoteFile) -> None:
@@ -168,6 +188,37 @@ def fetch(file: RemoteFile) -> None:
             hf_hub_download(file.repo, file.name)
     except (HTTPError, OSError) as error:
         raise _in_words(error, file.repo, file.name) from None
+
+
+def upload(repo: str, files: Mapping[str, Path | bytes], message: str, private: bool) -> str:
+    """Put files into a repository in one commit; it is made if there is none.
+
+    Args:
+        repo: ``owner/name``.
+        files: content by name in the repository.
+        message: of the commit.
+        private: a repository that is made now is private; otherwise it is as its owner's are.
+
+    Returns:
+        Its address.
+
+    Raises:
+        WeightsError: what went wrong. Files appear there all at once or not at all, and what has
+            been sent need not be sent again.
+    """
+    if get_token() is None:
+        raise WeightsError(
+            f"{repo} can be written with a token only: make one with write access at "
+            f"{constants.ENDPOINT}/settings/tokens and set HF_TOKEN to it"
+        )
+    api = HfApi()
+    try:
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        additions = [CommitOperationAdd(name, content) for name, content in files.items()]
+        api.create_commit(repo, additions, commit_message=message)
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise _upload_in_words(error, repo) from None
+    return f"{constants.ENDPOINT}/{repo}"
 
 
 def check_space(needed: int, folder: Path) -> None:
@@ -260,4 +311,41 @@ def _in_words(error: Exception, repo: str, name: str) -> WeightsError:
         text = f"The disk of {constants.HF_HUB_CACHE} is full: make room and try again"
     else:
         text = f"{name} of {repo} cannot be put into {constants.HF_HUB_CACHE} ({error})"
+    return WeightsError(text)
+
+
+def _upload_in_words(error: Exception, repo: str) -> WeightsError:
+    """What a failed upload means to a person, in one sentence."""
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPError | OSError):
+        error = error.__cause__
+    where, status = constants.ENDPOINT, None
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+    if status in (401, 403, 404):
+        text = (
+            f"{where} does not let you write to {repo}: set HF_TOKEN to a token with write access, "
+            f"of someone who may write there as {repo.partition('/')[0]}"
+        )
+    elif status is not None:
+        return _in_words(error, repo, "the upload")
+    elif isinstance(error, OfflineModeIsEnabled):
+        text = f"HF_HUB_OFFLINE is set, so nothing can be sent to {repo}"
+    elif isinstance(error, HTTPError):
+        text = (
+            f"{where} cannot be reached for the upload of {repo} ({type(error).__name__}): check "
+            "the network, HF_ENDPOINT and proxies"
+        )
+    elif isinstance(error, json.JSONDecodeError):
+        text = (
+            f"{where} does not answer as a hub of models: check HF_ENDPOINT and proxies, or try "
+            "again later"
+        )
+    elif isinstance(error, ValueError):
+        text = f"{where} does not take the upload of {repo}: {' '.join(str(error).split())}"
+    else:
+        # Later versions of huggingface_hub send large files by xet whether the server has it or not
+        text = (
+            f"The upload of {repo} to {where} failed ({' '.join(str(error).split())}): try again, "
+            "and if the server has no xet, set HF_HUB_DISABLE_XET=1"
+        )
     return WeightsError(text)

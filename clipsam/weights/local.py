@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -11,11 +11,10 @@ from huggingface_hub import constants
 from .bundle import WeightsError
 from .files import check_named_hash
 from .hub import check_space, drop_if_damaged, fetch, find_cached, look_up
+from .networks import read_network
 from .presets import Preset
 from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
 from .published import WEIGHTS, Published
-
-logger = logging.getLogger(__name__)
 
 
 def locate(published: Published) -> LocalFiles | None:
@@ -32,42 +31,73 @@ def locate(published: Published) -> LocalFiles | None:
     return LocalFiles(weights, dict(zip(published.extras, extras, strict=True)))
 
 
-def download(preset: Preset) -> None:
-    """Get all published files of a preset that are not here yet, and check them.
+class Download:
+    """Published networks on their way to this machine.
 
-    Files that are here are compared with their checksums; damaged ones are replaced.
-
-    Raises:
-        WeightsError: what went wrong; nothing half-written takes a file's place.
+    Attributes:
+        size: bytes to be fetched, in all.
     """
-    wanted = []
-    for published in (preset.sam_source, preset.clip_source):
-        for names in _needed(published):
-            if _find_brought(published, names) is not None:
-                continue
-            cached = _find_cached(published, names)
-            if cached is None or drop_if_damaged(cached):
-                wanted.append((published.repo, names))
-    files = [look_up(repo, names) for repo, names in wanted]
-    check_space(sum(file.missing for file in files), Path(constants.HF_HUB_CACHE))
-    for file in files:
-        fetch(file)
-    _check(preset, locate(preset.sam_source), locate(preset.clip_source))
+
+    def __init__(self, preset: Preset, networks: Sequence[Published]) -> None:
+        """Ask the hub for what is not here yet.
+
+        Files that are here are compared with their checksums; damaged ones are fetched anew.
+
+        Args:
+            preset: says what its SAM and CLIP should be, if they are among the networks.
+            networks: what is wanted.
+
+        Raises:
+            WeightsError: the hub does not answer or refuses, or the disk is too small.
+        """
+        self._preset, self._networks = preset, networks
+        wanted = []
+        for published in networks:
+            for names in _needed(published):
+                if _find_brought(published, names) is not None:
+                    continue
+                cached = _find_cached(published, names)
+                if cached is None or drop_if_damaged(cached):
+                    wanted.append((published.repo, names))
+        self._files = [look_up(repo, names) for repo, names in wanted]
+        self.size = self.missing
+        check_space(self.size, Path(constants.HF_HUB_CACHE))
+
+    @property
+    def missing(self) -> int:
+        """Bytes still to come; may be asked from another thread while :meth:`run` fetches."""
+        return sum(file.missing for file in self._files)
+
+    def run(self) -> None:
+        """Fetch everything and check that it is what was wanted.
+
+        Raises:
+            WeightsError: what went wrong; nothing half-written takes a file's place.
+        """
+        for file in self._files:
+            fetch(file)
+        _check(self._preset, {published: locate(published) for published in self._networks})
 
 
-def bring(preset: Preset, folder: Path) -> None:
-    """Copy a preset's published files from a folder on this machine, after checking them.
+def download(preset: Preset, beside: Sequence[Published] = ()) -> None:
+    """Get a preset's SAM and CLIP and other networks, see :class:`Download`."""
+    Download(preset, (*preset.sources, *beside)).run()
+
+
+def bring(preset: Preset, folder: Path, beside: Sequence[Published] = ()) -> None:
+    """Copy published files from a folder on this machine, after checking them.
 
     Args:
-        preset: which.
+        preset: whose SAM and CLIP.
         folder: holds each repository as ``owner/name/`` or ``name/``; in place of SAM's, Meta's
             own checkpoint may lie in it. What is here already need not be there.
+        beside: other networks that are wanted too.
 
     Raises:
         WeightsError: files are missing, damaged, or another network's; then nothing is copied.
     """
     sources = {}
-    for published in (preset.sam_source, preset.clip_source):
+    for published in (*preset.sources, *beside):
         sources[published] = _look_into(folder, published) or locate(published)
         if sources[published] is None:
             names = " or ".join(_or_checkpoint(published, WEIGHTS))
@@ -75,7 +105,7 @@ def bring(preset: Preset, folder: Path) -> None:
             raise WeightsError(f"{folder} should hold {published.repo}/ with {names}{extras}")
         if sources[published].weights.name == published.checkpoint:
             check_named_hash(sources[published].weights)
-    _check(preset, *sources.values())
+    _check(preset, sources)
     copies = [
         (source, _place(published) / name)
         for published, files in sources.items()
@@ -100,11 +130,16 @@ def _copy(source: Path, target: Path) -> None:
         raise WeightsError(f"{source} cannot be copied to {target} ({error.strerror})") from None
 
 
-def _check(preset: Preset, sam: LocalFiles, clip: LocalFiles) -> None:
-    """Raises WeightsError: files do not fit the preset."""
-    read_sam(sam, preset.sam)
-    read_clip(clip, preset.clip)
-    read_clip_tokenizer(clip, preset.clip)
+def _check(preset: Preset, files: Mapping[Published, LocalFiles]) -> None:
+    """Raises WeightsError: files do not fit the preset, or are another network's."""
+    for published, found in files.items():
+        if published == preset.sam_source:
+            read_sam(found, preset.sam)
+        elif published == preset.clip_source:
+            read_clip(found, preset.clip)
+            read_clip_tokenizer(found, preset.clip)
+        else:
+            read_network(published, found)
 
 
 def _needed(published: Published) -> tuple[tuple[str, ...], ...]:

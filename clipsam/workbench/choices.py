@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..predictor import Status, methods
+from ..predictor import methods
 from ..weights.presets import Preset
-
-REASONS: dict[Status, str] = {
-    "untrained": "not trained for {preset}: train it, or load weights",
-    "needs-download": "needs the weights of {preset}, which are not on this machine",
-    "unavailable": "cannot run on this machine",
-}
 
 
 @dataclass(frozen=True)
@@ -49,8 +43,21 @@ class Choice:
 
 def why_not(method: str, preset: Preset) -> str:
     """Why a method cannot run with a preset; empty if it can."""
-    status = methods()[method].status(preset)
-    return "" if status == "ready" else REASONS[status].format(preset=preset.name)
+    predictor = methods()[method]
+    match predictor.status(preset):
+        case "ready":
+            return ""
+        case "untrained":
+            return f"not trained for {preset.name}: train it, or load weights"
+        case "needs-download":
+            missing = " and ".join(one.repo for one in predictor.missing(preset))
+            return f"needs {missing or 'weights'}, not on this machine yet"
+        case "unavailable":
+            gated = next(one.repo for one in predictor.missing(preset) if one.gated)
+            return (
+                f"needs {gated}: accept its terms on the hub, set HF_TOKEN to your token, then "
+                "download it"
+            )
 
 
 def all_choices() -> tuple[Choice, ...]:

@@ -19,6 +19,7 @@ from ..weights.presets import PRESETS
 from . import cards
 from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
 from .choices import DEFAULT_KEYS, Choice, all_choices, why_not
+from .downloads import Downloads
 from .examples import all_examples, strip
 from .models import ModelStore
 from .scoring import read_names, score_table, table_html
@@ -86,6 +87,7 @@ class CompareTab:
             info="Which SAM and CLIP run. Tiny is a demonstration: it shows how methods work.",
             elem_id="preset",
         )
+        self.downloads = Downloads(DEFAULT_PRESET)
         text, marks = self._offers(DEFAULT_PRESET, DEFAULT_KEYS)
         with gr.Group(elem_id="methods"):
             self.by_text = gr.CheckboxGroup(
@@ -195,6 +197,8 @@ class CompareTab:
         look = [self.session, self.threshold, self.least_presence]
         scored = [self.session, self.annotator, self.threshold]
         overlays = [card.overlay for card in self.cards.values()]
+        offers = [self.by_text, self.by_marks, self.methods_note]
+        offers += [self.downloads.fold, self.downloads.repos]
 
         self.upload.upload(
             self.take_upload,
@@ -212,10 +216,19 @@ class CompareTab:
         )
         self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **quick)
         self.preset.change(
-            self.offer_methods,
+            lambda *asked: {self.downloads.message: "", **self.offer_methods(*asked)},
             [self.preset, self.by_text, self.by_marks],
-            [self.by_text, self.by_marks, self.methods_note],
+            [self.downloads.message, *offers],
             **quick,
+        )
+        self.downloads.start.click(
+            self.download,
+            [self.preset, self.downloads.repos, self.by_text, self.by_marks],
+            [self.downloads.message, *offers],
+            concurrency_id="download",
+            concurrency_limit=1,
+            show_progress_on=[self.downloads.message],
+            api_visibility="private",
         )
         self.annotator.input(
             lambda live, *asked: gr.skip() if live else self.freshness(*asked),
@@ -345,13 +358,33 @@ class CompareTab:
 
     def offer_methods(
         self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]
-    ) -> tuple[gr.CheckboxGroup, gr.CheckboxGroup, str]:
-        """The methods that can run with a preset; those ticked stay so where any of them can."""
+    ) -> Updates:
+        """What can run with a preset; what is ticked stays so where any of it can."""
         ticked = {*by_text, *by_marks}
         if not any(choice.key in ticked for choice in self._ready(preset)):
             ticked = DEFAULT_KEYS
         text, marks = self._offers(preset, ticked)
-        return gr.CheckboxGroup(**text), gr.CheckboxGroup(**marks), self._methods_note(preset)
+        return {
+            self.by_text: gr.CheckboxGroup(**text),
+            self.by_marks: gr.CheckboxGroup(**marks),
+            self.methods_note: self._methods_note(preset),
+            **self.downloads.offer(preset),
+        }
+
+    def download(
+        self,
+        preset: str,
+        repos: Sequence[str],
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
+    ) -> Updates:
+        """Get the ticked weights, and offer the methods that can run now."""
+        try:
+            said = _note(self.downloads.get(preset, repos, progress))
+        except (PromptError, WeightsError) as error:
+            said = _problem(str(error))
+        return {self.downloads.message: said, **self.offer_methods(preset, by_text, by_marks)}
 
     # ---- running ----
 

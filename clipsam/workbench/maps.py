@@ -46,7 +46,8 @@ def _figure(index: int, text: str, result: ConceptResult, size: tuple[int, int])
     return (
         f"<figure>{_name(index, text)}"
         f"<img class='map' src='{uri}' alt='similarity map of {escape(text)}'>"
-        f"{_scale(result.similarity)}<figcaption>cosine, {_prompts(result)}</figcaption>{note}"
+        f"{_scale(result.similarity)}"
+        f"<figcaption>{escape(result.similarity_unit)}, {_prompts(result)}</figcaption>{note}"
         "</figure>"
     )
 

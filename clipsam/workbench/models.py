@@ -1,25 +1,36 @@
-"""Models of one running page: loaded at first use, once, and shared by all its users."""
+"""Models of one running page: loaded at first use, shared by all its users, unloaded when many."""
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import OrderedDict
 
 import numpy as np
 import torch
 
-from ..predictor import Predictor, find_preset, load_predictor
+from ..predictor import Predictor, find_method, find_preset, load_predictor
 from ..scene import Scene
 from ..types import prompt_from_classes
 from ..weights.backbones import Backbones, load_backbones
 
+logger = logging.getLogger(__name__)
+
 
 class ModelStore:
-    """Backbones by preset and predictors by preset and method. Images are never kept here."""
+    """Backbones by preset and predictors by preset and method. Images are never kept here.
 
-    def __init__(self) -> None:
+    Attributes:
+        device: where they run.
+        max_bytes: weights beyond this are unloaded, the longest unused method first; the one
+            asked for last always stays.
+    """
+
+    def __init__(self, max_bytes: int = 4 * 2**30) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.max_bytes = max_bytes
         self._backbones: dict[str, Backbones] = {}
-        self._predictors: dict[tuple[str, str], Predictor] = {}
+        self._predictors: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
         self._loading = threading.RLock()
 
     def backbones(self, preset: str) -> Backbones:
@@ -41,11 +52,16 @@ class ModelStore:
             PromptError: no such preset or method.
             WeightsError: weights are missing or damaged.
         """
+        key = preset, method
         with self._loading:
-            if (preset, method) not in self._predictors:
-                predictor = load_predictor(method, self.backbones(preset))
-                self._predictors[preset, method] = predictor
-            return self._predictors[preset, method]
+            if key not in self._predictors:
+                # What comes from a file is known to be large before it is read.
+                beside = find_method(method).beside(find_preset(preset))
+                self._make_room(sum(10**6 * published.megabytes for published in beside))
+                self._predictors[key] = load_predictor(method, self.backbones(preset))
+                self._make_room(0)
+            self._predictors.move_to_end(key)
+            return self._predictors[key]
 
     def warm_up(self, preset: str, method: str) -> None:
         """Load a method and run it once, for a network's first pass is its slowest."""
@@ -55,3 +71,24 @@ class ModelStore:
             predictor = self.predictor(preset, method)
             scene = Scene(np.zeros((64, 64, 3), np.uint8))
             predictor.predict(scene, prompt_from_classes([["warm-up"]]))
+
+    @property
+    def bytes(self) -> int:
+        """Of all loaded weights, those that several methods share counted once."""
+        networks = [predictor.network() for predictor in self._predictors.values()]
+        networks += [part for one in self._backbones.values() for part in (one.sam, one.clip)]
+        sizes = {p.data_ptr(): p.nbytes for network in networks for p in network.parameters()}
+        return sum(sizes.values())
+
+    def _make_room(self, needed: int) -> None:
+        """Unload until so many more bytes fit, but never what was loaded last.
+
+        A method that still runs stays in memory until it has answered.
+        """
+        while self.bytes + needed > self.max_bytes and len(self._predictors) > 1:
+            (preset, method), _ = self._predictors.popitem(last=False)
+            logger.info("%s on %s is unloaded, to make room.", method, preset)
+            used = {preset for preset, _ in self._predictors}
+            self._backbones = {name: one for name, one in self._backbones.items() if name in used}
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,186 @@
+"""The model card of a bundle: what the hub shows of it, made of its ``config.json`` and weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+from safetensors import safe_open
+
+from .bundle import CODES, DELTA, OWN, SCALES, SHAPE, WEIGHTS
+from .presets import PRESETS, Preset
+
+WRITTEN = "This card is written by `python -m clipsam push`; without this line it is left alone."
+"""Tells a card that may be written anew from one that a person has changed."""
+
+_IN_WORDS = {
+    DELTA: "as differences in 4 bits from the weights they were tuned from",
+    OWN: "in 8 bits",
+    "F16": "in half precision",
+    "F32": "in single precision",
+}
+
+
+@dataclass(frozen=True)
+class About:
+    """What a card says of a method.
+
+    Attributes:
+        name: for people.
+        paper: where it comes from, ``arXiv …``.
+        modes: what it can be asked to do.
+        summary: one sentence: what it does.
+    """
+
+    name: str
+    paper: str
+    modes: tuple[str, ...]
+    summary: str
+
+
+def model_card(bundle: Path, config: dict, about: About, source: str) -> str:
+    """Write the card of a bundle; every figure in it is the bundle's own.
+
+    Args:
+        bundle: its folder.
+        config: its ``config.json``.
+        about: its method.
+        source: what it is pulled from; the part after the last slash names it.
+    """
+    method, preset, folder = config["method"], PRESETS[config["preset"]], Path(source).name
+    front = ModelCardData(
+        library_name="clipsam",
+        pipeline_tag="image-segmentation",
+        license="apache-2.0",
+        base_model=[base.repo for base in preset.sources] or None,
+        tags=["clipsam", "segment-anything", "clip", method],
+    )
+    paper = re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[\g<0>](https://arxiv.org/abs/\1)", about.paper)
+    return f"""---
+{front.to_yaml()}
+---
+
+# {about.name} for the preset {preset.name}
+
+{about.summary} Source: {paper}. Preset: {preset.title}.
+
+{WRITTEN}
+
+## Use it
+
+With the CLIP-SAM Workbench:
+
+```sh
+python -m clipsam pull {shlex.quote(source)} --out {shlex.quote(folder)}
+{segment_command(method, preset.name, about.modes, folder)}
+```
+
+`python -m clipsam pull {shlex.quote(source)}` without `--out` puts it where the page and
+`--method {method}` look for it, if the place is free. {_needs(preset)}
+
+## Weights
+
+{_storage(bundle / WEIGHTS)}
+
+## Training
+
+{_training(config.get("training"))}
+
+## Network
+
+```json
+{json.dumps(config["network"], indent=2)}
+```
+"""
+
+
+def segment_command(method: str, preset: str, modes: tuple[str, ...], folder: str | None) -> str:
+    """What to type to use a bundle in a folder; ``None`` for the one where it is looked for."""
+    asked = method if folder is None else shlex.quote(f"{method}@{folder}")
+    point = ' --point "dog:120,80,1"' if modes == ("manual",) else ""
+    return (
+        f'python -m clipsam segment photo.jpg --text "dog"{point} --preset {preset} '
+        f"--method {asked} --out results/"
+    )
+
+
+def _needs(preset: Preset) -> str:
+    """The weights that the bundle stands on."""
+    bases = [
+        f"[{base.repo}](https://huggingface.co/{base.repo}) ({base.licence}, {base.megabytes} MB)"
+        for base in preset.sources
+    ]
+    if not bases:
+        return f"The SAM and CLIP that it needs come with the project (preset `{preset.name}`)."
+    return (
+        f"It holds only what was tuned, and needs {' and '.join(bases)}: "
+        f"`python -m clipsam download {preset.name}` gets them."
+    )
+
+
+def _storage(weights: Path) -> str:
+    """How many parameters are stored, and how."""
+    counts: Counter[str] = Counter()
+    with safe_open(weights, "pt") as file:
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            stored = file.get_slice(key)
+            number = math.prod(stored.get_shape())
+            if key.endswith(DELTA + CODES):
+                counts[DELTA] += 2 * number
+            elif key.endswith(OWN + CODES):
+                counts[OWN] += number
+            elif not key.endswith((SCALES, OWN + SHAPE)):
+                counts[stored.get_dtype()] += number
+    parts = [
+        f"{number / 1e6:.2f} M {_IN_WORDS.get(kind, f'as {kind}')}"
+        for kind, number in counts.most_common()
+    ]
+    megabytes = weights.stat().st_size / 1e6
+    text = f"{counts.total() / 1e6:.2f} M parameters in {megabytes:.1f} MB: {', '.join(parts)}."
+    if counts[DELTA]:
+        text += " The differences fit no other SAM and CLIP than those of the preset."
+    return text
+
+
+def _training(training: object) -> str:
+    """What `config.json` says of how the weights were made."""
+    if not isinstance(training, dict) or not training:
+        return "The bundle does not say how it was made."
+    lines = [
+        f"- {_words(key)}: {_plain(value)}"
+        for key, value in training.items()
+        if value is not None and not isinstance(value, dict)
+    ]
+    scores = training.get("validation_miou")
+    if isinstance(scores, dict) and any(value is not None for value in scores.values()):
+        figures = ", ".join(f"{key} {_percent(value)}" for key, value in scores.items())
+        lines.append(
+            "- class-wise mIoU on the held-out training images, classes present asked (they chose "
+            f"the checkpoint, so the figure flatters): {figures}"
+        )
+    tables = [
+        f"\n| {_words(key)} | value |\n|---|---|\n"
+        + "\n".join(f"| {name} | {_plain(field)} |" for name, field in value.items())
+        for key, value in training.items()
+        if isinstance(value, dict) and key != "validation_miou"
+    ]
+    return "\n".join(lines + tables)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _plain(value: object) -> str:
+    """A value on one line that is no table's border."""
+    return "–" if value is None else " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _percent(value: object) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, int | float) else "not measured"

@@ -1,0 +1,98 @@
+"""Published weights that are not on this machine: offered, and fetched only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import gradio as gr
+
+from ..predictor import find_preset, methods
+from ..types import PromptError
+from ..weights.local import Download, locate
+from ..weights.presets import Preset
+from ..weights.published import Published
+
+POLL = 0.3
+"""Seconds between two looks at how far a download has come."""
+
+
+def wanted_by(preset: Preset) -> dict[Published, list[str]]:
+    """The networks that a preset lacks on this machine, each with the methods that want it.
+
+    Those of the preset itself, which every method wants, come first, with no names.
+    """
+    wanted: dict[Published, list[str]] = {
+        source: [] for source in preset.sources if locate(source) is None
+    }
+    for method in methods().values():
+        for published in method.beside(preset):
+            if locate(published) is None:
+                wanted.setdefault(published, []).append(method.info.name)
+    return wanted
+
+
+class Downloads:
+    """What can be downloaded for a preset, as a list to tick and a button."""
+
+    def __init__(self, preset: str) -> None:
+        """Build it inside the ``gr.Blocks`` that is open.
+
+        Args:
+            preset: whose networks are offered at first.
+        """
+        fold, repos = _offer(preset)
+        with gr.Accordion("Weights that can be downloaded", **fold, elem_id="downloads") as fold:
+            self.fold = fold
+            self.repos = gr.CheckboxGroup(
+                **repos,
+                label="From the Hugging Face hub",
+                info="Nothing is ever downloaded unasked. A broken download goes on where it "
+                "stopped.",
+                elem_id="download-repos",
+            )
+            self.start = gr.Button("Download", size="sm", elem_id="download")
+        self.message = gr.HTML(elem_id="download-message")
+
+    def offer(self, preset: str) -> dict[gr.blocks.Block, object]:
+        """What the list shows for a preset."""
+        fold, repos = _offer(preset)
+        return {self.fold: gr.Accordion(**fold), self.repos: gr.CheckboxGroup(**repos)}
+
+    def get(self, preset: str, repos: Sequence[str], progress: gr.Progress) -> str:
+        """Fetch what is ticked, and say what came of it.
+
+        Raises:
+            PromptError: nothing is ticked.
+            WeightsError: what went wrong; what has come so far is kept for the next attempt.
+        """
+        chosen = find_preset(preset)
+        networks = [one for one in wanted_by(chosen) if one.repo in repos]
+        if not networks:
+            raise PromptError("Tick what you want to download.")
+        progress(0, desc="Asking the hub")
+        download = Download(chosen, networks)
+        with ThreadPoolExecutor(1) as pool:
+            job = pool.submit(download.run)
+            while not job.done():
+                wait([job], POLL)
+                done = download.size - download.missing
+                progress((done // 10**6, download.size // 10**6), desc="Downloading", unit="MB")
+            job.result()
+        return f"{', '.join(one.repo for one in networks)}: here, whole and as expected."
+
+
+def _offer(preset: str) -> tuple[dict[str, object], dict[str, object]]:
+    """The fold, open where nothing can run without a download, and the list, ticked likewise."""
+    wanted = wanted_by(find_preset(preset))
+    own = [one.repo for one, names in wanted.items() if not names]
+    choices = [(_title(one, names), one.repo) for one, names in wanted.items()]
+    return {"open": bool(own), "visible": bool(choices)}, {"choices": choices, "value": own}
+
+
+def _title(published: Published, names: Sequence[str]) -> str:
+    """One line: what it is, how large, under which terms, who wants it."""
+    terms = f"{published.licence}, terms to be accepted" if published.gated else published.licence
+    return f"{published.repo} · {published.megabytes:,} MB · {terms} · " + (
+        f"for {', '.join(names)}" if names else "for every method"
+    )
