@@ -6,7 +6,8 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+# sam2 is built here, and needs no CUDA compiler for what is used of it.
+PIP := SAM2_BUILD_CUDA=0 $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 TEST_ARGS ?=
 PHOTOGRAPHS ?= ../shared/data
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchvision.ops import nms
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image, nms
 
 from clipsam.measure import Stopwatch
 from clipsam.predictor import Options, nothing_found
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
+from clipsam.weights.presets import Preset
+from clipsam.weights.published import Published
 
 from .prompted_sam import SamPrompter
 
@@ -24,7 +27,7 @@ class DetectionConfig:
     """Which boxes are handed to SAM.
 
     Attributes:
-        score_threshold: boxes with a lower score are dropped.
+        score_threshold: boxes whose score is not above it are dropped.
         nms_threshold: of two boxes of a class whose IoU is above this, the one with the higher
             score stays.
         most: boxes per class, those with the highest scores.
@@ -38,53 +41,74 @@ class DetectionConfig:
 class BoxPromptedPredictor(SamPrompter):
     """One mask per box, and a class gets their union; a pipeline is a detector.
 
-    ``presence`` is the highest score of the class anywhere, found or not.
+    ``presence`` is the highest score of all boxes of the class that the image shows some of, sure
+    enough or not.
     """
+
+    published: ClassVar[Published]
+    """The detector; methods that hold the same one share it."""
 
     def __init__(self, backbones: Backbones, config: DetectionConfig | None = None) -> None:
         """
         Args:
             backbones: the preset's networks.
             config: ``None`` takes the detector's own.
+
+        Raises:
+            WeightsError: the detector is not on this machine, or its files are damaged.
         """
         super().__init__(backbones)
         self.config = config or self.design()
+        self.detector = backbones.beside(self.published, self.info.id)
+
+    @classmethod
+    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+        """The detector beside the SAM, whatever the preset."""
+        return (*super().beside(preset), cls.published)
 
     @classmethod
     @abstractmethod
     def design(cls) -> DetectionConfig:
         """What suits the detector."""
 
+    def network(self) -> nn.Module:
+        """SAM and the detector; nothing of them is trained here."""
+        return nn.ModuleList([super().network(), self.detector])
+
     @abstractmethod
     def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
         """Everything that the detector proposes for one name, likely or not.
 
         Returns:
-            float (N, 5): score in [0, 1] and (x0, y0, x1, y1) in pixels of the original image.
+            float (N, 5): score in [0, 1] and (x0, y0, x1, y1) in pixels of the original image,
+            beyond whose rim they may reach.
         """
 
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
         detections = torch.cat([self._detect(scene, name, watch) for name in concept.synonyms])
-        scores, boxes = detections.float().cpu().split([1, 4], dim=1)
-        scores = scores[:, 0]
-        boxes = self._chosen(scores, boxes, scene.size)
+        scores, boxes = _shown(detections.float().cpu(), scene.size)
         presence = float(scores.max()) if len(scores) else 0.0
+        boxes = self._chosen(scores, boxes)
         if not len(boxes):
             note = (
-                f"Nothing found: of “{concept.text}” the detector is at most {presence:.2f} sure, "
-                f"and {self.config.score_threshold:g} is asked."
+                f"Nothing found: of “{concept.text}” the detector is {presence:.3f} sure, and more "
+                f"than {self.config.score_threshold:g} is asked."
             )
             return nothing_found(self._mask_side, note=note, presence=presence)
         return self._segment(scene, PromptsUsed(boxes=boxes), watch, presence=presence)
 
-    def _chosen(self, scores: Tensor, boxes: Tensor, size: tuple[int, int]) -> np.ndarray:
-        """The boxes (N, 4) that are sure enough, distinct, and inside the image."""
-        height, width = size
-        boxes = boxes.clamp(min=0)
-        boxes = boxes.minimum(torch.tensor([width, height, width, height]))
-        sure = (scores >= self.config.score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    def _chosen(self, scores: Tensor, boxes: Tensor) -> np.ndarray:
+        """The boxes (N, 4) that are sure enough and distinct, the surest first."""
+        sure = scores > self.config.score_threshold
         boxes, scores = boxes[sure], scores[sure]
         kept = nms(boxes, scores, self.config.nms_threshold)[: self.config.most]
         return boxes[kept].numpy()
+
+
+def _shown(detections: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Scores (N,) and boxes (N, 4), cut to the image, of those detections that it shows some of."""
+    boxes = clip_boxes_to_image(detections[:, 1:], size)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    return detections[inside, 0], boxes[inside]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -24,6 +25,11 @@ VANILLA, DENSE = "vanilla", "dense-prompt"
 class MapPromptedPredictor(SamPrompter):
     """Points where a map is high, for SAM as it is; a pipeline is a map and its modes."""
 
+    map_name: ClassVar[str] = "CLIP's similarity map"
+    """What the map is called when it leads nowhere."""
+    map_unit: ClassVar[str] = "cosine"
+    """What its values are."""
+
     @abstractmethod
     def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
         """One class's raw map (1, h, w) over the whole image."""
@@ -33,6 +39,10 @@ class MapPromptedPredictor(SamPrompter):
         """What the map's values mean: as nobody measured it, unless a pipeline knows better."""
         return Calibration()
 
+    def _presence(self, shown: np.ndarray) -> float:
+        """Probability that the class is in the image, from its raw map (h, w)."""
+        return self.calibration.presence(shown)
+
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
@@ -41,14 +51,23 @@ class MapPromptedPredictor(SamPrompter):
             shown = similarity[0].float().cpu().numpy()
             points, dense = self._map_prompts(scene, concept, similarity, self.calibration, options)
         if not len(points):
-            return nothing_found(self._mask_side, shown)
+            note = f"Nothing found: {self.map_name} is the same everywhere."
+            nothing = nothing_found(self._mask_side, shown, note)
+            return replace(nothing, similarity_unit=self.map_unit)
         prompts = PromptsUsed(points, np.ones(len(points), np.int64))
         if mode == DENSE:
             prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         else:
             dense = None
-        presence = self.calibration.presence(shown)
-        return self._segment(scene, prompts, watch, dense, similarity=shown, presence=presence)
+        return self._segment(
+            scene,
+            prompts,
+            watch,
+            dense,
+            presence=self._presence(shown),
+            similarity=shown,
+            similarity_unit=self.map_unit,
+        )
 
 
 class ClipMapPredictor(MapPromptedPredictor):

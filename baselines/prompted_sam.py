@@ -15,7 +15,16 @@ class SamPrompter(Predictor):
 
     def network(self) -> nn.Module:
         """SAM; nothing of it is trained here."""
+        return self._sam
+
+    @property
+    def _sam(self) -> nn.Module:
+        """The SAM that is told."""
         return self.backbones.sam
+
+    def _embed(self, scene: Scene) -> object:
+        """The image as SAM's decoder takes it, made once per scene."""
+        return scene.sam_embedding(self.backbones)
 
     def _segment(
         self,
@@ -35,6 +44,6 @@ class SamPrompter(Predictor):
             result: further fields of the :class:`ConceptResult`.
         """
         with watch.step("SAM encoder"):
-            embedding = scene.sam_embedding(self.backbones)
+            embedding = self._embed(scene)
         with watch.step("SAM decoder"):
-            return self._decode(self.backbones.sam, embedding, scene, prompts, dense, **result)
+            return self._decode(self._sam, embedding, scene, prompts, dense, **result)

@@ -23,11 +23,14 @@ class SquareTransform:
         side: side of the square input, pixels.
         fit: ``pad`` scales the long side to ``side`` and pads below or to the right, as SAM does;
             ``squash`` scales both sides, as CLIP-Guided SAM's authors do.
+        direct: maps go to the image's size in one step, as SAM 2's do; only where the image is
+            squashed.
     """
 
     image_size: tuple[int, int]
     side: int
     fit: Fit = "pad"
+    direct: bool = False
 
     @property
     def content(self) -> tuple[int, int]:
@@ -60,8 +63,10 @@ class SquareTransform:
         """Maps (B, C, h, w) that cover the square → (B, C, *size), bilinearly.
 
         The same two steps as SAM's ``postprocess_masks``: up to the square, cut off the padding,
-        then to the image's size (or ``size``, for a drawing).
+        then to the image's size (or ``size``, for a drawing); but see ``direct``.
         """
+        if self.direct:
+            return _resize(maps, size or self.image_size)
         square = _resize(maps, (self.side, self.side))
         height, width = self.content
         return _resize(square[..., :height, :width], size or self.image_size)

@@ -269,7 +269,7 @@ class Predictor(ABC):
     def _decode(
         self,
         network: nn.Module,
-        embedding: torch.Tensor,
+        embedding: object,
         scene: Scene,
         prompts: PromptsUsed,
         dense: torch.Tensor | None = None,
@@ -278,8 +278,7 @@ class Predictor(ABC):
         """Ask a SAM decoder for the mask of one class: of several boxes, the union of theirs.
 
         Args:
-            network: has ``mask_decoder`` and ``prompt_encoder``.
-            embedding: (1, 256, h, w).
+            network, embedding: see :meth:`_decode_masks`.
             scene: tells where the points lie in SAM's square.
             prompts: points and boxes in pixels of the original image.
             dense: (1, 1, 4h, 4w) mask logits.
@@ -314,7 +313,13 @@ class Predictor(ABC):
         boxes: torch.Tensor | None,
         dense: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Masks of B prompts in one image, see :func:`~clipsam.models.sam.decode_masks`."""
+        """Masks of B prompts in one image, see :func:`~clipsam.models.sam.decode_masks`.
+
+        Args:
+            network: has ``mask_decoder`` and ``prompt_encoder``.
+            embedding: (1, 256, h, w).
+            points, boxes, dense: of the prompts, in pixels of SAM's square.
+        """
         asked = 1 if boxes is None else len(boxes)
         embeddings = embedding.expand(asked, -1, -1, -1)
         return decode_masks(

@@ -161,8 +161,9 @@ class ConceptResult:
         prompts: what SAM was fed.
         presence: probability in [0, 1] that the class is in the image; NaN if the method cannot
             tell.
-        similarity: float32 (gh, gw), raw similarity with the text over the whole image (a cosine
-            unless the preset says otherwise), or ``None``.
+        similarity: float32 (gh, gw), raw similarity with the text over the whole image, or
+            ``None``.
+        similarity_unit: what its values are (cosines, unless the preset says otherwise).
         candidates: float32 (3, h, w), SAM's masks for an ambiguous prompt, or ``None``.
         candidate_scores: float32 (3,), their IoU as SAM predicts it, or ``None``.
         rounds: what each block saw, in order; empty for a method that looks once.
@@ -173,6 +174,7 @@ class ConceptResult:
     prompts: PromptsUsed
     presence: float = float("nan")
     similarity: np.ndarray | None = None
+    similarity_unit: str = "cosine"
     candidates: np.ndarray | None = None
     candidate_scores: np.ndarray | None = None
     rounds: tuple[Round, ...] = ()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 from torch import nn
@@ -68,6 +70,24 @@ def tiny() -> Backbones:
     if not has_weights(TINY):
         pytest.skip("the tiny bundle is not here")
     return load_backbones(TINY)
+
+
+@pytest.fixture(scope="session")
+def _published_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.standins import save_all  # it imports from here
+
+    home = tmp_path_factory.mktemp("huggingface")
+    save_all(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def published_networks(_published_home: Path) -> Iterator[Path]:
+    """The hub's home on this machine, where small random networks stand in for published ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HOME", str(_published_home))
+        patch.setattr(constants, "HF_HUB_CACHE", str(_published_home / "hub"))
+        yield _published_home
 
 
 def randomize(module: nn.Module, seed: int) -> None:

@@ -1,23 +1,28 @@
 """What every method promises, asked of each method in each of its modes, on trained weights.
 
-A method joins by registering itself; nothing has to be added here.
+Where a method runs published networks, small random ones stand in for them. A method joins by
+registering itself; nothing has to be added here.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from segment_anything.modeling.image_encoder import Block
+from torch import nn
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 import baselines  # noqa: F401  (registers)
 import clipsam.methods  # noqa: F401  (registers)
+from baselines.map_prompted import ClipMapPredictor, MapPromptedPredictor
 from clipsam.data.scenes import SceneData
+from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
 from clipsam.models.image_encoder import AdaptedBlock
 from clipsam.predictor import Options, Predictor, load_predictor, methods
@@ -39,10 +44,18 @@ PROMPT = Prompt(THREE)
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny) -> dict[str, Predictor]:
-    """Predictors that can run with the bundle."""
+def loaded(tiny, published_networks: Path) -> dict[str, Predictor]:
+    """Predictors that can run with the bundle and the stand-ins."""
     ready = [name for name, method in methods().items() if method.status(TINY) == "ready"]
     return {name: load_predictor(name, tiny) for name in ready}
+
+
+def only(*kinds: type[Predictor]) -> pytest.MarkDecorator:
+    """Cases in which a method of certain kinds is asked with class names alone."""
+    cases = [
+        case for case in CASES if case[1] != "manual" and issubclass(methods()[case[0]], kinds)
+    ]
+    return pytest.mark.parametrize("case", cases, indirect=True, ids=named)
 
 
 def named(case: tuple[str, str]) -> str:
@@ -52,9 +65,8 @@ def named(case: tuple[str, str]) -> str:
 manual = pytest.mark.parametrize(
     "case", [case for case in CASES if case[1] == "manual"], indirect=True, ids=named
 )
-drawn = pytest.mark.parametrize(
-    "case", [case for case in SEPARATE if case[1] != "manual"], indirect=True, ids=named
-)
+of_clips_map = only(TunedSamPredictor, ClipMapPredictor)
+drawn = only(TunedSamPredictor, MapPromptedPredictor)
 separate = pytest.mark.parametrize("case", SEPARATE, indirect=True, ids=named)
 joint = pytest.mark.parametrize("case", JOINT, indirect=True, ids=named)
 
@@ -73,14 +85,22 @@ def answer(case) -> Prediction:
     return predictor.predict(Scene(IMAGE), PROMPT, options)
 
 
+def is_sam_block(module: nn.Module) -> bool:
+    return isinstance(module, Block | AdaptedBlock)
+
+
+def encodes(module: nn.Module) -> bool:
+    """Whether something runs only where an image or CLIP's text is encoded."""
+    sees_pixels = isinstance(module, nn.Conv2d) and module.in_channels == 3
+    return sees_pixels or is_sam_block(module) or isinstance(module, CLIPMLP)
+
+
 @contextmanager
-def counted_blocks(
-    *networks: torch.nn.Module, kinds: tuple[type, ...] = (Block, AdaptedBlock)
-) -> Iterator[list[torch.nn.Module]]:
-    """The SAM encoder blocks that ran inside, or the modules of other kinds; one entry per run."""
-    ran: list[torch.nn.Module] = []
-    blocks = {m for n in networks for m in n.modules() if isinstance(m, kinds)}
-    hooks = [b.register_forward_hook(lambda block, *_: ran.append(block)) for b in blocks]
+def counted(*networks: nn.Module, which: Callable[[nn.Module], bool]) -> Iterator[list[nn.Module]]:
+    """Those modules that ran inside; one entry per run."""
+    ran: list[nn.Module] = []
+    modules = {module for network in networks for module in network.modules() if which(module)}
+    hooks = [one.register_forward_hook(lambda module, *_: ran.append(module)) for one in modules]
     try:
         yield ran
     finally:
@@ -190,11 +210,10 @@ def test_second_call_encodes_nothing(case, answer):
     predictor, options = case
     scene = Scene(IMAGE)
     networks = predictor.network(), predictor.backbones.sam
-    kinds = (Block, AdaptedBlock, CLIPMLP)
-    with counted_blocks(*networks, kinds=kinds) as ran:
+    with counted(*networks, which=encodes) as ran:
         predictor.predict(scene, PROMPT, options)
     assert ran, "the hooks see nothing"
-    with counted_blocks(*networks, kinds=kinds) as ran:
+    with counted(*networks, which=encodes) as ran:
         again = predictor.predict(scene, PROMPT, options)
     assert not ran
     np.testing.assert_array_equal(again.logits(), answer.logits())
@@ -202,7 +221,7 @@ def test_second_call_encodes_nothing(case, answer):
 
 def test_methods_share_one_plain_encoding(loaded, tiny):
     scene = Scene(IMAGE)
-    with counted_blocks(tiny.sam) as ran:
+    with counted(tiny.sam, which=is_sam_block) as ran:
         for predictor in loaded.values():
             predictor.predict(scene, PROMPT)
     assert len(ran) == len(set(ran)) <= len(tiny.sam.image_encoder.blocks)
@@ -260,7 +279,7 @@ def test_progress_counts_the_classes(case):
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
-@drawn
+@of_clips_map
 def test_a_map_that_is_the_same_everywhere_finds_nothing(case, monkeypatch):
     """The authors' code crashes here: no point lies above the threshold."""
     predictor, options = case

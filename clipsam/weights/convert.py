@@ -44,6 +44,17 @@ _CLIP_NAMES = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
 
+_MASK_NAMES = (
+    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
+    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
+    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
+    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
+    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
+    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
+    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
+    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+)
+"""Of the mask prompt and of the decoder's masks, alike in SAM and SAM 2."""
 
 _SAM_NAMES = (
     (r"^image_encoder\.", "vision_encoder."),
@@ -56,18 +67,51 @@ _SAM_NAMES = (
     (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
     (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", _SAM_POSITIONS[0]),
     (r"\.point_embeddings\.", ".point_embed."),
-    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
-    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
-    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
-    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
-    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
-    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
-    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
-    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+    *_MASK_NAMES,
     (r"(_head|_mlps\.\d)\.layers\.0\.", r"\1.proj_in."),
     (r"(_head|_mlps\.\d)\.layers\.1\.", r"\1.layers.0."),
     (r"(_head|_mlps\.\d)\.layers\.2\.", r"\1.proj_out."),
 )
+
+_SAM2_HEADS = ("_head", *(f"_mlps.{token}" for token in range(4)))
+"""Ends of the names of the decoder's heads, which have three layers."""
+
+_SAM2_NAMES = (
+    (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
+    (r"^image_encoder\.neck\.", "vision_encoder.neck."),
+    (r"^sam_prompt_encoder\.", "prompt_encoder."),
+    (r"^sam_mask_decoder\.", "mask_decoder."),
+    (r"^no_mem_embed$", "no_memory_embedding"),
+    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+    (r"\.norm", ".layer_norm"),
+    (r"\.out_proj\.", ".o_proj."),
+    (r"\.mlp\.layers\.0\.", ".mlp.proj_in."),
+    (r"\.mlp\.layers\.1\.", ".mlp.proj_out."),
+    (r"\.pe_layer\.positional_encoding_gaussian_matrix$", ".shared_embedding.positional_embedding"),
+    *_MASK_NAMES,
+    *((rf"\.convs\.{level}\.conv\.", f".convs.{level}.") for level in range(4)),
+    *(
+        (re.escape(f"{head}.layers.{layer}."), f"{head}.{name}.")
+        for head in _SAM2_HEADS
+        for layer, name in enumerate(("proj_in", "layers.0", "proj_out"))
+    ),
+)
+
+_SAM2_POINTS = "prompt_encoder.point_embed.weight"
+"""Embeddings (4, 256) of background, foreground and corners; Meta's file has one per kind."""
+
+_SAM2_VIDEO = (
+    "mask_downsample.",
+    "memory_attention.",
+    "memory_encoder.",
+    "memory_temporal_positional_encoding",
+    "no_memory_positional_encoding",
+    "no_object_pointer",
+    "object_pointer_proj.",
+    "occlusion_spatial_embedding_parameter",
+    "temporal_positional_encoding_projection_layer.",
+)
+"""Starts of the names of what only videos need: memory, and pointers to objects in it."""
 
 
 def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
@@ -165,3 +209,36 @@ def sam_from_transformers(state: Mapping[str, Tensor], names: Iterable[str]) -> 
     first, second = _SAM_POSITIONS
     ours[second] = ours[first]
     return {ours.get(name, name): tensor for name, tensor in state.items()}
+
+
+def sam2_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Meta's names (all image parts of ``SAM2Base``) → transformers' ``Sam2Model`` names.
+
+    The points' four embeddings become one matrix; the positions appear in both places.
+    """
+    converted: dict[str, Tensor] = {}
+    points: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        part = points if ".point_embeddings." in name else converted
+        part[_rename(name, _SAM2_NAMES)] = tensor
+    converted[_SAM2_POINTS] = torch.cat([points[name] for name in sorted(points)])
+    first, second = _SAM_POSITIONS
+    converted[first] = converted[second]
+    return converted
+
+
+def sam2_from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """transformers' ``Sam2Model`` names → Meta's; undoes :func:`sam2_to_transformers`.
+
+    Also ``Sam2VideoModel``'s, as published: what only videos need is left out. Other names stay.
+    """
+    rules = _turned_round(_SAM2_NAMES)
+    shared, used = _SAM_POSITIONS
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name == _SAM2_POINTS:
+            for kind, row in enumerate(tensor.split(1)):
+                converted[f"sam_prompt_encoder.point_embeddings.{kind}.weight"] = row
+        elif not name.startswith(_SAM2_VIDEO):
+            converted[_rename(used if name == shared else name, rules)] = tensor
+    return converted

@@ -8,17 +8,53 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers.models import BPE
 from torch import Tensor
-from transformers import CLIPConfig, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPTokenizer,
+    Sam2HieraDetConfig,
+    Sam2MaskDecoderConfig,
+    Sam2PromptEncoderConfig,
+    Sam2VisionConfig,
+)
 
 from ..models.clip import ClipSizes, build_clip
 from ..models.sam import SamConfig, build_sam
-from .bundle import WeightsError, check_fit
-from .convert import clip_from_transformers, sam_from_transformers
+from ..models.sam2 import STRIDE, Sam2Config, Sam2Image, build_sam2
+from .bundle import WeightsError, check_fit, load_into
+from .convert import clip_from_transformers, sam2_from_transformers, sam_from_transformers
 from .files import read_state
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+
+_UNREADABLE = (OSError, ValueError, TypeError)
+"""What reading a configuration may raise if the file is missing, no JSON, or of another kind."""
+
+_SAM2_KINDS = ("sam2_video", "sam2")
+"""What the configuration may say it is of; published are the video models."""
+
+_SAM2_FIXED = {
+    "backbone_config": (
+        "model_type",
+        "patch_stride",
+        "patch_padding",
+        "query_stride",
+        "num_query_pool_stages",
+        "hidden_act",
+        "layer_norm_eps",
+    ),
+    "vision_config": ("fpn_stride", "fpn_padding", "fpn_top_down_levels", "num_feature_levels"),
+    "prompt_encoder_config": ("patch_size", "hidden_act", "layer_norm_eps"),
+    "mask_decoder_config": (
+        "num_attention_heads",
+        "dynamic_multimask_via_stability",
+        "dynamic_multimask_stability_delta",
+        "dynamic_multimask_stability_thresh",
+    ),
+}
+"""What is the same in all published SAM 2s and does not show in the shapes of weights."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +85,80 @@ def read_sam(files: LocalFiles, config: SamConfig) -> dict[str, Tensor]:
     return state
 
 
+def read_sam2(files: LocalFiles) -> Sam2Image:
+    """SAM 2.1 without its video parts, ready to run: no dropout, no gradients.
+
+    Args:
+        files: weights in transformers' naming, and their ``config.json``.
+
+    Raises:
+        WeightsError: they are damaged, another network's, or do not fit each other.
+    """
+    network = build_sam2(read_sam2_config(files.extras["config.json"]))
+    state = sam2_from_transformers(read_state(files.weights))
+    load_into(network, state, str(files.weights), whole=True)
+    return network.eval().requires_grad_(False)
+
+
+def read_sam2_config(path: Path) -> Sam2Config:
+    """Sizes of a SAM 2.1 from the ``config.json`` of a ``Sam2Model`` or ``Sam2VideoModel``.
+
+    A part that the file leaves out is as transformers has it by default: Hiera-T's.
+
+    Raises:
+        WeightsError: it is damaged, another network's, or of a SAM 2 that is not as published.
+    """
+    try:
+        return _sam2_config(path, json.loads(path.read_text()))
+    except WeightsError:
+        raise
+    except (*_UNREADABLE, AttributeError, LookupError, StrictDataclassError) as error:
+        raise WeightsError(f"{path} should be SAM 2's configuration ({error})") from None
+
+
+def _sam2_config(path: Path, content: dict) -> Sam2Config:
+    """Raises WeightsError: something is not as we compute it; others: see its caller."""
+    if content.get("model_type") not in _SAM2_KINDS:
+        kinds = " or ".join(_SAM2_KINDS)
+        raise WeightsError(f"{path}: model_type should be {kinds}, is {content.get('model_type')}")
+    vision = content.get("vision_config") or {}
+    backbone = Sam2HieraDetConfig.from_dict(vision.get("backbone_config") or {})
+    prompts = Sam2PromptEncoderConfig.from_dict(content.get("prompt_encoder_config") or {})
+    parts = {
+        "backbone_config": backbone,
+        "vision_config": Sam2VisionConfig.from_dict({**vision, "backbone_config": None}),
+        "prompt_encoder_config": prompts,
+        "mask_decoder_config": Sam2MaskDecoderConfig.from_dict(
+            content.get("mask_decoder_config") or {}
+        ),
+    }
+    config = Sam2Config(
+        image_size=prompts.image_size,
+        embed_dim=backbone.hidden_size,
+        num_heads=backbone.num_attention_heads_per_stage[0],
+        stages=tuple(backbone.blocks_per_stage),
+        global_att_blocks=tuple(backbone.global_attention_blocks),
+        window_spec=tuple(backbone.window_size_per_stage),
+        window_pos_embed_bkg_spatial_size=tuple(
+            backbone.window_positional_embedding_background_size
+        ),
+    )
+    wanted = {
+        (part, name): getattr(type(parts[part])(), name)
+        for part, names in _SAM2_FIXED.items()
+        for name in names
+    }
+    heads = [config.num_heads * 2**stage for stage in range(4)]
+    wanted["backbone_config", "num_attention_heads_per_stage"] = heads
+    sides = (config.image_size // stride for stride in (4, 8, STRIDE))
+    wanted["vision_config", "backbone_feature_sizes"] = [[side, side] for side in sides]
+    for (part, name), value in wanted.items():
+        _expect(path, f"{part}.{name}", value, getattr(parts[part], name))
+    for name in ("blocks_per_stage", "window_size_per_stage"):
+        _expect(path, f"number of backbone_config.{name}", 4, len(getattr(backbone, name)))
+    return config
+
+
 def read_clip(files: LocalFiles, sizes: ClipSizes) -> dict[str, Tensor]:
     """CLIP's weights by transformers' names.
 
@@ -69,16 +179,31 @@ def read_clip_tokenizer(files: LocalFiles, sizes: ClipSizes) -> CLIPTokenizer:
     Raises:
         WeightsError: they are damaged, or do not fit the text tower.
     """
-    path, merges = files.extras["vocab.json"], files.extras["merges.txt"]
+    return read_bpe_tokenizer(
+        files.extras["vocab.json"], files.extras["merges.txt"], sizes.vocab_size
+    )
+
+
+def read_bpe_tokenizer(path: Path, merges: Path, size: int) -> CLIPTokenizer:
+    """The byte-pair tokenizer of CLIP and of the networks that took over its text tower.
+
+    Args:
+        path: ``vocab.json``.
+        merges: ``merges.txt``.
+        size: tokens that the text tower knows; the last two are start and end.
+
+    Raises:
+        WeightsError: they are damaged, or do not fit the text tower.
+    """
     try:
         vocabulary, pairs = BPE.read_file(str(path), str(merges))
     except Exception as error:  # the class that tokenizers raises
         raise WeightsError(f"{path} and {merges.name} should be a vocabulary ({error})") from None
-    expected = {START: sizes.vocab_size - 2, END: sizes.vocab_size - 1}
+    expected = {START: size - 2, END: size - 1}
     found = {token: vocabulary.get(token) for token in expected}
-    if len(vocabulary) != sizes.vocab_size or found != expected:
+    if len(vocabulary) != size or found != expected:
         raise WeightsError(
-            f"{path} should hold {sizes.vocab_size:,} tokens of which the last are {START} and "
+            f"{path} should hold {size:,} tokens of which the last are {START} and "
             f"{END}, but holds {len(vocabulary):,}, and these as {found[START]} and {found[END]}"
         )
     return CLIPTokenizer(vocab=vocabulary, merges=pairs)
@@ -88,11 +213,15 @@ def _check_clip_config(path: Path, expected: CLIPConfig) -> None:
     """Raises WeightsError: what the shapes of weights do not show is not as we compute it."""
     try:
         found = CLIPConfig.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(f"{path} should be CLIP's configuration ({error})") from None
     for part in ("text_config", "vision_config"):
         for name in ("num_attention_heads", "hidden_act"):
             wanted = getattr(getattr(expected, part), name)
-            given = getattr(getattr(found, part), name)
-            if given != wanted:
-                raise WeightsError(f"{path}: {part}.{name} should be {wanted}, is {given}")
+            _expect(path, f"{part}.{name}", wanted, getattr(getattr(found, part), name))
+
+
+def _expect(path: Path, name: str, wanted: object, given: object) -> None:
+    """Raises WeightsError: a setting has another value than we compute with."""
+    if given != wanted:
+        raise WeightsError(f"{path}: {name} should be {wanted}, is {given}")

@@ -49,7 +49,7 @@ SAM2_LARGE = Published("facebook/sam2.1-hiera-large", 898, APACHE, ("config.json
 
 GROUNDING_DINO = Published(
     "IDEA-Research/grounding-dino-tiny",
-    690,
+    689,
     APACHE,
     ("config.json", "preprocessor_config.json", "vocab.txt"),
 )

@@ -19,7 +19,7 @@ from ..weights.presets import PRESETS
 from . import cards
 from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
 from .choices import DEFAULT_KEYS, Choice, all_choices, why_not
-from .downloads import Downloads
+from .downloads import Downloads, get_ticked
 from .examples import all_examples, strip
 from .models import ModelStore
 from .scoring import read_names, score_table, table_html
@@ -216,7 +216,7 @@ class CompareTab:
         )
         self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **quick)
         self.preset.change(
-            lambda *asked: {self.downloads.message: "", **self.offer_methods(*asked)},
+            self.take_preset,
             [self.preset, self.by_text, self.by_marks],
             [self.downloads.message, *offers],
             **quick,
@@ -359,7 +359,7 @@ class CompareTab:
     def offer_methods(
         self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]
     ) -> Updates:
-        """What can run with a preset; what is ticked stays so where any of it can."""
+        """The methods that can run with a preset; what is ticked stays so where any of it can."""
         ticked = {*by_text, *by_marks}
         if not any(choice.key in ticked for choice in self._ready(preset)):
             ticked = DEFAULT_KEYS
@@ -368,7 +368,14 @@ class CompareTab:
             self.by_text: gr.CheckboxGroup(**text),
             self.by_marks: gr.CheckboxGroup(**marks),
             self.methods_note: self._methods_note(preset),
+        }
+
+    def take_preset(self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]) -> Updates:
+        """Offer what another preset has."""
+        return {
+            self.downloads.message: "",
             **self.downloads.offer(preset),
+            **self.offer_methods(preset, by_text, by_marks),
         }
 
     def download(
@@ -381,10 +388,14 @@ class CompareTab:
     ) -> Updates:
         """Get the ticked weights, and offer the methods that can run now."""
         try:
-            said = _note(self.downloads.get(preset, repos, progress))
+            said = _note(get_ticked(preset, repos, progress))
         except (PromptError, WeightsError) as error:
             said = _problem(str(error))
-        return {self.downloads.message: said, **self.offer_methods(preset, by_text, by_marks)}
+        return {
+            self.downloads.message: said,
+            **self.downloads.offer(preset, repos),
+            **self.offer_methods(preset, by_text, by_marks),
+        }
 
     # ---- running ----
 

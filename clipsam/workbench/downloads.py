@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import gradio as gr
@@ -32,6 +32,34 @@ def wanted_by(preset: Preset) -> dict[Published, list[str]]:
     return wanted
 
 
+def get_ticked(preset: str, repos: Sequence[str], progress: Callable[..., None]) -> str:
+    """Fetch what is ticked, and say what came of it.
+
+    Args:
+        preset: whose networks they are, or are to run beside.
+        repos: the repositories ticked.
+        progress: ``gr.Progress``, or what is called like it.
+
+    Raises:
+        PromptError: nothing is ticked.
+        WeightsError: what went wrong; what has come so far is kept for the next attempt.
+    """
+    chosen = find_preset(preset)
+    networks = [one for one in wanted_by(chosen) if one.repo in repos]
+    if not networks:
+        raise PromptError("Tick what you want to download.")
+    progress(0, desc="Asking the hub")
+    download = Download(chosen, networks)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(download.run)
+        while not job.done():
+            wait([job], POLL)
+            done = download.size - download.missing
+            progress((done // 10**6, download.size // 10**6), desc="Downloading", unit="MB")
+        job.result()
+    return f"{', '.join(one.repo for one in networks)}: here, whole and as expected."
+
+
 class Downloads:
     """What can be downloaded for a preset, as a list to tick and a button."""
 
@@ -54,32 +82,21 @@ class Downloads:
             self.start = gr.Button("Download", size="sm", elem_id="download")
         self.message = gr.HTML(elem_id="download-message")
 
-    def offer(self, preset: str) -> dict[gr.blocks.Block, object]:
-        """What the list shows for a preset."""
-        fold, repos = _offer(preset)
-        return {self.fold: gr.Accordion(**fold), self.repos: gr.CheckboxGroup(**repos)}
+    def offer(
+        self, preset: str, ticked: Sequence[str] | None = None
+    ) -> dict[gr.blocks.Block, object]:
+        """What the list shows for a preset.
 
-    def get(self, preset: str, repos: Sequence[str], progress: gr.Progress) -> str:
-        """Fetch what is ticked, and say what came of it.
-
-        Raises:
-            PromptError: nothing is ticked.
-            WeightsError: what went wrong; what has come so far is kept for the next attempt.
+        Args:
+            preset: its name.
+            ticked: repositories that stay ticked, in a fold that stays as it is; ``None`` begins
+                anew, for another preset.
         """
-        chosen = find_preset(preset)
-        networks = [one for one in wanted_by(chosen) if one.repo in repos]
-        if not networks:
-            raise PromptError("Tick what you want to download.")
-        progress(0, desc="Asking the hub")
-        download = Download(chosen, networks)
-        with ThreadPoolExecutor(1) as pool:
-            job = pool.submit(download.run)
-            while not job.done():
-                wait([job], POLL)
-                done = download.size - download.missing
-                progress((done // 10**6, download.size // 10**6), desc="Downloading", unit="MB")
-            job.result()
-        return f"{', '.join(one.repo for one in networks)}: here, whole and as expected."
+        fold, repos = _offer(preset)
+        if ticked is not None:
+            del fold["open"]
+            repos["value"] = [repo for _, repo in repos["choices"] if repo in ticked]
+        return {self.fold: gr.Accordion(**fold), self.repos: gr.CheckboxGroup(**repos)}
 
 
 def _offer(preset: str) -> tuple[dict[str, object], dict[str, object]]:

@@ -1,0 +1,73 @@
+"""CLIPSeg + SAM: a network that was trained to find what a name says tells SAM where to look.
+
+CLIPSeg (arXiv 2112.10003) gives each name a coarse map; SAM turns it into a sharp mask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clipsam.measure import Stopwatch
+from clipsam.predictor import MethodInfo, register
+from clipsam.scene import Scene
+from clipsam.types import Concept
+from clipsam.weights.backbones import Backbones
+from clipsam.weights.presets import Preset
+from clipsam.weights.published import CLIPSEG, Published
+
+from .map_prompted import DENSE, VANILLA, MapPromptedPredictor
+
+
+@register
+class ClipSegSamPredictor(MapPromptedPredictor):
+    """The map is CLIPSeg's probability; of synonyms, the highest at each pixel.
+
+    ``presence`` is the highest probability anywhere in the map.
+    """
+
+    info = MethodInfo(
+        id="clipseg-sam",
+        name="CLIPSeg + SAM",
+        paper="arXiv 2112.10003",
+        kind="baseline",
+        modes=(DENSE, VANILLA),
+        summary=(
+            "The map of CLIPSeg, which was trained to segment what a text names, handed to an "
+            "unchanged SAM: as dense prompt and as points, or as points alone."
+        ),
+    )
+    map_name = "CLIPSeg's map"
+    map_unit = "probability"
+
+    def __init__(self, backbones: Backbones) -> None:
+        """
+        Args:
+            backbones: the preset's SAM; CLIPSeg comes with a CLIP of its own.
+
+        Raises:
+            WeightsError: CLIPSeg is not on this machine, damaged, or another network.
+        """
+        super().__init__(backbones)
+        self.clipseg = backbones.beside(CLIPSEG, self.info.id)
+
+    @classmethod
+    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+        """CLIPSeg beside the SAM, whatever the preset."""
+        return (*super().beside(preset), CLIPSEG)
+
+    def network(self) -> nn.Module:
+        """SAM and CLIPSeg; nothing of them is trained here."""
+        return nn.ModuleList([super().network(), self.clipseg])
+
+    def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
+        with watch.step("CLIPSeg text"):
+            texts = torch.stack([self.clipseg.read_text(name) for name in concept.synonyms])
+        with watch.step("CLIPSeg image"):
+            activations = scene.cached(("CLIPSeg",), lambda: self.clipseg.read_image(scene.image))
+        with watch.step("CLIPSeg decoder"):
+            return self.clipseg.logits(activations, texts).amax(0, keepdim=True).sigmoid()
+
+    def _presence(self, shown: np.ndarray) -> float:
+        return float(shown.max())

@@ -1,0 +1,44 @@
+"""Grounded SAM (arXiv 2401.14159): Grounding DINO finds boxes for a name, SAM cuts them out."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from clipsam.measure import Stopwatch
+from clipsam.models.grounding_dino import GroundingDino
+from clipsam.predictor import MethodInfo, register
+from clipsam.scene import Scene
+from clipsam.weights.published import GROUNDING_DINO
+
+from .box_prompted import BoxPromptedPredictor, DetectionConfig
+
+
+@register
+class GroundedSamPredictor(BoxPromptedPredictor):
+    """One run of the detector per name.
+
+    The authors' demos put all names into one text and then ask which words a box is for, by a
+    threshold of their own; alone, a name needs none.
+    """
+
+    info = MethodInfo(
+        id="grounded-sam",
+        name="Grounded SAM",
+        paper="arXiv 2401.14159",
+        kind="baseline",
+        modes=("text",),
+        summary="Boxes that Grounding DINO finds for the name, each handed to an unchanged SAM.",
+    )
+    published = GROUNDING_DINO
+    detector: GroundingDino
+
+    @classmethod
+    def design(cls) -> DetectionConfig:
+        """The box threshold of the authors' ``grounded_sam_demo.py``, NMS of their simple demo."""
+        return DetectionConfig(score_threshold=0.3, nms_threshold=0.8)
+
+    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
+        with watch.step("Grounding DINO"):
+            return scene.cached(
+                (self.published.repo, name), lambda: self.detector.detect(scene.image, name)
+            )

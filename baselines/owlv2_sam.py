@@ -1,0 +1,46 @@
+"""OWLv2 + SAM: OWLv2 (arXiv 2306.09683) finds boxes for a name, SAM cuts them out."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from clipsam.measure import Stopwatch
+from clipsam.models.owlv2 import Owlv2
+from clipsam.predictor import MethodInfo, register
+from clipsam.scene import Scene
+from clipsam.weights.published import OWLV2
+
+from .box_prompted import BoxPromptedPredictor, DetectionConfig
+
+
+@register
+class Owlv2SamPredictor(BoxPromptedPredictor):
+    """The image is read once, however many names are asked."""
+
+    info = MethodInfo(
+        id="owlv2-sam",
+        name="OWLv2 + SAM",
+        paper="arXiv 2306.09683",
+        kind="baseline",
+        modes=("text",),
+        summary="Boxes that OWLv2 finds for the name, each handed to an unchanged SAM.",
+    )
+    published = OWLV2
+    detector: Owlv2
+
+    @classmethod
+    def design(cls) -> DetectionConfig:
+        """The threshold that transformers documents for the class.
+
+        Its NMS is not the authors', who use none: without it SAM is asked the same many times.
+        """
+        return DetectionConfig(score_threshold=0.1)
+
+    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
+        repo = self.published.repo
+        with watch.step("OWLv2 image"):
+            features = scene.cached((repo, "features"), lambda: self.detector.features(scene.image))
+        with watch.step("OWLv2 text and boxes"):
+            return scene.cached(
+                (repo, "name", name), lambda: self.detector.detect(features, name, scene.size)
+            )

@@ -1,0 +1,93 @@
+"""SAM 2.1 (arXiv 2408.00714) on single images, alone and in the place of a pipeline's SAM."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clipsam.geometry import SquareTransform, normalize
+from clipsam.models.sam2 import STRIDE, Sam2Image, decode_masks, embed
+from clipsam.predictor import MethodInfo, register
+from clipsam.scene import Scene
+from clipsam.weights.backbones import Backbones
+from clipsam.weights.presets import IMAGENET_MEAN, IMAGENET_STD, Preset
+from clipsam.weights.published import Published
+
+from .prompted_sam import SamPrompter
+from .sam import SamPredictor
+
+
+class Sam2Prompter(SamPrompter):
+    """Puts SAM 2.1 in the place of SAM; stands before a pipeline among the bases of a class."""
+
+    def __init__(self, backbones: Backbones, *given: object) -> None:
+        """
+        Args:
+            backbones: the preset's networks.
+            given: what the pipeline takes besides.
+        """
+        super().__init__(backbones, *given)
+        self.sam2: Sam2Image = backbones.beside(backbones.preset.sam2_source, self.info.id)
+
+    @classmethod
+    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+        """SAM 2.1 of the preset's size, and what the pipeline runs."""
+        return preset.sam2_source, *super().beside(preset)
+
+    @property
+    def _sam(self) -> nn.Module:
+        return self.sam2
+
+    @property
+    def _mask_side(self) -> int:
+        return self.sam2.config.mask_side
+
+    def _transform(self, scene: Scene) -> SquareTransform:
+        """SAM 2 sees the image squashed."""
+        return SquareTransform(scene.size, self.sam2.config.image_size, "squash", direct=True)
+
+    @torch.no_grad()
+    def _embed(self, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+        """Image embedding and two finer feature maps, see :func:`~clipsam.models.sam2.embed`."""
+        side = self.sam2.config.image_size
+        shapes = ((256, side // STRIDE), (32, side // 4), (64, side // 8))
+
+        def compute() -> Tensor:
+            square = torch.from_numpy(self._transform(scene).image(scene.image))
+            pixels = normalize(square.permute(2, 0, 1)[None], IMAGENET_MEAN, IMAGENET_STD)
+            maps = embed(self.sam2, pixels.to(self.backbones.device))
+            return torch.cat([one.flatten() for one in maps])
+
+        # A scene remembers one tensor under one name.
+        packed = scene.cached(("sam 2", self.backbones.preset.sam2_source), compute)
+        parts = packed.split([channels * cells**2 for channels, cells in shapes])
+        return tuple(
+            part.view(1, channels, cells, cells)
+            for part, (channels, cells) in zip(parts, shapes, strict=True)
+        )
+
+    def _decode_masks(
+        self,
+        network: Sam2Image,
+        embedding: tuple[Tensor, Tensor, Tensor],
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        dense: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`~clipsam.models.sam2.decode_masks`; ``embedding`` as :meth:`_embed` gives."""
+        image, *finer = embedding
+        return decode_masks(network, image, finer, points, boxes, dense)
+
+
+@register
+class Sam2Predictor(Sam2Prompter, SamPredictor):
+    """As SAM: one click asks for the best of three candidates, more or a box for the one mask."""
+
+    info = MethodInfo(
+        id="sam2",
+        name="SAM 2.1",
+        paper="arXiv 2408.00714",
+        kind="baseline",
+        modes=("manual",),
+        summary="Points and boxes only: what SAM 2.1 makes of your clicks, knowing no words.",
+    )

@@ -1,0 +1,130 @@
+"""Memory of the whole page on ``base``: every method of the preset, one after the other.
+
+    python -m benchmarks.page_memory
+
+Full-size networks of random weights, one picture, one class, float32. One process serves the page
+and runs each method as a press of Run does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import gradio as gr
+import numpy as np
+import torch
+from huggingface_hub import constants
+
+import baselines  # noqa: F401 (registers them)
+import clipsam.methods  # noqa: F401
+from clipsam import predictor as predictor_module
+from clipsam.measure import PeakMemory, hardware
+from clipsam.methods import base as methods_module
+from clipsam.weights.backbones import load_backbones
+from clipsam.weights.bundle import save_bundle
+from clipsam.workbench.compare import CompareTab
+from clipsam.workbench.models import ModelStore
+from clipsam.workbench.session import Session
+
+from .random_published import BASE, write_base
+
+Row = tuple[str, float, float, float, float]
+"""A method, its seconds, and MB: of weights kept, in use after it, in use at its peak."""
+
+RESULTS = Path(__file__).with_suffix(".md")
+SIZE = (480, 640)
+"""(height, width) of the picture."""
+
+
+def main() -> None:
+    """Write the networks, run the page, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("runs/page_memory"))
+    parser.add_argument("--weights-gb", type=float, default=4.0, help="as of app.py")
+    args = parser.parse_args()
+    bundles = args.work / "bundles"
+    constants.HF_HOME = str(args.work.resolve())
+    if not args.work.exists():
+        partial = args.work.with_name(f"{args.work.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        write_base(partial)
+        partial.replace(args.work)
+    with (
+        patch.object(predictor_module, "BUNDLES", bundles),
+        patch.object(methods_module, "BUNDLES", bundles),
+    ):
+        _write_bundles(bundles)
+        rows = measure(int(args.weights_gb * 2**30))
+    text = _report(rows, args.weights_gb)
+    RESULTS.write_text(text)
+    sys.stdout.write(text)
+
+
+def _write_bundles(bundles: Path) -> None:
+    """Bundles of untrained networks, for methods that have weights of their own."""
+    backbones = None
+    for name, method in predictor_module.methods().items():
+        folder = bundles / BASE.name / name
+        if method.needs_training and not (folder / "model.safetensors").exists():
+            backbones = backbones or load_backbones(BASE)
+            untrained = method.untrained(backbones)
+            save_bundle(folder, untrained.bundle_config({}), untrained.model.trainable_state())
+
+
+def measure(max_bytes: int) -> list[Row]:
+    """Run every method that the page offers for the preset."""
+    models = ModelStore(max_bytes)
+    with gr.Blocks():
+        tab = CompareTab(models)
+    session = Session()
+    session.show(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    marks = {"marks": [{"class": "cat", "x": SIZE[1] / 2, "y": SIZE[0] / 2, "label": 1}]}
+    rows = []
+    for key, choice in tab.choices.items():
+        if choice.problem(BASE):
+            raise RuntimeError(f"{key}: {choice.problem(BASE)}")
+        memory, start = PeakMemory(models.device), time.perf_counter()
+        asked = (session, "cat", BASE.name, marks, [key], [], 0.0, 0.0, lambda *_, **__: None)
+        for _ in tab.run(*asked):
+            pass
+        seconds = time.perf_counter() - start
+        if session.run.failures:
+            raise RuntimeError(f"{key}: {session.run.failures}")
+        rows.append((choice.title, seconds, models.bytes / 1e6, _in_use(), memory.megabytes()))
+        sys.stderr.write(f"{rows[-1]}\n")
+    return rows
+
+
+def _in_use() -> float:
+    """MB of the process now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:"))
+
+
+def _report(rows: list[Row], weights_gb: float) -> str:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kept, highest = max(row[2] for row in rows), max(row[4] for row in rows)
+    lines = [
+        "# Memory of the page on `base`",
+        "",
+        "Written by `python -m benchmarks.page_memory`: full-size networks of random weights, one",
+        "picture of 640 × 480, one class, every method in every mode, one after the other in one",
+        f"process, in which at most {weights_gb:g} GiB of weights stay.",
+        f"{hardware(device)}, torch {torch.__version__}.",
+        "",
+        f"**Highest: {highest:,.0f} MB**; weights kept: at most {kept:,.0f} MB.",
+        "",
+        "| method | s, with loading | weights kept, MB | process after it, MB | at its peak, MB |",
+        "|---|---|---|---|---|",
+        *("| {} | {:.0f} | {:,.0f} | {:,.0f} | {:,.0f} |".format(*row) for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""CLIPSeg on transformers' own network: a map of where a named class lies.
+
+Source: CLIPSeg (arXiv 2112.10003).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessor
+
+
+class ClipSeg(nn.Module):
+    """CLIPSeg that reads an image once for many classes, and a name once for many images."""
+
+    def __init__(
+        self,
+        model: CLIPSegForImageSegmentation,
+        tokenizer: CLIPTokenizer,
+        processor: ViTImageProcessor,
+    ) -> None:
+        """
+        Args:
+            model: the network.
+            tokenizer: of its text tower.
+            processor: squashes an image to the square that the network sees.
+        """
+        super().__init__()
+        self.model = model
+        self._tokenizer = tokenizer
+        self._processor = processor
+        self._texts: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def read_image(self, image: np.ndarray) -> Tensor:
+        """uint8 (H, W, 3) → activations (L, 1 + N, D) of the layers that the decoder reads."""
+        # A picture of few pixels does not tell by its shape which axis is colour.
+        batch = self._processor(image, input_data_format="channels_last", return_tensors="pt")
+        vision = self.model.clip.vision_model(
+            batch["pixel_values"].to(self.model.device), output_hidden_states=True
+        )
+        # The first state is what enters the first layer.
+        return torch.cat([vision.hidden_states[1 + layer] for layer in self.model.extract_layers])
+
+    @torch.no_grad()
+    def read_text(self, name: str) -> Tensor:
+        """The condition (T,) that a name sets, the name as it is, in no template; remembered."""
+        if name not in self._texts:
+            batch = self._tokenizer(
+                name,
+                truncation=True,
+                max_length=self.model.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            ).to(self.model.device)
+            self._texts[name] = self.model.get_conditional_embeddings(batch_size=1, **batch)[0]
+        return self._texts[name]
+
+    @torch.no_grad()
+    def logits(self, activations: Tensor, texts: Tensor) -> Tensor:
+        """Activations of one image, conditions (B, T) → logits (B, S, S) over the whole image."""
+        states = [layer.expand(len(texts), -1, -1) for layer in activations]
+        return self.model.decoder(states, texts).logits

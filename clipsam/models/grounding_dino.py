@@ -1,0 +1,92 @@
+"""Grounding DINO (arXiv 2303.05499): boxes of what a phrase names, by transformers' own classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+from transformers import (
+    BatchEncoding,
+    BertTokenizer,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessor,
+)
+
+SLENDEREST = 32
+"""Long side of an image over its short side, at most; what is beyond is padded.
+
+The detector's queries start from different cells of its feature maps: of a more slender image the
+published one would have fewer cells than its 900 queries.
+"""
+
+
+class GroundingDino(nn.Module):
+    """The detector with what prepares its input.
+
+    Its layers mix image and text from the encoder on, so every phrase takes a run of its own.
+    """
+
+    def __init__(
+        self,
+        model: GroundingDinoForObjectDetection,
+        tokenizer: BertTokenizer,
+        image_processor: GroundingDinoImageProcessor,
+    ) -> None:
+        """
+        Args:
+            model: the network.
+            tokenizer: uncased BERT's.
+            image_processor: sizes and normalisation as published.
+        """
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+
+    def tokens(self, phrase: str) -> BatchEncoding:
+        """``input_ids``, ``token_type_ids`` and ``attention_mask`` (1, L) of a phrase."""
+        return self.tokenizer(
+            caption(phrase),
+            truncation=True,
+            max_length=self.model.config.max_text_len,
+            return_tensors="pt",
+        )
+
+    def detect(self, image: np.ndarray, phrase: str) -> Tensor:
+        """What each query finds.
+
+        Args:
+            image: uint8 (H, W, 3).
+            phrase: one class.
+
+        Returns:
+            float (queries, 5) on the network's device: score in [0, 1], the highest of the text's
+            tokens as in the authors' inference and in transformers', and (x0, y0, x1, y1) in
+            pixels of the image, beyond whose rim they may reach.
+        """
+        image = pad_slender(image)
+        # The format is not left to be guessed: an image of three rows looks like three channels.
+        pixels = self.image_processor(
+            image, input_data_format="channels_last", return_tensors="pt"
+        ).to(self.model.device)
+        output = self.model(**pixels, **self.tokens(phrase).to(self.model.device))
+        scores = output.logits[0].sigmoid().amax(dim=1, keepdim=True)
+        height, width = image.shape[:2]
+        boxes = box_convert(output.pred_boxes[0], "cxcywh", "xyxy")
+        scale = torch.tensor([width, height, width, height], device=boxes.device)
+        return torch.cat((scores, boxes * scale), dim=1)
+
+
+def caption(phrase: str) -> str:
+    """A phrase as the authors' code writes it: lower case, and a full stop at the end."""
+    text = phrase.lower().strip()
+    return text if text.endswith(".") else f"{text}."
+
+
+def pad_slender(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) with black below or to the right, if it is beyond :data:`SLENDEREST`."""
+    height, width = image.shape[:2]
+    below = max(0, -(-width // SLENDEREST) - height)
+    right = max(0, -(-height // SLENDEREST) - width)
+    return np.pad(image, ((0, below), (0, right), (0, 0)))

@@ -1,0 +1,84 @@
+"""OWLv2 (arXiv 2306.09683): boxes of what a text names, by transformers' own classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+from transformers import BatchEncoding, CLIPTokenizer, Owlv2ForObjectDetection, Owlv2ImageProcessor
+
+from ..geometry import SquareTransform
+
+TEMPLATE = "a photo of a {}"
+"""As in transformers' documentation of the class, and in the queries that OWL-ViT learned from.
+
+The authors' evaluation averages logits over seven others, at seven times the price.
+"""
+
+LONGEST_SIDE = 4096
+"""Pixels; larger images are brought down to it before the published preparation.
+
+That lays the image in a square and blurs it in floating point, which takes 3 GB already here.
+"""
+
+
+class Owlv2(nn.Module):
+    """The detector with what prepares its input: one run per image, a small one per name."""
+
+    def __init__(
+        self,
+        model: Owlv2ForObjectDetection,
+        tokenizer: CLIPTokenizer,
+        image_processor: Owlv2ImageProcessor,
+    ) -> None:
+        """
+        Args:
+            model: the network.
+            tokenizer: CLIP's, which fills up with the network's own padding.
+            image_processor: size and normalisation as published.
+        """
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+
+    def tokens(self, name: str) -> BatchEncoding:
+        """``input_ids`` and ``attention_mask`` (1, L) of a name in :data:`TEMPLATE`."""
+        return self.tokenizer(
+            TEMPLATE.format(name),
+            padding="max_length",
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+
+    def features(self, image: np.ndarray) -> Tensor:
+        """uint8 (H, W, 3) → (1, h, w, D) over the image's square, on the network's device."""
+        if max(image.shape[:2]) > LONGEST_SIDE:
+            image = SquareTransform(image.shape[:2], LONGEST_SIDE).image(image)
+        # The format is not left to be guessed: an image of three rows looks like three channels.
+        pixels = self.image_processor(
+            image, input_data_format="channels_last", return_tensors="pt"
+        )["pixel_values"]
+        return self.model.image_embedder(pixels.to(self.model.device))[0]
+
+    def detect(self, features: Tensor, name: str, size: tuple[int, int]) -> Tensor:
+        """What each cell finds.
+
+        Args:
+            features: of :meth:`features`.
+            name: one class.
+            size: (height, width) of the image, pixels.
+
+        Returns:
+            float (h · w, 5) on the network's device: score in [0, 1], and (x0, y0, x1, y1) in
+            pixels of the image, beyond whose rim they may reach.
+        """
+        tokens = self.tokens(name).to(self.model.device)
+        text = self.model.owlv2.text_projection(self.model.owlv2.text_model(**tokens)[1])
+        cells = features.flatten(1, 2)
+        scores = self.model.class_predictor(cells, text[None])[0][0].sigmoid()
+        boxes = self.model.box_predictor(cells, features)[0]
+        # Boxes are relative to the square, of which the image is the upper left part.
+        return torch.cat((scores, box_convert(boxes, "cxcywh", "xyxy") * max(size)), dim=1)
