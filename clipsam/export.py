@@ -39,13 +39,15 @@ def write_prediction(
             "text": text,
             "area_fraction": float(mask.mean()),
             "presence": None if np.isnan(result.presence) else float(result.presence),
-            "cosine_range": None,
+            "similarity_range": None,
+            "similarity_unit": result.similarity_unit,
             "points": listed_points(result.prompts.points, result.prompts.labels),
+            "boxes": result.prompts.boxes.tolist(),
         }
         if result.similarity is not None:
             np.save(folder / f"{name}.similarity.npy", result.similarity.astype(np.float32))
             low, high = float(result.similarity.min()), float(result.similarity.max())
-            entry["cosine_range"] = [low, high]
+            entry["similarity_range"] = [low, high]
         if result.note:
             entry["note"] = result.note
         if truth is not None:

@@ -58,7 +58,7 @@ def test_segment_writes_what_it_says(scene, capsys):
         assert second["text"] == "zebra" and second["iou"] is None
         raw = np.load(out / method["id"] / f"{names[0]}.similarity.npy")
         assert raw.dtype == np.float32
-        assert first["cosine_range"] == pytest.approx([raw.min(), raw.max()])
+        assert first["similarity_range"] == pytest.approx([raw.min(), raw.max()])
 
 
 def test_methods_whose_classes_compete_write_a_label_map(scene):
@@ -93,7 +93,7 @@ def test_points_and_boxes_reach_their_class(scene):
         ({"image": "names.json"}, "not a picture"),
         ({"--text": " , "}, "class name"),
         ({"--text": "dog, dog"}, "twice"),
-        ({"--method": "sam3"}, "no method"),
+        ({"--method": "sam9"}, "no method"),
         ({"--method": "clip-guided-sam:fast"}, "semi-automatic or manual"),
         ({"--method": "sam"}, "needs a foreground point"),
         ({"--preset": "base"}, "not on this machine"),

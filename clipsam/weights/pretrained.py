@@ -206,7 +206,10 @@ def read_bpe_tokenizer(path: Path, merges: Path, size: int) -> CLIPTokenizer:
             f"{path} should hold {size:,} tokens of which the last are {START} and "
             f"{END}, but holds {len(vocabulary):,}, and these as {found[START]} and {found[END]}"
         )
-    return CLIPTokenizer(vocab=vocabulary, merges=pairs)
+    try:
+        return CLIPTokenizer(vocab=vocabulary, merges=pairs)
+    except Exception as error:  # again
+        raise WeightsError(f"{merges} does not fit {path.name} ({error})") from None
 
 
 def _check_clip_config(path: Path, expected: CLIPConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections import OrderedDict
@@ -90,5 +91,6 @@ class ModelStore:
             logger.info("%s on %s is unloaded, to make room.", method, preset)
             used = {preset for preset, _ in self._predictors}
             self._backbones = {name: one for name, one in self._backbones.items() if name in used}
+            gc.collect()  # transformers' networks know themselves in circles
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

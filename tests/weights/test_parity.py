@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -151,3 +152,14 @@ def test_tokenizer_by_hand(repositories):
     assert tokens == ["<|startoftext|>", "cat</w>", "dog</w>", "<|endoftext|>"]
     padded = tokenizer(["cat", "cat dog cat"], padding=True, return_tensors="pt")["input_ids"]
     assert padded.max() == SMALL_CLIP.vocab_size - 1 == len(tokenizer) - 1
+
+
+def test_merges_that_do_not_fit_the_vocabulary(repositories, tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(repositories / SMALL.clip_source.repo / name, tmp_path)
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nno such\n")
+    files = LocalFiles(
+        tmp_path / "none", {name: tmp_path / name for name in ("vocab.json", "merges.txt")}
+    )
+    with pytest.raises(WeightsError, match=r"merges\.txt does not fit vocab\.json"):
+        read_clip_tokenizer(files, SMALL_CLIP)
