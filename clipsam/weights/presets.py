@@ -9,6 +9,7 @@ from ..models.clip import ClipSizes, FeatureNorm
 from ..models.sam import SamConfig
 from .published import (
     CLIP_VIT_B16,
+    CLIP_VIT_L14,
     CLIP_VIT_L14_336,
     SAM2_BASE_PLUS,
     SAM2_LARGE,
@@ -143,6 +144,14 @@ PRESETS: dict[str, Preset] = {
             clip=CLIP_L14,
             sam_source=SAM_VIT_B,
             clip_source=CLIP_VIT_L14_336,
+        ),
+        Preset(
+            name="base-clip-l-224",
+            title="SAM ViT-B with CLIP ViT-L/14",
+            sam=VIT_B,
+            clip=replace(CLIP_L14, image_size=224),
+            sam_source=SAM_VIT_B,
+            clip_source=CLIP_VIT_L14,
         ),
         Preset(
             name="large-sam",

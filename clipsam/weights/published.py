@@ -40,6 +40,7 @@ SAM_VIT_B = Published("facebook/sam-vit-base", 375, APACHE, checkpoint="sam_vit_
 SAM_VIT_L = Published("facebook/sam-vit-large", 1249, APACHE, checkpoint="sam_vit_l_0b3195.pth")
 SAM_VIT_H = Published("facebook/sam-vit-huge", 2564, APACHE, checkpoint="sam_vit_h_4b8939.pth")
 CLIP_VIT_B16 = Published("openai/clip-vit-base-patch16", 599, MIT, CLIP_EXTRAS)
+CLIP_VIT_L14 = Published("openai/clip-vit-large-patch14", 1711, MIT, CLIP_EXTRAS)
 CLIP_VIT_L14_336 = Published("openai/clip-vit-large-patch14-336", 1712, MIT, CLIP_EXTRAS)
 
 SAM2_TINY = Published("facebook/sam2.1-hiera-tiny", 156, APACHE, ("config.json",))
