@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,8 +32,8 @@ from clipsam.workbench.session import Session
 
 from .random_published import BASE, write_base
 
-Row = tuple[str, float, float, float, float]
-"""A method, its seconds, and MB: of weights kept, in use after it, in use at its peak."""
+Row = tuple[str, float, float, float]
+"""A method, and MB: of weights kept, in use after it, in use at its peak."""
 
 RESULTS = Path(__file__).with_suffix(".md")
 SIZE = (480, 640)
@@ -88,14 +87,13 @@ def measure(max_bytes: int) -> list[Row]:
     for key, choice in tab.choices.items():
         if choice.problem(BASE):
             raise RuntimeError(f"{key}: {choice.problem(BASE)}")
-        memory, start = PeakMemory(models.device), time.perf_counter()
+        memory = PeakMemory(models.device)
         asked = (session, "cat", BASE.name, marks, [key], [], 0.0, 0.0, lambda *_, **__: None)
         for _ in tab.run(*asked):
             pass
-        seconds = time.perf_counter() - start
         if session.run.failures:
             raise RuntimeError(f"{key}: {session.run.failures}")
-        rows.append((choice.title, seconds, models.bytes / 1e6, _in_use(), memory.megabytes()))
+        rows.append((choice.title, models.bytes / 1e6, _in_use(), memory.megabytes()))
         sys.stderr.write(f"{rows[-1]}\n")
     return rows
 
@@ -108,7 +106,7 @@ def _in_use() -> float:
 
 def _report(rows: list[Row], weights_gb: float) -> str:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kept, highest = max(row[2] for row in rows), max(row[4] for row in rows)
+    kept, highest = max(row[1] for row in rows), max(row[3] for row in rows)
     lines = [
         "# Memory of the page on `base`",
         "",
@@ -119,9 +117,9 @@ def _report(rows: list[Row], weights_gb: float) -> str:
         "",
         f"**Highest: {highest:,.0f} MB**; weights kept: at most {kept:,.0f} MB.",
         "",
-        "| method | s, with loading | weights kept, MB | process after it, MB | at its peak, MB |",
-        "|---|---|---|---|---|",
-        *("| {} | {:.0f} | {:,.0f} | {:,.0f} | {:,.0f} |".format(*row) for row in rows),
+        "| method | weights kept, MB | process after it, MB | at its peak, loading included, MB |",
+        "|---|---|---|---|",
+        *("| {} | {:,.0f} | {:,.0f} | {:,.0f} |".format(*row) for row in rows),
     ]
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ Source: SAM 3 (arXiv 2511.16719).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MethodType
 
 import numpy as np
 import torch
@@ -66,6 +67,10 @@ class Sam3(nn.Module):
         self.model = model
         self._tokenizer = tokenizer
         self._processor = Sam3ImageProcessor(size={"height": self.side, "width": self.side})
+        # transformers remembers a decoder's coordinates, and with them the decoder itself, for
+        # good: as weights lie in one mapped file, all of it would stay in memory.
+        decoder = model.detr_decoder
+        decoder._get_coords = MethodType(type(decoder)._get_coords.__wrapped__, decoder)
 
     @property
     def side(self) -> int:

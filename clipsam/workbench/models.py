@@ -87,7 +87,8 @@ class ModelStore:
         A method that still runs stays in memory until it has answered.
         """
         while self.bytes + needed > self.max_bytes and len(self._predictors) > 1:
-            (preset, method), _ = self._predictors.popitem(last=False)
+            preset, method = next(iter(self._predictors))
+            del self._predictors[preset, method]
             logger.info("%s on %s is unloaded, to make room.", method, preset)
             used = {preset for preset, _ in self._predictors}
             self._backbones = {name: one for name, one in self._backbones.items() if name in used}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -266,3 +268,12 @@ def test_a_detector_alone(here, predictor):
     assert {parameter.dtype for parameter in alone.parameters()} == {torch.float32}
     ours = predictor.sam3.read_image(IMAGE)
     torch.testing.assert_close(alone.read_image(IMAGE), ours, rtol=0.1, atol=0.1)
+
+
+def test_all_of_it_goes_when_it_is_unloaded(here, backbones):
+    predictor = load_predictor("sam3", backbones)
+    predictor.predict(Scene(IMAGE), Prompt((Concept((SEVERAL,)),)))
+    parts = [weakref.ref(module) for module in predictor.sam3.modules()]
+    del predictor
+    gc.collect()
+    assert not any(part() for part in parts)
