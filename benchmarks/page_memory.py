@@ -84,7 +84,7 @@ def measure(max_bytes: int) -> list[Row]:
     session.show(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
     marks = {"marks": [{"class": "cat", "x": SIZE[1] / 2, "y": SIZE[0] / 2, "label": 1}]}
     rows = []
-    for key, choice in tab.choices.items():
+    for key, choice in tab.picker.choices.items():
         if choice.problem(BASE):
             raise RuntimeError(f"{key}: {choice.problem(BASE)}")
         memory = PeakMemory(models.device)

@@ -1,0 +1,166 @@
+"""What runs: a preset, its methods in their modes, and weights that can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from html import escape
+
+import gradio as gr
+
+from ..predictor import find_preset, methods
+from ..types import PromptError
+from ..weights.bundle import WeightsError
+from ..weights.presets import PRESETS
+from .choices import DEFAULT_KEYS, Choice, all_choices, why_not
+from .downloads import Downloads, get_ticked
+from .notes import Updates, note, problem
+
+DEFAULT_PRESET = "tiny"
+
+
+class MethodPicker:
+    """Preset, downloads and methods to tick, with what each method does.
+
+    Attributes:
+        choices: all that could be ticked, by key.
+        preset: the preset's name.
+        by_text, by_marks: keys of the ticked choices that need names only, and marks too.
+    """
+
+    def __init__(self) -> None:
+        """Build it inside the ``gr.Blocks`` that is open."""
+        self.choices = {choice.key: choice for choice in all_choices()}
+        self.preset = gr.Dropdown(
+            [(f"{preset.name}: {preset.title}", preset.name) for preset in PRESETS.values()],
+            value=DEFAULT_PRESET,
+            label="Preset",
+            info="Which SAM and CLIP run. Tiny is a demonstration: it shows how methods work.",
+            elem_id="preset",
+        )
+        self._downloads = Downloads(DEFAULT_PRESET)
+        text, marks = self._offers(DEFAULT_PRESET, DEFAULT_KEYS)
+        with gr.Group(elem_id="methods"):
+            self.by_text = gr.CheckboxGroup(
+                **text,
+                label="Methods that need only class names",
+                show_select_all=True,
+                elem_id="by-text",
+            )
+            self.by_marks = gr.CheckboxGroup(
+                **marks,
+                label="Methods that need a point or a box for every class",
+                show_select_all=True,
+                elem_id="by-marks",
+            )
+        self._note = gr.HTML(methods_note(DEFAULT_PRESET), elem_id="methods-note")
+        self._connect()
+
+    def _connect(self) -> None:
+        downloads = self._downloads
+        shown = [self.by_text, self.by_marks, self._note]
+        shown += [downloads.message, downloads.fold, downloads.repos]
+        self.preset.change(
+            self.take_preset,
+            [self.preset, self.by_text, self.by_marks],
+            shown,
+            queue=False,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        downloads.start.click(
+            self.download,
+            [self.preset, downloads.repos, self.by_text, self.by_marks],
+            shown,
+            concurrency_id="download",
+            concurrency_limit=1,
+            show_progress_on=[downloads.message],
+            api_visibility="private",
+        )
+
+    def ticked(self, by_text: Sequence[str], by_marks: Sequence[str]) -> list[Choice]:
+        """The choices of these keys, in the order in which they are offered."""
+        return [choice for key, choice in self.choices.items() if key in {*by_text, *by_marks}]
+
+    def ready(self, preset: str) -> list[Choice]:
+        """The choices that can run with a preset."""
+        chosen = find_preset(preset)
+        return [choice for choice in self.choices.values() if not choice.problem(chosen)]
+
+    def take_preset(self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]) -> Updates:
+        """Offer what another preset has."""
+        return {
+            self._downloads.message: "",
+            **self._downloads.offer(preset),
+            **self._offer_methods(preset, by_text, by_marks),
+        }
+
+    def download(
+        self,
+        preset: str,
+        repos: Sequence[str],
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
+    ) -> Updates:
+        """Get the ticked weights, and offer the methods that can run now."""
+        try:
+            said = note(get_ticked(preset, repos, progress))
+        except (PromptError, WeightsError) as error:
+            said = problem(str(error))
+        return {
+            self._downloads.message: said,
+            **self._downloads.offer(preset, repos),
+            **self._offer_methods(preset, by_text, by_marks),
+        }
+
+    def _offer_methods(
+        self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]
+    ) -> Updates:
+        """The methods that can run with a preset; what is ticked stays so where any of it can."""
+        ticked = {*by_text, *by_marks}
+        if not any(choice.key in ticked for choice in self.ready(preset)):
+            ticked = DEFAULT_KEYS
+        text, marks = self._offers(preset, ticked)
+        return {
+            self.by_text: gr.CheckboxGroup(**text),
+            self.by_marks: gr.CheckboxGroup(**marks),
+            self._note: methods_note(preset),
+        }
+
+    def _offers(self, preset: str, keys: Collection[str]) -> list[dict[str, object]]:
+        """For the choices by class names and for those by marks: which are ready and ticked."""
+        offers = []
+        for needs_marks in (False, True):
+            ready = [one for one in self.ready(preset) if one.needs_marks == needs_marks]
+            offers.append(
+                {
+                    "choices": [(choice.title, choice.key) for choice in ready],
+                    "value": [choice.key for choice in ready if choice.key in keys],
+                    "visible": bool(ready),
+                }
+            )
+        return offers
+
+
+def methods_note(preset: str) -> str:
+    """What each method does, and why some cannot be chosen; open where none can."""
+    chosen = find_preset(preset)
+    lines: dict[str, list[str]] = {"method": [], "baseline": []}
+    missing = 0
+    for info in (method.info for method in methods().values()):
+        reason = why_not(info.id, chosen)
+        missing += bool(reason)
+        style = " class='off'" if reason else ""
+        why = f" <em>Not available: {escape(reason)}.</em>" if reason else ""
+        lines[info.kind].append(
+            f"<li{style}><b>{escape(info.name)}</b> ({escape(', '.join(info.modes))}): "
+            f"{escape(info.summary)}{why}</li>"
+        )
+    title = f"What they do; {missing} not available with {preset}" if missing else "What they do"
+    opened = " open" if missing == len(methods()) else ""
+    return (
+        f"<details{opened}><summary>{title}</summary>"
+        f"<h4>The papers' methods</h4><ul>{''.join(lines['method'])}</ul>"
+        f"<h4>Baselines</h4><ul>{''.join(lines['baseline'])}</ul></details>"
+    )
