@@ -41,11 +41,11 @@ def nothing_marked() -> dict[str, object]:
     return {"active": None, "marks": []}
 
 
-def with_picture(image: np.ndarray) -> gr.HTML:
-    """Update: show an image (uint8 (H, W, 3)) without any mark."""
+def with_picture(image: np.ndarray, marks: object = None) -> gr.HTML:
+    """Update: show an image (uint8 (H, W, 3)) with the marks of an earlier value, or without."""
     height, width = image.shape[:2]
     return gr.HTML(
-        value=nothing_marked(), picture=drawing.shown_picture(image), size=[width, height]
+        value=marks or nothing_marked(), picture=drawing.shown_picture(image), size=[width, height]
     )
 
 

@@ -16,12 +16,15 @@ from ..weights.bundle import WeightsError
 from . import cards
 from .annotator import annotator, read_prompt, with_classes, with_picture
 from .choices import DEFAULT_KEYS, Choice
-from .examples import all_examples, strip
+from .examples import all_examples
 from .models import ModelStore
 from .notes import Updates, note, problem
 from .picker import DEFAULT_PRESET, MethodPicker
 from .session import Run, Session, TruthFile
+from .strip import Item, strip, strip_html
 from .truth_panel import TruthPanel
+
+EARLIER = "Earlier runs of this session: click one to come back to it"
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +67,9 @@ class CompareTab:
             self.upload = gr.UploadButton("Upload a picture, or paste or drop one", size="sm")
         self.message = gr.HTML(elem_id="message")
         self.annotator = annotator()
-        self.strip = strip(self.examples)
+        items = [Item(one.image, one.title, one.classes) for one in self.examples]
+        self.strip = strip("Examples: click one, then Run", items, "examples")
+        self.past = strip(EARLIER, [], "past", visible=False)
 
     def _build_controls(self) -> None:
         self.classes = gr.Textbox(
@@ -133,7 +138,7 @@ class CompareTab:
             "api_visibility": "private",
         }
         scores = [self.truth.message, self.truth.table]
-        results = [self.message, self.status, self.stale, self.news]
+        results = [self.message, self.status, self.stale, self.news, self.past]
         for card in self.cards.values():
             results += [card.column, card.overlay, card.details]
         page = [*results, self.session, self.annotator, self.classes, self.truth.file]
@@ -153,6 +158,14 @@ class CompareTab:
             self.take_example,
             [self.session],
             page,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        picker = self.picker
+        self.past.click(
+            self.come_back,
+            [self.session],
+            [*page, picker.preset, *picker.offered],
             show_progress="hidden",
             api_visibility="private",
         )
@@ -223,6 +236,27 @@ class CompareTab:
         updates = self._show(session, example.image, example.truth)
         return {**updates, self.classes: example.classes}
 
+    def come_back(self, session: Session, chosen: gr.EventData) -> Updates:
+        """Show an earlier run again: picture, classes, marks, methods and results."""
+        past = session.history[int(chosen.index)]
+        updates = self._show(session, past.run.scene.image)
+        session.come_back(past)
+        run = past.run
+        for key in past.keys:
+            card, prediction = self.cards[key], run.predictions.get(key)
+            updates |= {
+                card.column: gr.Column(visible=True),
+                card.overlay: cards.waiting(self.picker.choices[key]),
+                card.details: "" if prediction is None else cards.details(prediction),
+            }
+        return {
+            **updates,
+            self.classes: past.classes,
+            self.annotator: with_picture(run.scene.image, past.marks),
+            self.picker.preset: run.preset,
+            **self.picker.offer(run.preset, past.keys),
+        }
+
     def _show(self, session: Session, image: np.ndarray, truth: TruthFile | None = None) -> Updates:
         session.show(image, truth)
         updates: Updates = {
@@ -279,10 +313,12 @@ class CompareTab:
                 card.overlay: _overlay(choice, run, threshold, least_presence),
                 card.details: "" if prediction is None else cards.details(prediction),
             }
+        session.remember(classes, marks, [choice.key for choice in chosen])
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
         yield {
             self.status: note(f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."),
             self.news: session.next_news(),  # A slider may have moved while the methods ran.
+            self.past: gr.HTML(_earlier(session), visible=True),
         }
 
     def run_again(
@@ -382,6 +418,15 @@ class CompareTab:
         for key in DEFAULT_KEYS:
             if key in ready:
                 self.models.warm_up(DEFAULT_PRESET, ready[key].method)
+
+
+def _earlier(session: Session) -> str:
+    """The strip of the runs that a session remembers."""
+    items = [
+        Item(past.run.scene.image, past.classes, f"{len(past.keys)} methods, {past.run.preset}")
+        for past in session.history
+    ]
+    return strip_html(EARLIER, items)
 
 
 def _overlay(choice: Choice, run: Run, threshold: float, least_presence: float) -> object:

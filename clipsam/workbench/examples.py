@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
-from PIL import Image, ImageOps
 
 from ..data.images import open_image
 from ..data.samples import BACKGROUND, LabelledImage
 from ..data.scenes import SceneData
-from . import drawing
 from .session import TruthFile
 
 SEED = 7
 """Below 20, where the seeds of the training scenes begin: no example was trained on."""
-
-THUMBNAIL_SIDE = 144
 
 
 @dataclass(frozen=True)
@@ -50,31 +45,6 @@ def all_examples() -> list[Example]:
         _scene("Camouflage", hidden[4], "striped triangle"),
         *_photographs(),
     ]
-
-
-def strip(examples: list[Example]) -> gr.HTML:
-    """One button per example; its ``click`` event carries ``index``."""
-    buttons = "".join(
-        f"<button type='button' data-index='{index}' title='{escape(example.classes)}'>"
-        f"<img src='{_thumbnail(example.image)}' alt=''>{escape(example.title)}</button>"
-        for index, example in enumerate(examples)
-    )
-    return gr.HTML(
-        f"<p>Examples: click one, then Run</p><div class='row'>{buttons}</div>",
-        js_on_load="""
-            element.onclick = (event) => {
-              const button = event.target.closest("button");
-              if (button) trigger("click", { index: Number(button.dataset.index) });
-            };
-        """,
-        apply_default_css=False,
-        elem_id="examples",
-    )
-
-
-def _thumbnail(image: np.ndarray) -> str:
-    picture = ImageOps.fit(Image.fromarray(image), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    return drawing.data_uri(picture, "JPEG", quality=85)
 
 
 def _scene(title: str, scene: LabelledImage, classes: str) -> Example:

@@ -55,10 +55,15 @@ class MethodPicker:
         self._note = gr.HTML(methods_note(DEFAULT_PRESET), elem_id="methods-note")
         self._connect()
 
-    def _connect(self) -> None:
+    @property
+    def offered(self) -> list[gr.blocks.Block]:
+        """What shows another preset's offer."""
         downloads = self._downloads
-        shown = [self.by_text, self.by_marks, self._note]
-        shown += [downloads.message, downloads.fold, downloads.repos]
+        fold = [downloads.message, downloads.fold, downloads.repos]
+        return [self.by_text, self.by_marks, self._note, *fold]
+
+    def _connect(self) -> None:
+        downloads, shown = self._downloads, self.offered
         self.preset.change(
             self.take_preset,
             [self.preset, self.by_text, self.by_marks],
@@ -89,10 +94,14 @@ class MethodPicker:
 
     def take_preset(self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]) -> Updates:
         """Offer what another preset has."""
+        return self.offer(preset, (*by_text, *by_marks))
+
+    def offer(self, preset: str, ticked: Collection[str]) -> Updates:
+        """What can run with a preset and be had for it; what is ticked stays so where it can."""
         return {
             self._downloads.message: "",
             **self._downloads.offer(preset),
-            **self._offer_methods(preset, by_text, by_marks),
+            **self._offer_methods(preset, ticked),
         }
 
     def download(
@@ -111,14 +120,11 @@ class MethodPicker:
         return {
             self._downloads.message: said,
             **self._downloads.offer(preset, repos),
-            **self._offer_methods(preset, by_text, by_marks),
+            **self._offer_methods(preset, (*by_text, *by_marks)),
         }
 
-    def _offer_methods(
-        self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]
-    ) -> Updates:
-        """The methods that can run with a preset; what is ticked stays so where any of it can."""
-        ticked = {*by_text, *by_marks}
+    def _offer_methods(self, preset: str, ticked: Collection[str]) -> Updates:
+        """The methods to tick; the default ones are where none of the ticked can run."""
         if not any(choice.key in ticked for choice in self.ready(preset)):
             ticked = DEFAULT_KEYS
         text, marks = self._offers(preset, ticked)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..evaluation.truth import Truth, match_truth
 from ..scene import Scene
 from ..types import Prediction, Prompt
+
+MOST_PAST = 12
+"""Runs that a session remembers: a picture and its logits each, some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,25 @@ class Run:
         return preset == self.preset and _facts(prompt) == _facts(self.prompt)
 
 
+@dataclass(frozen=True)
+class Past:
+    """A run to come back to, with what was asked as it was asked.
+
+    Attributes:
+        run: with its results, and its image without features.
+        classes: as typed.
+        marks: value of the canvas.
+        keys: of the ticked choices.
+        truth_file: the ground truth at the time.
+    """
+
+    run: Run
+    classes: str
+    marks: object
+    keys: tuple[str, ...]
+    truth_file: TruthFile | None
+
+
 @dataclass
 class Session:
     """State of one open page, never shared; a field is ``None`` until it is there.
@@ -58,6 +80,7 @@ class Session:
         truth_file: the ground truth for it.
         truth_problem: why the last ground truth given cannot be used; empty if it can.
         news: how often something changed that the page must show.
+        history: earlier runs, the latest first, at most :data:`MOST_PAST`.
     """
 
     scene: Scene | None = None
@@ -65,6 +88,7 @@ class Session:
     truth_file: TruthFile | None = None
     truth_problem: str = ""
     news: int = 0
+    history: tuple[Past, ...] = ()
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None
 
     def show(self, image: np.ndarray, truth_file: TruthFile | None = None) -> None:
@@ -72,6 +96,18 @@ class Session:
         self.scene = Scene(image)
         self.run = None
         self.take_truth(truth_file)
+
+    def remember(self, classes: str, marks: object, keys: Sequence[str]) -> None:
+        """Keep the latest run, in the place of an earlier one that asked the same."""
+        run = replace(self.run, scene=Scene(self.run.scene.image))
+        past = Past(run, classes, marks, tuple(keys), self.truth_file)
+        others = [one for one in self.history if not _asks_the_same(one, past)]
+        self.history = (past, *others)[:MOST_PAST]
+
+    def come_back(self, past: Past) -> None:
+        """Show an earlier run again."""
+        self.show(past.run.scene.image, past.truth_file)
+        self.run = replace(past.run, scene=self.scene)
 
     def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:
         """Take another ground truth, or none, perhaps because of a problem with it."""
@@ -103,6 +139,15 @@ class Session:
             truth = match_truth(file.ids, run.scene.size, run.prompt, file.names, binary)
             self._matched = (key, truth)
         return self._matched[1]
+
+
+def _asks_the_same(one: Past, other: Past) -> bool:
+    same_image = np.array_equal(one.run.scene.image, other.run.scene.image)
+    return (
+        same_image
+        and one.keys == other.keys
+        and one.run.answers(other.run.prompt, other.run.preset)
+    )
 
 
 def _facts(prompt: Prompt) -> list[tuple[object, ...]]:

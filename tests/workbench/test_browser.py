@@ -866,3 +866,34 @@ def test_the_maps_of_every_block_open_by_keyboard(
     bench.expect_labels(ESC_NET, predictions[0].label_map(-10))
     assert pictures.first.is_visible()
     assert len(predictions) == 1
+
+
+def test_an_earlier_run_comes_back_without_a_model(
+    bench: Workbench, predictions: list[Prediction]
+) -> None:
+    """Picture, classes, marks, methods and masks are as they were; the next Run is a new one."""
+    bench.example("Shapes")
+    bench.choose_methods(SAM)
+    bench.type_classes("heart, cross")
+    bench.click(0.2, 0.3)
+    bench.tab.locator("#annotator .chip", has_text="cross").click()
+    bench.click(0.8, 0.3)
+    bench.run()
+    mask = predictions[-1].class_mask(1)
+    bench.expect_mask(SAM, 1, mask)
+    bench.example("Camouflage")
+    bench.choose_methods(SURGERY)
+    bench.run()
+    asked = len(predictions)
+    assert bench.tab.locator("#past button").count() == 2
+    bench.tab.locator("#past button", has_text="heart, cross").click()
+    bench.expect_mask(SAM, 1, mask)
+    assert bench.card(SURGERY).count() == 0
+    assert len(predictions) == asked
+    bench.expect_text("#annotator .chip", "heart")
+    bench.run()
+    np.testing.assert_array_equal(
+        predictions[-1].prompt.concepts[1].points,
+        predictions[0].prompt.concepts[1].points,
+    )
+    assert bench.tab.locator("#past button").count() == 2
