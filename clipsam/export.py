@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as run_lengths
 
-from .evaluation.metrics import iou
+from .evaluation.metrics import dice, iou
 from .evaluation.truth import Truth
 from .predictor import find_method
-from .types import Prediction
+from .types import Overlap, Prediction, Prompt
 
-LABEL_MAP = "label map.png"
+LABEL_MAP = "label map"
+
+IMAGE = "image.png"
+"""What an image is called that has no file name."""
 
 
 def write_prediction(
-    prediction: Prediction, folder: Path, threshold: float = 0.0, truth: Truth | None = None
+    prediction: Prediction,
+    folder: Path,
+    threshold: float = 0.0,
+    truth: Truth | None = None,
+    overlap: Overlap = "independent",
+    image_name: str = IMAGE,
 ) -> dict:
     """Write masks and maps of one prediction; returns its entry for ``results.json``.
 
     ``<class>.png`` is 0/255 at the original size, ``<class>.similarity.npy`` float32 raw
-    similarity on CLIP's grid. Where classes compete there is also :data:`LABEL_MAP`, an index PNG:
+    similarity on CLIP's grid, ``annotations.json`` the masks as COCO has them, see
+    :func:`coco_annotations`. Where classes compete there is also ``label map.png``, an index PNG:
     0 for none of the classes, then 1, 2, … in their order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if find_method(prediction.method).joint:
         labels = prediction.label_map(threshold) + 1
         dtype = np.uint8 if len(prediction.results) < 256 else np.uint16
-        Image.fromarray(labels.astype(dtype)).save(folder / LABEL_MAP)
-    classes = []
-    for index, result in enumerate(prediction.results):
-        text = prediction.texts[index]
-        name = safe_name(text)
-        mask = prediction.class_mask(index, threshold)
+        Image.fromarray(labels.astype(dtype)).save(folder / f"{LABEL_MAP}.png")
+    classes, found = [], []
+    names = file_names(prediction.texts)
+    masks = prediction.each_mask(threshold, None, overlap)
+    for text, name, result, mask in zip(
+        prediction.texts, names, prediction.results, masks, strict=True
+    ):
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+        found.append(run_lengths.encode(np.asfortranarray(mask.view(np.uint8))))
         entry = {
             "text": text,
             "area_fraction": float(mask.mean()),
@@ -48,12 +62,18 @@ def write_prediction(
             np.save(folder / f"{name}.similarity.npy", result.similarity.astype(np.float32))
             low, high = float(result.similarity.min()), float(result.similarity.max())
             entry["similarity_range"] = [low, high]
+        if result.candidate is not None:
+            entry["candidate"] = result.candidate + 1
         if result.note:
             entry["note"] = result.note
         if truth is not None:
             counts = truth.score_mask(text, mask)
-            entry["iou"] = None if counts is None or not counts.union else iou(counts)
+            known = counts is not None and counts.union
+            entry["iou"] = iou(counts) if known else None
+            entry["dice"] = dice(counts) if known else None
         classes.append(entry)
+    annotations = coco_annotations(prediction, found, image_name)
+    (folder / "annotations.json").write_text(json.dumps(annotations, ensure_ascii=False))
     return {
         "id": prediction.method,
         "preset": prediction.preset,
@@ -64,6 +84,62 @@ def write_prediction(
     }
 
 
+def coco_annotations(
+    prediction: Prediction, masks: Sequence[Mapping[str, object]], image_name: str
+) -> dict:
+    """One prediction as a COCO file; its ``annotations`` alone are a file of COCO results.
+
+    A class is one annotation, none if its mask is empty. The score is the class's presence, 1
+    where that is unknown.
+
+    Args:
+        prediction: what a method answered.
+        masks: of each class, in order, as pycocotools encodes them.
+        image_name: file of the image.
+    """
+    height, width = prediction.transform.image_size
+    annotations = []
+    for number, (result, mask) in enumerate(zip(prediction.results, masks, strict=True), start=1):
+        area = int(run_lengths.area(mask))
+        if area:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": 1,
+                    "category_id": number,
+                    "segmentation": {"size": [height, width], "counts": mask["counts"].decode()},
+                    "bbox": run_lengths.toBbox(mask).tolist(),
+                    "area": area,
+                    "iscrowd": 0,
+                    "score": 1.0 if np.isnan(result.presence) else float(result.presence),
+                }
+            )
+    names = enumerate(prediction.texts, start=1)
+    return {
+        "images": [{"id": 1, "file_name": image_name, "height": height, "width": width}],
+        "categories": [{"id": number, "name": name} for number, name in names],
+        "annotations": annotations,
+    }
+
+
+def write_results(folder: Path, image_name: str, prompt: Prompt, methods: Sequence[dict]) -> None:
+    """Write ``results.json``: what was asked, and the entries of :func:`write_prediction`."""
+    results = {"image": image_name, "prompt": listed_prompt(prompt), "methods": list(methods)}
+    (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False))
+
+
+def listed_prompt(prompt: Prompt) -> list[dict]:
+    """Classes with their points and boxes as JSON has them."""
+    return [
+        {
+            "synonyms": list(concept.synonyms),
+            "points": listed_points(concept.points, concept.labels),
+            "box": None if concept.box is None else concept.box.tolist(),
+        }
+        for concept in prompt.concepts
+    ]
+
+
 def listed_points(points: np.ndarray, labels: np.ndarray) -> list[list[float]]:
     """Points (K, 2) and labels (K,) as JSON has them: [[x, y, label], …]."""
     return [[float(x), float(y), int(label)] for (x, y), label in zip(points, labels, strict=True)]
@@ -72,3 +148,17 @@ def listed_points(points: np.ndarray, labels: np.ndarray) -> list[list[float]]:
 def safe_name(text: str) -> str:
     """A class name as a file name: what a path would misread becomes an underscore."""
     return "".join("_" if c in '/\\:*?"<>|\0' else c for c in text).lstrip(".")[:100] or "_"
+
+
+def file_names(texts: Sequence[str]) -> list[str]:
+    """A file name for each class, told apart whatever their case, and from the label map's."""
+    names: list[str] = []
+    taken = {LABEL_MAP}
+    for text in texts:
+        name = stem = safe_name(text)
+        number = 2
+        while name.lower() in taken:
+            name, number = f"{stem} {number}", number + 1
+        taken.add(name.lower())
+        names.append(name)
+    return names

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,6 +13,12 @@ from .geometry import SquareTransform
 
 NOTHING = -32.0
 """Logit of every pixel of a class of which nothing was found."""
+
+Overlap = Literal["independent", "argmax", "highest-presence"]
+"""Who gets a pixel that several classes claim: all of them; the one with the highest logit; the
+one most likely present in the image, of equals the one with the highest logit."""
+
+OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 
 
 class PromptError(ValueError):
@@ -166,6 +173,7 @@ class ConceptResult:
         similarity_unit: what its values are (cosines, unless the preset says otherwise).
         candidates: float32 (3, h, w), SAM's masks for an ambiguous prompt, or ``None``.
         candidate_scores: float32 (3,), their IoU as SAM predicts it, or ``None``.
+        candidate: which candidate the logits are, if one was taken in place of the method's answer.
         rounds: what each block saw, in order; empty for a method that looks once.
         note: one sentence for the user, or empty.
     """
@@ -177,6 +185,7 @@ class ConceptResult:
     similarity_unit: str = "cosine"
     candidates: np.ndarray | None = None
     candidate_scores: np.ndarray | None = None
+    candidate: int | None = None
     rounds: tuple[Round, ...] = ()
     note: str = ""
 
@@ -248,14 +257,45 @@ class Prediction:
         return self._resized(self.results[index].logits, size)
 
     def class_mask(
-        self, index: int, threshold: float = 0.0, size: tuple[int, int] | None = None
+        self,
+        index: int,
+        threshold: float = 0.0,
+        size: tuple[int, int] | None = None,
+        overlap: Overlap = "independent",
     ) -> np.ndarray:
-        """bool (H, W) of one class: logits above ``threshold``."""
-        return self.class_logits(index, size) > threshold
+        """bool (H, W) of one class: logits above ``threshold`` that no other class gets."""
+        if overlap == "independent":
+            return self.class_logits(index, size) > threshold
+        return self._owners(threshold, size, overlap) == index
 
-    def masks(self, threshold: float = 0.0, size: tuple[int, int] | None = None) -> np.ndarray:
-        """bool (C, H, W): logits above ``threshold``."""
-        return np.stack([self.class_mask(i, threshold, size) for i in range(len(self.results))])
+    def masks(
+        self,
+        threshold: float = 0.0,
+        size: tuple[int, int] | None = None,
+        overlap: Overlap = "independent",
+    ) -> np.ndarray:
+        """bool (C, H, W): logits above ``threshold``, disjoint unless classes are independent."""
+        return np.stack(list(self.each_mask(threshold, size, overlap)))
+
+    def each_mask(
+        self,
+        threshold: float = 0.0,
+        size: tuple[int, int] | None = None,
+        overlap: Overlap = "independent",
+        indices: Iterable[int] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """The masks of :meth:`masks`, bool (H, W), one after the other: all may be too many.
+
+        Args:
+            threshold, size, overlap: as there.
+            indices: of the classes wanted; ``None`` takes all.
+        """
+        indices = range(len(self.results)) if indices is None else indices
+        if overlap == "independent":
+            yield from (self.class_mask(index, threshold, size) for index in indices)
+        else:
+            owners = self._owners(threshold, size, overlap)
+            yield from (owners == index for index in indices)
 
     def label_map(
         self, threshold: float | None = None, size: tuple[int, int] | None = None
@@ -283,6 +323,28 @@ class Prediction:
             labels[best <= threshold] = -1
         return labels
 
+    def _owners(
+        self, threshold: float, size: tuple[int, int] | None, overlap: Overlap
+    ) -> np.ndarray:
+        """int64 (H, W): the class that gets each pixel, −1 for none; of equals the first.
+
+        Unknown presence counts as lowest.
+        """
+        if overlap == "argmax":
+            return self.label_map(threshold, size)
+        shape = size or self.transform.image_size
+        owners = np.full(shape, -1)
+        best_presence = np.full(shape, -np.inf, np.float32)
+        best = np.full(shape, -np.inf, np.float32)
+        for index, presence in enumerate(np.nan_to_num(self.presence, nan=-1.0)):
+            logits = self.class_logits(index, size)
+            higher = (presence == best_presence) & (logits > best)
+            won = (logits > threshold) & ((presence > best_presence) | higher)
+            owners[won] = index
+            best_presence[won] = presence
+            best[won] = logits[won]
+        return owners
+
     def candidate_masks(
         self, index: int, threshold: float = 0.0, size: tuple[int, int] | None = None
     ) -> np.ndarray:
@@ -291,6 +353,27 @@ class Prediction:
         if candidates is None:
             return np.zeros((0, *(size or self.transform.image_size)), bool)
         return np.stack([self._resized(c, size) > threshold for c in candidates])
+
+    def with_candidate(self, index: int, candidate: int) -> Prediction:
+        """The same with one of SAM's candidates in place of the answer for one class.
+
+        Args:
+            index: of the class.
+            candidate: from 0; people are told numbers from 1.
+
+        Raises:
+            PromptError: there is no such candidate.
+        """
+        result = self.results[index]
+        count = 0 if result.candidates is None else len(result.candidates)
+        if not 0 <= candidate < count:
+            raise PromptError(
+                f"{self.method}: there is no candidate {candidate + 1} for "
+                f"“{self.texts[index]}”; SAM gave {count or 'none'}."
+            )
+        chosen = replace(result, logits=result.candidates[candidate], candidate=candidate)
+        results = (*self.results[:index], chosen, *self.results[index + 1 :])
+        return replace(self, results=results)
 
     def _resized(self, logits: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
         maps = torch.from_numpy(logits)[None, None]

@@ -10,6 +10,9 @@ from PIL import Image
 
 from clipsam.cli import main
 from clipsam.data.scenes import SceneData
+from clipsam.predictor import load_predictor
+from clipsam.scene import Scene
+from clipsam.types import Concept, Prompt
 
 
 @pytest.fixture
@@ -86,6 +89,42 @@ def test_points_and_boxes_reach_their_class(scene):
     assert b["points"] == []
 
 
+def test_a_point_goes_to_the_class_of_that_name_before_one_with_such_a_synonym(scene):
+    _, folder = scene
+    arguments = [str(folder / "scene.png"), "--text", "animal; dog, Dog", "--method", "sam"]
+    arguments += ["--point", "dog:20,30,1", "--point", "animal:5,5,1"]
+    assert main(["segment", *arguments, "--out", str(folder / "out")]) == 0
+    animal, dog = json.loads((folder / "out/results.json").read_text())["methods"][0]["classes"]
+    assert animal["points"] == [[5, 5, 1]]
+    assert dog["points"] == [[20, 30, 1]]
+
+
+def test_a_candidate_takes_the_place_of_the_answer(scene, tiny):
+    sample, folder = scene
+    concept = Concept(("a",), [[60, 60]], [1])
+    answer = load_predictor("sam", tiny).predict(Scene(sample.image), Prompt((concept,)))
+    arguments = ["segment", str(folder / "scene.png"), "--text", "a", "--method", "sam"]
+    arguments += ["--point", "a:60,60,1"]
+    for number, expected in enumerate(answer.candidate_masks(0), start=1):
+        out = folder / str(number)
+        assert main([*arguments, "--candidate", f"sam:a:{number}", "--out", str(out)]) == 0
+        mask = np.asarray(Image.open(out / "sam" / "a.png")) > 0
+        assert np.array_equal(mask, expected)
+        (entry,) = json.loads((out / "results.json").read_text())["methods"]
+        assert entry["classes"][0]["candidate"] == number
+
+
+def test_overlapping_masks_can_be_told_apart(scene):
+    _, folder = scene
+    arguments = ["segment", str(folder / "scene.png"), "--text", "a, b", "--method", "sam"]
+    arguments += ["--point", "a:60,60,1", "--point", "b:60,60,1", "--threshold=-30"]
+    for rule, most in (("independent", 2), ("argmax", 1), ("highest-presence", 1)):
+        out = folder / rule
+        assert main([*arguments, "--overlap", rule, "--out", str(out)]) == 0
+        a, b = (np.asarray(Image.open(out / "sam" / f"{name}.png")) > 0 for name in "ab")
+        assert (a.astype(int) + b).max() == most
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -103,6 +142,9 @@ def test_points_and_boxes_reach_their_class(scene):
         ({"--point": "dog:9999,2,1"}, "outside the image"),
         ({"--point": "dog:9,2,7"}, "must be 1"),
         ({"--box": "dog:50,50,10,90"}, "x0 < x1"),
+        ({"--candidate": "clip-surgery-sam:cat:1"}, "a class in --text"),
+        ({"--candidate": "sam:dog:1"}, "clip-surgery-sam, a colon"),
+        ({"--candidate": "clip-surgery-sam:dog:4"}, "no candidate 4"),
         ({"--truth": "small.png"}, "same size"),
         ({"--truth": "truth.png", "--truth-classes": "truth.png"}, "JSON list"),
     ],

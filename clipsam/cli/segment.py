@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..data.images import open_image, open_mask
 from ..evaluation.truth import TruthError, match_truth
-from ..export import listed_points, write_prediction
+from ..export import write_prediction, write_results
 from ..predictor import Options
 from ..scene import Scene
-from ..types import Concept, Prompt, PromptError, parse_classes
+from ..types import OVERLAPS, Concept, Prompt, PromptError, parse_classes
 from .choosing import CHOICE, CHOICE_HELP, load_choices
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--threshold", type=float, default=0.0, help="of the mask, on logits")
     parser.add_argument("--seed", type=int, default=0, help="of the points drawn from maps")
+    parser.add_argument(
+        "--overlap",
+        choices=OVERLAPS,
+        default=OVERLAPS[0],
+        help="who gets a pixel that several classes claim",
+    )
+    parser.add_argument(
+        "--candidate",
+        action="append",
+        default=[],
+        metavar="NAME:CLASS:1|2|3",
+        help="take SAM's candidate in place of the answer; NAME is the method's folder",
+    )
     parser.add_argument("--truth", type=Path, help="index PNG: id of the class of each pixel")
     parser.add_argument("--truth-classes", type=Path, help="JSON list of names, index = id")
     parser.add_argument("--out", type=Path, required=True)
@@ -51,22 +65,26 @@ def run(args: argparse.Namespace) -> None:
         names = None if args.truth_classes is None else _read_names(args.truth_classes)
         truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
     scene = Scene(image)
+    choices = load_choices(args.method, args.preset)
+    candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
-    for choice in load_choices(args.method, args.preset):
+    for choice in choices:
         options = Options(mode=choice.mode, seed=args.seed)
         prediction = choice.predictor.predict(scene, prompt, options)
-        report.append(write_prediction(prediction, args.out / choice.name, args.threshold, truth))
+        for index, candidate in candidates[choice.name]:
+            prediction = prediction.with_candidate(index, candidate)
+        report.append(
+            write_prediction(
+                prediction,
+                args.out / choice.name,
+                args.threshold,
+                truth,
+                args.overlap,
+                args.image.name,
+            )
+        )
         logger.info("%s: %.2f s", choice.name, prediction.total_seconds)
-    concepts = [
-        {
-            "synonyms": list(concept.synonyms),
-            "points": listed_points(concept.points, concept.labels),
-            "box": None if concept.box is None else concept.box.tolist(),
-        }
-        for concept in prompt.concepts
-    ]
-    results = {"image": str(args.image), "prompt": concepts, "methods": report}
-    (args.out / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False))
+    write_results(args.out, str(args.image), prompt, report)
 
 
 def _prompt(args: argparse.Namespace) -> Prompt:
@@ -82,10 +100,10 @@ def _prompt(args: argparse.Namespace) -> Prompt:
             values = []
         if len(values) != count:
             raise PromptError(f"--{option} {text}: give a class, a colon and {count} numbers.")
-        for index, synonyms in enumerate(classes):
-            if name.strip().lower() in (synonym.lower() for synonym in synonyms):
-                return index, values
-        raise PromptError(f"--{option} {text}: “{name}” is none of the classes in --text.")
+        index = _find(name, classes)
+        if index is None:
+            raise PromptError(f"--{option} {text}: “{name}” is none of the classes in --text.")
+        return index, values
 
     for text in args.point:
         index, values = owner(text, "point", 3)
@@ -99,6 +117,35 @@ def _prompt(args: argparse.Namespace) -> Prompt:
         box = np.array(boxes[index]) if index in boxes else None
         concepts.append(Concept(synonyms, given[:, :2], given[:, 2].astype(np.int64), box))
     return Prompt(tuple(concepts))
+
+
+def _find(name: str, classes: Sequence[Sequence[str]]) -> int | None:
+    """The class of that name, else the first with such a synonym; whatever the case."""
+    wanted = name.strip().lower()
+    for names in ([one[0]] for one in classes), classes:
+        for index, synonyms in enumerate(names):
+            if wanted in (synonym.lower() for synonym in synonyms):
+                return index
+    return None
+
+
+def _candidates(
+    args: argparse.Namespace, names: Sequence[str], prompt: Prompt
+) -> dict[str, list[tuple[int, int]]]:
+    """Class and candidate, both from 0, that are to be taken for each method."""
+    classes = [concept.synonyms for concept in prompt.concepts]
+    chosen: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
+    for text in args.candidate:
+        method, _, rest = text.partition(":")
+        name, _, number = rest.rpartition(":")
+        index = _find(name, classes)
+        if method not in chosen or index is None or not number.isdecimal():
+            raise PromptError(
+                f"--candidate {text}: give one of {', '.join(names)}, a colon, a class in --text, "
+                "a colon and a number from 1."
+            )
+        chosen[method].append((index, int(number) - 1))
+    return chosen
 
 
 def _read_names(path: Path) -> list[str]:

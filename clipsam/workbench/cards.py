@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from html import escape
 
+import numpy as np
+
+from ..evaluation.truth import Truth
 from ..types import Prediction
 from . import drawing, views
+from .candidates import candidate_figures
 from .choices import Choice
+from .looks import Look
 from .maps import block_by_block, similarity_maps
 
 
@@ -24,38 +29,63 @@ def failed(choice: Choice, sentence: str) -> str:
     return f"{_head(choice)}<p class='problem'>{escape(sentence)}</p>"
 
 
-def overlay(choice: Choice, prediction: Prediction, threshold: float, least_presence: float) -> str:
-    """The masks over the picture, and a legend; of competing classes first the label map.
+def overlay(
+    choice: Choice,
+    prediction: Prediction,
+    look: Look,
+    image: np.ndarray,
+    truth: Truth | None = None,
+) -> str:
+    """A method's answer as it is to be seen; of competing classes first the label map.
 
     Args:
         choice: what ran.
         prediction: what it answered.
-        threshold: logits above it are mask.
-        least_presence: classes less likely present are not drawn; unknown presence always is.
+        look: what is asked of the drawing.
+        image: uint8 (H, W, 3), as it was asked about.
+        truth: for the view of errors.
     """
-    size = drawing.shown_size(prediction.transform.image_size)
-    layers, legend = views.masks(prediction, threshold, least_presence, size)
+    height, width = size = drawing.shown_size(prediction.transform.image_size)
     switch = ""
-    if choice.joint:
-        best, best_legend = views.labels(prediction, threshold, least_presence, size)
-        layers = f"<div class='best'>{best}</div><div class='each'>{layers}</div>"
-        legend = f"<div class='best'>{best_legend}</div><div class='each'>{legend}</div>"
-        switch = _switch(choice)
-    height, width = size
+    if look.view != "masks":
+        layers, legend = views.one_class(prediction, look, image, truth)
+    else:
+        layers, legend = views.masks(prediction, look, size)
+        if choice.joint:
+            best, best_legend = views.labels(prediction, look, size)
+            layers = f"<div class='best'>{best}</div><div class='each'>{layers}</div>"
+            legend = f"<div class='best'>{best_legend}</div><div class='each'>{legend}</div>"
+            switch = _switch(choice)
     shape = f"aspect-ratio:{width}/{height};max-width:calc(70vh*{width}/{height})"
     return f"{_head(choice)}<div class='overlay' style='{shape}'>{layers}</div>{switch}{legend}"
 
 
-def details(prediction: Prediction) -> str:
-    """Similarity maps with what SAM was fed, block by block too, notes, seconds and memory."""
+def details(prediction: Prediction, threshold: float) -> str:
+    """Similarity maps with what SAM was fed, block by block too, SAM's candidates, and costs.
+
+    Args:
+        prediction: what a method answered.
+        threshold: of the candidates' masks.
+    """
     steps = "".join(
         f"<tr><td>{escape(name)}</td><td>{seconds:.3f} s</td></tr>"
         for name, seconds in prediction.seconds.items()
     )
     return (
         f"{similarity_maps(prediction)}{block_by_block(prediction)}"
+        f"{_candidates(prediction, threshold)}"
         f"<details class='cost'><summary>{prediction.total_seconds:.2f} s · peak memory "
         f"{prediction.peak_memory_mb:.0f} MB</summary><table>{steps}</table></details>"
+    )
+
+
+def _candidates(prediction: Prediction, threshold: float) -> str:
+    """A fold per class with SAM's three masks to choose from."""
+    return "".join(
+        f"<details class='candidates'><summary>SAM's three candidates for {escape(text)}</summary>"
+        f"<p class='note'>Click one to take it as the answer.</p>{figures}</details>"
+        for index, text in enumerate(prediction.texts)
+        if (figures := candidate_figures(prediction, index, threshold))
     )
 
 

@@ -5,26 +5,49 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 
 from ..data.images import ImageError, open_image
-from ..predictor import Options, find_preset
-from ..types import PromptError
+from ..evaluation.truth import Truth, TruthError
+from ..predictor import Options, count_parameters, find_preset
+from ..types import Overlap, PromptError
 from ..weights.bundle import WeightsError
 from . import cards
-from .annotator import annotator, read_prompt, with_classes, with_picture
+from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
+from .archive import write_zip
 from .choices import DEFAULT_KEYS, Choice
 from .examples import all_examples
+from .looks import VIEWS, Look, View
 from .models import ModelStore
 from .notes import Updates, note, problem
 from .picker import DEFAULT_PRESET, MethodPicker
 from .session import Run, Session, TruthFile
 from .strip import Item, strip, strip_html
+from .summary import costs, differences, slider, two
 from .truth_panel import TruthPanel
 
 EARLIER = "Earlier runs of this session: click one to come back to it"
+
+OVERLAP_WORDS: dict[Overlap, str] = {
+    "independent": "All of them",
+    "argmax": "The highest logit",
+    "highest-presence": "The likeliest present",
+}
+
+TAKE_CANDIDATE = """
+    element.onclick = (event) => {
+      const button = event.target.closest("button[data-candidate]");
+      if (!button) return;
+      const { index, candidate } = button.dataset;
+      trigger("click", { index: Number(index), candidate: Number(candidate) });
+    };
+"""
+"""JavaScript of a card's details."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +80,7 @@ class CompareTab:
             with gr.Column(scale=5, min_width=320):
                 self._build_controls()
         self._build_results()
+        self._build_summary()
         self.truth = TruthPanel(self.picker.choices)
         self._connect()
 
@@ -112,6 +136,20 @@ class CompareTab:
                 info="0 shows all.",
                 elem_id="least-presence",
             )
+        self.view = gr.Radio(
+            [(words, view) for view, words in VIEWS.items()],
+            value="masks",
+            label="View",
+            info="All but the first show the class chosen on the picture.",
+            elem_id="view",
+        )
+        self.overlap = gr.Radio(
+            [(words, rule) for rule, words in OVERLAP_WORDS.items()],
+            value="independent",
+            label="Where classes overlap",
+            info="Who gets a pixel that several classes claim.",
+            elem_id="overlap",
+        )
 
     def _build_results(self) -> None:
         self.cards: dict[str, Card] = {}
@@ -119,8 +157,29 @@ class CompareTab:
             for key in self.picker.choices:
                 with gr.Column(visible=False, min_width=300, elem_classes="card") as column:
                     self.cards[key] = Card(
-                        column, gr.HTML(apply_default_css=False), gr.HTML(apply_default_css=False)
+                        column,
+                        gr.HTML(apply_default_css=False),
+                        gr.HTML(js_on_load=TAKE_CANDIDATE, apply_default_css=False),
                     )
+
+    def _build_summary(self) -> None:
+        with gr.Accordion("All methods: costs, scores, where they differ", open=False):
+            self.costs = gr.HTML(apply_default_css=False, elem_id="costs")
+            self.differences = gr.HTML(apply_default_css=False, elem_id="differences")
+            with gr.Row():
+                self.left, self.right = (
+                    gr.Dropdown(
+                        [],
+                        label=f"{side} of the line",
+                        info="Of two methods' masks over one picture.",
+                        elem_id=side.lower(),
+                    )
+                    for side in ("Left", "Right")
+                )
+            self.two = slider()
+        with gr.Row():
+            self.export = gr.Button("Download all as zip", size="sm", elem_id="export")
+            self.archive = gr.File(label="Archive", visible=False, elem_id="archive")
 
     # ---- events ----
 
@@ -138,13 +197,13 @@ class CompareTab:
             "api_visibility": "private",
         }
         scores = [self.truth.message, self.truth.table]
-        results = [self.message, self.status, self.stale, self.news, self.past]
+        results = [self.message, self.status, self.stale, self.news, self.past, self.archive]
+        results += [self.left, self.right]
         for card in self.cards.values():
             results += [card.column, card.overlay, card.details]
         page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         asked = [self.session, self.classes, self.picker.preset, self.annotator]
-        look = [self.session, self.threshold, self.least_presence]
-        scored = [self.session, self.annotator, self.threshold]
+        seen = [self.threshold, self.least_presence, self.view, self.overlap, self.annotator]
         overlays = [card.overlay for card in self.cards.values()]
 
         self.upload.upload(
@@ -180,8 +239,7 @@ class CompareTab:
             *asked,
             self.picker.by_text,
             self.picker.by_marks,
-            self.threshold,
-            self.least_presence,
+            *seen[:-1],
         ]
         gr.on([self.start.click, self.classes.submit], self.run, inputs, results, **heavy)
         self.annotator.input(
@@ -189,19 +247,37 @@ class CompareTab:
         )
         # Answers may overtake each other, but not those of one listener, which asks again only
         # when it has been answered: so each thing shown has one, and news make it ask once more.
+        looks = [self.threshold.change, self.overlap.change, self.news.change]
+        looks += [self.annotator.select]
         gr.on(
-            [self.threshold.change, self.least_presence.change, self.news.change],
+            [*looks, self.least_presence.change, self.view.change],
             self.redraw,
-            look,
+            [self.session, *seen],
             overlays,
             **quick,
         )
+        gr.on(looks, self.score, [self.session, *seen], scores, **quick)
         gr.on(
-            [self.threshold.change, self.annotator.select, self.news.change],
-            self.truth.score,
-            scored,
-            scores,
+            [*looks, self.left.change, self.right.change],
+            self.summarise,
+            [self.session, self.left, self.right, *seen],
+            [self.costs, self.differences, self.two],
             **quick,
+        )
+        for key, card in self.cards.items():
+            card.details.click(
+                self._candidate_taker(key),
+                [self.session, self.threshold],
+                [card.details, self.news],
+                show_progress="hidden",
+                api_visibility="private",
+            )
+        self.export.click(
+            self.pack,
+            [self.session, *seen],
+            [self.message, self.archive],
+            show_progress_on=[self.status],
+            api_visibility="private",
         )
         gr.on(
             [self.classes.change, self.picker.preset.change, self.news.change],
@@ -247,10 +323,11 @@ class CompareTab:
             updates |= {
                 card.column: gr.Column(visible=True),
                 card.overlay: cards.waiting(self.picker.choices[key]),
-                card.details: "" if prediction is None else cards.details(prediction),
+                card.details: "" if prediction is None else cards.details(prediction, 0.0),
             }
         return {
             **updates,
+            **self._two_of(run),
             self.classes: past.classes,
             self.annotator: with_picture(run.scene.image, past.marks),
             self.picker.preset: run.preset,
@@ -266,6 +343,7 @@ class CompareTab:
             self.stale: "",
             self.annotator: with_picture(image),
             self.truth.file: None,
+            self.archive: gr.File(visible=False),
             self.news: session.next_news(),
         }
         for card in self.cards.values():
@@ -284,10 +362,12 @@ class CompareTab:
         by_marks: Sequence[str],
         threshold: float,
         least_presence: float,
+        view: View,
+        overlap: Overlap,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
         """Run the ticked methods one by one; each shows its card as soon as it has answered."""
-        earlier = session.run
+        earlier, look = session.run, _look(threshold, least_presence, view, overlap, marks)
         chosen = self.picker.ticked(by_text, by_marks)
         try:
             run = self._asked(session, classes, preset, marks, chosen)
@@ -295,7 +375,13 @@ class CompareTab:
             yield {self.message: problem(str(error))}
             return
         session.run = run
-        yield {self.message: "", self.status: "", self.stale: "", **self._prepared(chosen, earlier)}
+        yield {
+            self.message: "",
+            self.status: "",
+            self.stale: "",
+            self.archive: gr.File(visible=False),
+            **self._prepared(chosen, earlier),
+        }
         steps = len(chosen) * len(run.prompt.concepts)
         for number, choice in enumerate(chosen):
             before = number * len(run.prompt.concepts)
@@ -310,8 +396,8 @@ class CompareTab:
                 return
             prediction = run.predictions.get(choice.key)
             yield {
-                card.overlay: _overlay(choice, run, threshold, least_presence),
-                card.details: "" if prediction is None else cards.details(prediction),
+                card.overlay: _overlay(choice, session, look),
+                card.details: "" if prediction is None else cards.details(prediction, threshold),
             }
         session.remember(classes, marks, [choice.key for choice in chosen])
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
@@ -319,6 +405,7 @@ class CompareTab:
             self.status: note(f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."),
             self.news: session.next_news(),  # A slider may have moved while the methods ran.
             self.past: gr.HTML(_earlier(session), visible=True),
+            **self._two_of(run),
         }
 
     def run_again(
@@ -331,6 +418,8 @@ class CompareTab:
         by_marks: Sequence[str],
         threshold: float,
         least_presence: float,
+        view: View,
+        overlap: Overlap,
         live: bool,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Updates]:
@@ -345,6 +434,8 @@ class CompareTab:
                 by_marks,
                 threshold,
                 least_presence,
+                view,
+                overlap,
                 progress,
             )
         else:
@@ -382,6 +473,7 @@ class CompareTab:
             predictor = self.models.predictor(run.preset, choice.method)
             options = Options(mode=choice.mode)
             run.predictions[choice.key] = predictor.predict(run.scene, run.prompt, options, step)
+            run.parameters[choice.key] = count_parameters(predictor)
         except (PromptError, WeightsError) as error:
             run.failures[choice.key] = str(error)
         except Exception:
@@ -404,13 +496,87 @@ class CompareTab:
 
     # ---- looking ----
 
-    def redraw(self, session: Session, threshold: float, least_presence: float) -> list[object]:
-        """Draw all masks anew from the predictions at hand."""
-        run = session.run
-        return [
-            gr.skip() if run is None else _overlay(choice, run, threshold, least_presence)
-            for choice in self.picker.choices.values()
-        ]
+    def redraw(self, session: Session, *seen: object) -> list[object]:
+        """Draw all answers anew from the predictions at hand."""
+        if session.run is None:
+            return [gr.skip()] * len(self.cards)
+        look = _look(*seen)
+        return [_overlay(choice, session, look) for choice in self.picker.choices.values()]
+
+    def score(self, session: Session, *seen: object) -> tuple[str, str]:
+        """Message and table of the ground truth, see :meth:`TruthPanel.score`."""
+        return self.truth.score(session, _look(*seen))
+
+    def summarise(
+        self, session: Session, left: str | None, right: str | None, *seen: object
+    ) -> tuple[str, str, str]:
+        """Costs and scores, where methods differ, and two of them over one picture."""
+        run, look = session.run, _look(*seen)
+        if run is None or not run.predictions:
+            return "", "", ""
+        made = dict(run.predictions)  # A run in progress may add to it.
+        truth = _truth(session, look)
+        titles = self._titles
+        pair = ""
+        if left in made and right in made:
+            pair = two(made[left], made[right], (titles[left], titles[right]), look)
+        return (
+            costs(made, titles, run.parameters, look, truth, session.map_scores(made, truth)),
+            differences(made, titles, look, run.scene.image),
+            pair,
+        )
+
+    @property
+    def _titles(self) -> dict[str, str]:
+        return {key: choice.title for key, choice in self.picker.choices.items()}
+
+    def _two_of(self, run: Run) -> Updates:
+        """The methods that the line can lie between: at first the first and the last."""
+        made = [(self._titles[key], key) for key in run.predictions]
+        keys = list(run.predictions) or [None]
+        return {
+            self.left: gr.Dropdown(made, value=keys[0]),
+            self.right: gr.Dropdown(made, value=keys[-1]),
+        }
+
+    def _candidate_taker(self, key: str) -> Callable[..., tuple[object, object]]:
+        """What a card does when one of SAM's candidates is clicked."""
+
+        def take(session: Session, threshold: float, chosen: gr.EventData) -> tuple[object, object]:
+            run = session.run
+            if run is None or key not in run.predictions:
+                return gr.skip(), gr.skip()
+            index, candidate = int(chosen.index), int(chosen.candidate)
+            prediction = run.predictions[key].with_candidate(index, candidate)
+            run.predictions[key] = prediction
+            return cards.details(prediction, threshold), session.next_news()
+
+        return take
+
+    def pack(self, session: Session, *seen: object) -> Updates:
+        """Everything of the latest run as an archive."""
+        run, look = session.run, _look(*seen)
+        if run is None or not run.predictions:
+            return {self.message: problem("There is nothing to download yet: press Run.")}
+        made, truth = dict(run.predictions), _truth(session, look)
+        some = next(iter(made.values()))
+        path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
+        try:
+            write_zip(
+                path,
+                run.scene.image,
+                made,
+                self._titles,
+                truth,
+                look.threshold,
+                overlap=look.overlap,
+                parameters=run.parameters,
+                maps=session.map_scores(made, truth),
+                index=look.index(some),
+            )
+        except PromptError as error:
+            return {self.message: problem(str(error))}
+        return {self.message: "", self.archive: gr.File(str(path), visible=True)}
 
     def warm_up(self) -> None:
         """Load the models that a first Run will ask for, while the user looks at the page."""
@@ -429,10 +595,26 @@ def _earlier(session: Session) -> str:
     return strip_html(EARLIER, items)
 
 
-def _overlay(choice: Choice, run: Run, threshold: float, least_presence: float) -> object:
-    """What a card shows of a run; as before while its method has not answered."""
+def _look(
+    threshold: float, least_presence: float, view: View, overlap: Overlap, marks: object
+) -> Look:
+    return Look(threshold, least_presence, view, overlap, active_class(marks))
+
+
+def _truth(session: Session, look: Look) -> Truth | None:
+    """The ground truth if there is one that fits; what is wrong with one is said elsewhere."""
+    try:
+        return session.truth(look.active)
+    except TruthError:
+        return None
+
+
+def _overlay(choice: Choice, session: Session, look: Look) -> object:
+    """What a card shows of the latest run; as before while its method has not answered."""
+    run = session.run
     if choice.key in run.failures:
         return cards.failed(choice, run.failures[choice.key])
     if choice.key in run.predictions:
-        return cards.overlay(choice, run.predictions[choice.key], threshold, least_presence)
+        prediction, image = run.predictions[choice.key], run.scene.image
+        return cards.overlay(choice, prediction, look, image, _truth(session, look))
     return gr.skip()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from functools import cache
 
 import matplotlib
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from ..geometry import SquareTransform
 from ..types import PromptsUsed
 
 SHOWN_SIDE = 1024
@@ -32,6 +35,10 @@ CLASS_COLOURS = (
     "#b07a4a",
 )
 """One colour per class, in order; told apart by most colour-blind eyes."""
+
+
+DENSE_COLOUR = "#f0e442"
+"""Of the rim of a dense prompt, over black."""
 
 
 def class_colour(index: int) -> str:
@@ -56,14 +63,25 @@ def shown_picture(image: np.ndarray) -> str:
     Args:
         image: uint8 (H, W, 3).
     """
+    picture = _shown(image)
+    if picture.size == image.shape[1::-1]:
+        return data_uri(picture)
+    return data_uri(picture, "JPEG", quality=90)
+
+
+def shown_pixels(image: np.ndarray) -> np.ndarray:
+    """The image as it is shown: uint8 (H, W, 3) → uint8 (h, w, 3)."""
+    return np.asarray(_shown(image))
+
+
+def _shown(image: np.ndarray) -> Image.Image:
     height, width = shown_size(image.shape[:2])
     picture = Image.fromarray(image)
     if (width, height) == picture.size:
-        return data_uri(picture)
+        return picture
     # reduce() averages whole blocks first: an 8000 × 6000 picture is small in 0.1 s, not 0.5 s.
     factor = max(1, min(picture.width // width, picture.height // height) // 2)
-    picture = picture.reduce(factor).resize((width, height), Image.Resampling.BILINEAR)
-    return data_uri(picture, "JPEG", quality=90)
+    return picture.reduce(factor).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
@@ -81,10 +99,42 @@ def borders(labels: np.ndarray) -> np.ndarray:
     return np.where(lowest == highest, -1, labels)
 
 
+def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The mask at another size, each pixel that which lies at its centre: bool (H, W) → (h, w)."""
+    if mask.shape == size:
+        return mask
+    rows, columns = (
+        (2 * np.arange(after) + 1) * before // (2 * after)
+        for before, after in zip(mask.shape, size, strict=True)
+    )
+    return mask[rows[:, None], columns]
+
+
+def laid_over(shown: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
+    """A picture with masks in their classes' colours and their rims: the page's layers as one.
+
+    Args:
+        shown: uint8 (h, w, 3).
+        masks: bool (h, w) of each class, in order.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    picture = shown.astype(np.float32)
+    rims = []
+    for index, mask in enumerate(masks):
+        colour = rgb(class_colour(index))
+        picture[mask] = (picture[mask] + colour) / 2
+        rims.append((outline(mask), colour))
+    for rim, colour in rims:
+        picture[rim] = colour
+    return picture.round().astype(np.uint8)
+
+
 def layer(mask: np.ndarray, colour: str) -> str:
     """One colour where the mask is true, nothing elsewhere: bool (H, W) → PNG data URI."""
     picture = Image.fromarray(mask.astype(np.uint8), mode="P")
-    picture.putpalette([0, 0, 0, *_rgb(colour)])
+    picture.putpalette([0, 0, 0, *rgb(colour)])
     return data_uri(picture, transparency=bytes([0, 255]), bits=1)
 
 
@@ -92,9 +142,51 @@ def label_layer(labels: np.ndarray) -> str:
     """Each pixel in its class's colour: int (H, W), −1 for none, which is clear → PNG data URI."""
     places = np.where(labels < 0, 0, 1 + labels % len(CLASS_COLOURS))
     picture = Image.fromarray(places.astype(np.uint8), mode="P")
-    picture.putpalette([0, 0, 0, *(value for colour in CLASS_COLOURS for value in _rgb(colour))])
+    picture.putpalette([0, 0, 0, *(value for colour in CLASS_COLOURS for value in rgb(colour))])
     alpha = bytes([0, *(255 for _ in CLASS_COLOURS)])
     return data_uri(picture, transparency=alpha, bits=4)
+
+
+def mask_picture(mask: np.ndarray) -> np.ndarray:
+    """White where the mask is true, black elsewhere: bool (H, W) → uint8 (H, W)."""
+    return mask.astype(np.uint8) * 255
+
+
+def heat_picture(logits: np.ndarray, threshold: float) -> np.ndarray:
+    """Logits from blue, below the threshold, over white, at it, to red, above it.
+
+    Blue and red are equally deep at the same distance from the threshold, and deepest at
+    :func:`heat_reach`.
+
+    Args:
+        logits: float (h, w).
+        threshold: of the mask.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    scale = 127.5 / heat_reach(logits, threshold)
+    places = logits * np.float32(scale)
+    places += np.float32(128 - threshold * scale)  # Rounded by being cut off.
+    return looked_up(_diverging(), places.clip(0, 255).astype(np.uint8))
+
+
+def heat_reach(logits: np.ndarray, threshold: float) -> float:
+    """How far the logits, float (h, w), go from the threshold, to whichever side; never 0."""
+    return max(float(logits.max()) - threshold, threshold - float(logits.min())) or 1.0
+
+
+def heat_colours(count: int) -> list[str]:
+    """Evenly spaced colours of :func:`heat_picture`, lowest first: hex."""
+    places = np.linspace(0, 255, count).round().astype(int)
+    return [f"#{bytes(colour).hex()}" for colour in _diverging()[places]]
+
+
+def looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A colour for each pixel: uint8 (N, 3) and int (h, w), index into it → uint8 (h, w, 3)."""
+    # As one number of four bytes: NumPy is slower to look up three bytes.
+    numbers = np.pad(table, ((0, 0), (0, 1))).view(np.uint32)[:, 0]
+    return np.ascontiguousarray(numbers[places].view(np.uint8).reshape(*places.shape, 4)[..., :3])
 
 
 def cells(similarity: np.ndarray) -> str:
@@ -123,17 +215,47 @@ def similarity_picture(
     return np.asarray(picture)
 
 
-def _draw_prompts(draw: ImageDraw.ImageDraw, prompts: PromptsUsed, scale: np.ndarray) -> None:
+def prompts_picture(
+    shown: np.ndarray, prompts: PromptsUsed, transform: SquareTransform
+) -> np.ndarray:
+    """The image with what SAM was fed: points, boxes, and the rim of the dense prompt, yellow.
+
+    Args:
+        shown: uint8 (h, w, 3), the image at any size.
+        prompts: points and boxes in pixels of the original image, dense prompt over the square.
+        transform: how the image lies in that square.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    height, width = shown.shape[:2]
+    pixels = shown.copy()
+    if prompts.dense is not None:
+        cover = torch.from_numpy(prompts.dense.astype(np.float32))[None, None]
+        edge = outline(transform.to_image(cover, (height, width))[0, 0].numpy() > 0.5)
+        pixels[ndimage.binary_dilation(edge, iterations=_rim(edge.shape))] = 0
+        pixels[edge] = rgb(DENSE_COLOUR)
+    picture = Image.fromarray(pixels)
+    scale = np.array([width, height]) / transform.image_size[::-1]
+    _draw_prompts(ImageDraw.Draw(picture), prompts, scale, radius=max(5, max(width, height) // 90))
+    return np.asarray(picture)
+
+
+def _draw_prompts(
+    draw: ImageDraw.ImageDraw, prompts: PromptsUsed, scale: np.ndarray, radius: int = 5
+) -> None:
+    """A disc per foreground point, a cross per background point, a rectangle per box."""
     for x0, y0, x1, y1 in prompts.boxes * np.tile(scale, 2):
         draw.rectangle((x0, y0, x1, y1), outline="black", width=4)
         draw.rectangle((x0 + 1, y0 + 1, x1 - 1, y1 - 1), outline="white", width=2)
     for (x, y), label in zip(prompts.points * scale, prompts.labels, strict=True):
+        around = (x - radius, y - radius, x + radius, y + radius)
         if label:
-            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill="#ff3860", outline="white", width=2)
+            draw.ellipse(around, fill="#ff3860", outline="white", width=2)
         else:
-            for colour, stroke in (("white", 5), ("black", 2)):
-                draw.line((x - 5, y - 5, x + 5, y + 5), fill=colour, width=stroke)
-                draw.line((x - 5, y + 5, x + 5, y - 5), fill=colour, width=stroke)
+            for colour, stroke in (("white", radius), ("black", radius * 2 // 5)):
+                draw.line(around, fill=colour, width=stroke)
+                draw.line((x - radius, y + radius, x + radius, y - radius), colour, stroke)
 
 
 def data_uri(picture: Image.Image, kind: str = "PNG", **options: object) -> str:
@@ -162,11 +284,22 @@ def _in_viridis(scaled: np.ndarray) -> np.ndarray:
     return _viridis()[(scaled * 255).round().astype(np.uint8)]
 
 
-def _rgb(colour: str) -> tuple[int, ...]:
+def rgb(colour: str) -> tuple[int, ...]:
+    """Red, green and blue, 0 to 255, of a hex colour."""
     return tuple(bytes.fromhex(colour[1:]))
 
 
-@cache
 def _viridis() -> np.ndarray:
     """uint8 (256, 3)."""
-    return (matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    return _colours("viridis")
+
+
+def _diverging() -> np.ndarray:
+    """uint8 (256, 3): blue, white, red, which colour-blind eyes tell apart."""
+    return _colours("RdBu_r")
+
+
+@cache
+def _colours(name: str) -> np.ndarray:
+    """A colour map of matplotlib's: uint8 (256, 3)."""
+    return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

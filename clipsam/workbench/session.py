@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..evaluation.map_scores import MapScore, score_maps
 from ..evaluation.truth import Truth, match_truth
 from ..scene import Scene
 from ..types import Prediction, Prompt
+
+MapScores = dict[str, dict[str, MapScore]]
+"""By key of the choice, then by class."""
 
 MOST_PAST = 12
 """Runs that a session remembers: a picture and its logits each, some megabytes."""
@@ -38,6 +42,7 @@ class Run:
         preset: name of the preset.
         predictions: by key of the choice, filled while the methods run.
         failures: why a choice could not answer, by its key.
+        parameters: ``total`` and ``trainable`` of each method that has answered, by key.
     """
 
     scene: Scene
@@ -45,6 +50,7 @@ class Run:
     preset: str
     predictions: dict[str, Prediction] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def answers(self, prompt: Prompt, preset: str) -> bool:
         """Whether its results are what this prompt and preset would give."""
@@ -89,6 +95,7 @@ class Session:
     truth_problem: str = ""
     news: int = 0
     history: tuple[Past, ...] = ()
+    _map_scores: dict[tuple[int, int], dict[str, MapScore]] = field(default_factory=dict)
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None
 
     def show(self, image: np.ndarray, truth_file: TruthFile | None = None) -> None:
@@ -114,6 +121,7 @@ class Session:
         self.truth_file = truth_file
         self.truth_problem = problem
         self._matched = None
+        self._map_scores = {}
 
     def next_news(self) -> int:
         """Count a change; what the page shows is asked for anew whenever this number changes."""
@@ -139,6 +147,18 @@ class Session:
             truth = match_truth(file.ids, run.scene.size, run.prompt, file.names, binary)
             self._matched = (key, truth)
         return self._matched[1]
+
+    def map_scores(self, predictions: Mapping[str, Prediction], truth: Truth | None) -> MapScores:
+        """The scores that no threshold moves, by key; computed once for each prediction."""
+        if truth is None:
+            return {}
+        scores = {}
+        for key, prediction in predictions.items():
+            known = id(prediction), id(truth)
+            if known not in self._map_scores:
+                self._map_scores[known] = score_maps(prediction, truth)
+            scores[key] = self._map_scores[known]
+        return scores
 
 
 def _asks_the_same(one: Past, other: Past) -> bool:

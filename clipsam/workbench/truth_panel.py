@@ -6,8 +6,8 @@ import gradio as gr
 
 from ..data.images import ImageError, open_mask
 from ..evaluation.truth import TruthError
-from .annotator import active_class
 from .choices import Choice
+from .looks import Look
 from .notes import note, problem
 from .scoring import read_names, score_table, table_html
 from .session import Session, TruthFile
@@ -80,7 +80,7 @@ class TruthPanel:
         session.take_truth(None)
         return session.next_news()
 
-    def score(self, session: Session, marks: object, threshold: float) -> tuple[str, str]:
+    def score(self, session: Session, look: Look) -> tuple[str, str]:
         """Message and table of the ground truth for the results at hand."""
         if session.truth_problem:
             return problem(session.truth_problem), ""
@@ -89,10 +89,12 @@ class TruthPanel:
         if session.run is None:
             return note("It will be compared with the results as soon as you press Run."), ""
         try:
-            truth = session.truth(active_class(marks))
+            truth = session.truth(look.active)
         except TruthError as error:
             return problem(str(error)), ""
         titles = {key: choice.title for key, choice in self._choices.items()}
         # A copy: a run in progress may add to it.
-        rows = score_table(dict(session.run.predictions), titles, truth, threshold)
+        rows = score_table(
+            dict(session.run.predictions), titles, truth, look.threshold, look.overlap
+        )
         return "", table_html(rows)

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -897,3 +898,75 @@ def test_an_earlier_run_comes_back_without_a_model(
         predictions[0].prompt.concepts[1].points,
     )
     assert bench.tab.locator("#past button").count() == 2
+
+
+def test_views_and_overlap_need_no_model(bench: Workbench, predictions: list[Prediction]) -> None:
+    bench.example("Shapes")
+    bench.choose_methods(SURGERY)
+    bench.run()
+    (prediction,) = predictions
+    bench.tab.locator("#overlap label", has_text="The highest logit").click()
+    bench.expect_mask(SURGERY, 1, prediction.masks(overlap="argmax")[1])
+    for view, shows in (
+        ("Errors", "rightly nothing"),
+        ("Logits", "white is the threshold"),
+        ("What SAM was told", "red cross"),
+        ("Mask alone", "red cross"),
+    ):
+        if shows == "red cross":
+            bench.tab.locator("#annotator .chip", has_text="red cross").click()
+        bench.tab.locator("#view label", has_text=view).click()
+        bench.card(SURGERY).locator(".overlay > img").first.wait_for()
+        bench.tab.locator(".card:visible", has_text=shows).first.wait_for()
+        bench.tab.wait_for_selector(f".overlay > img[alt^='{view} of']")
+    bench.tab.locator("#view label", has_text="Masks over").click()
+    bench.expect_mask(SURGERY, 1, prediction.masks(overlap="argmax")[1])
+    assert len(predictions) == 1
+
+
+def test_a_candidate_takes_the_place_of_the_answer(
+    bench: Workbench, predictions: list[Prediction]
+) -> None:
+    bench.example("Shapes")
+    bench.choose_methods(SURGERY)
+    bench.run()
+    card = bench.card(SURGERY)
+    card.locator(".candidates summary", has_text="red heart").click()
+    card.locator("button[data-index='0'][data-candidate='2']").click()
+    bench.expect_mask(SURGERY, 0, predictions[0].candidate_masks(0)[2])
+    bench.tab.wait_for_selector("text=predicted IoU >> text=taken", state="attached")
+    assert len(predictions) == 1
+
+
+def test_a_run_is_downloaded_whole(
+    bench: Workbench, predictions: list[Prediction], tmp_path: Path
+) -> None:
+    bench.tab.click("#export")
+    bench.expect_text("#message", "press Run")
+    bench.example("Shapes")
+    bench.choose_methods(SURGERY, GUIDED)
+    bench.run()
+    bench.tab.click("#export")
+    with bench.tab.expect_download() as download:
+        bench.tab.locator("#archive a").first.click()
+    download.value.save_as(tmp_path / "run.zip")
+    with zipfile.ZipFile(tmp_path / "run.zip") as archive:
+        names = archive.namelist()
+        assert {"figure.pdf", "scores.csv", "reproduce.txt", "results.json"} <= {*names}
+        with archive.open("clip-surgery-sam/red heart.png") as file:
+            mask = np.asarray(Image.open(file)) > 0
+    surgery = next(one for one in predictions if one.method == "clip-surgery-sam")
+    np.testing.assert_array_equal(mask, surgery.class_mask(0))
+
+
+def test_all_methods_beside_each_other(bench: Workbench, predictions: list[Prediction]) -> None:
+    bench.example("Shapes")
+    bench.choose_methods(SURGERY, GUIDED)
+    bench.run()
+    bench.tab.locator("button", has_text="All methods: costs").click()
+    masks = [one.class_mask(0, 0.0) for one in predictions]
+    iou = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+    bench.expect_text("#differences", f"{iou:.3f}")
+    bench.expect_text("#costs", "Parameters")
+    shown = "#two .left img, #two .right img"
+    assert bench.tab.locator(shown).count() == 2 * 2 * len(predictions[0].texts)

@@ -10,9 +10,11 @@ from clipsam.geometry import SquareTransform
 from clipsam.types import ConceptResult, Prediction, PromptsUsed, Round, prompt_from_classes
 from clipsam.workbench import cards, drawing, views
 from clipsam.workbench.choices import Choice
+from clipsam.workbench.looks import Look
 
 CHOICE = Choice("m", "x", "Method · mode", "It does.")
 JOINT = Choice("m", "x", "Method · mode", "It does.", joint=True)
+IMAGE = np.zeros((8, 8, 3), np.uint8)
 FOUND = np.full((8, 8), 3.0, np.float32)
 
 
@@ -55,40 +57,40 @@ def looked_twice(asks: bool = True) -> dict[str, object]:
 
 
 def test_each_class_has_a_layer_and_a_line() -> None:
-    html = cards.overlay(CHOICE, prediction(["dog", "cat"]), 0.0, 0.0)
+    html = cards.overlay(CHOICE, prediction(["dog", "cat"]), Look(0.0, 0.0), IMAGE)
     assert html.count("class='fill") == 2
     assert "100.0 % of the picture" in html
     assert "presence not calibrated" in html
 
 
 def test_nothing_above_the_threshold_is_said_and_not_drawn() -> None:
-    html = cards.overlay(CHOICE, prediction(["dog"]), 5.0, 0.0)
+    html = cards.overlay(CHOICE, prediction(["dog"]), Look(5.0, 0.0), IMAGE)
     assert "<img" not in html
     assert "nothing above the threshold" in html
 
 
 def test_a_class_that_is_unlikely_present_is_hidden_and_said_so() -> None:
     found = prediction(["dog"], presence=0.2)
-    assert "<img" in cards.overlay(CHOICE, found, 0.0, 0.2)
-    html = cards.overlay(CHOICE, found, 0.0, 0.21)
+    assert "<img" in cards.overlay(CHOICE, found, Look(0.0, 0.2), IMAGE)
+    html = cards.overlay(CHOICE, found, Look(0.0, 0.21), IMAGE)
     assert "<img" not in html
     assert "hidden" in html
     assert "presence 0.20" in html
 
 
 def test_unknown_presence_hides_nothing() -> None:
-    assert "<img" in cards.overlay(CHOICE, prediction(["dog"]), 0.0, 1.0)
+    assert "<img" in cards.overlay(CHOICE, prediction(["dog"]), Look(0.0, 1.0), IMAGE)
 
 
 def test_details_tell_the_raw_range_the_seconds_and_the_memory() -> None:
     similarity = np.array([[-0.125, 0.0], [0.25, 0.5]], np.float32)
-    html = cards.details(prediction(["dog"], similarity=similarity, note="A note."))
+    html = cards.details(prediction(["dog"], similarity=similarity, note="A note."), 0.0)
     for text in ("-0.125", "0.500", "0.75 s", "123 MB", "0.250 s", "A note.", "no prompts"):
         assert text in html
 
 
 def test_competing_classes_share_a_label_map_with_a_legend() -> None:
-    html = cards.overlay(JOINT, joint_prediction(), 0.0, 0.0)
+    html = cards.overlay(JOINT, joint_prediction(), Look(0.0, 0.0), IMAGE)
     # The masks overlap, the labels do not.
     assert html.count("class='fill layer-") == 2
     assert "50.0 % of the picture · presence 0.90" in html
@@ -101,27 +103,27 @@ def test_competing_classes_share_a_label_map_with_a_legend() -> None:
 
 
 def test_classes_that_do_not_compete_have_no_label_map() -> None:
-    html = cards.overlay(CHOICE, joint_prediction(), 0.0, 0.0)
+    html = cards.overlay(CHOICE, joint_prediction(), Look(0.0, 0.0), IMAGE)
     assert "label map" not in html
     assert "radio" not in html
 
 
 def test_a_label_map_follows_the_threshold() -> None:
     found = joint_prediction()
-    layers, legend = views.labels(found, -5.0, 0.0, (8, 8))
+    layers, legend = views.labels(found, Look(-5.0, 0.0), (8, 8))
     assert "none above" not in legend
-    layers, legend = views.labels(found, 2.0, 0.0, (8, 8))
+    layers, legend = views.labels(found, Look(2.0, 0.0), (8, 8))
     assert "50.0 % of the picture · presence 0.90" in legend
     assert "no pixel · presence 0.20" in legend
     assert "none above the threshold <span>50.0 %" in legend
-    layers, legend = views.labels(found, 5.0, 0.0, (8, 8))
+    layers, legend = views.labels(found, Look(5.0, 0.0), (8, 8))
     assert layers == ""
     assert "none above the threshold <span>100.0 %" in legend
 
 
 def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
-    shown, _ = views.labels(joint_prediction(), 0.0, 0.0, (8, 8))
-    layers, legend = views.labels(joint_prediction(), 0.0, 0.5, (8, 8))
+    shown, _ = views.labels(joint_prediction(), Look(0.0, 0.0), (8, 8))
+    layers, legend = views.labels(joint_prediction(), Look(0.0, 0.5), (8, 8))
     assert layers != shown
     winners = np.full((8, 8), -1)
     winners[:, :4] = 0
@@ -131,7 +133,7 @@ def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
 
 
 def test_each_block_s_map_is_shown_with_its_range_and_points() -> None:
-    html = cards.details(prediction(["dog", "cat"], **looked_twice()))
+    html = cards.details(prediction(["dog", "cat"], **looked_twice()), 0.0)
     assert html.count("<details class='rounds'>") == 2
     for text in ("block 1: M<sup>0</sup>, 2 points", "block 2: M<sup>1</sup>, 2 points"):
         assert html.count(text) == 2
@@ -143,7 +145,7 @@ def test_each_block_s_map_is_shown_with_its_range_and_points() -> None:
 
 
 def test_blocks_that_do_not_ask_sam_show_their_maps_alone() -> None:
-    html = cards.details(prediction(["dog"], **looked_twice(asks=False)))
+    html = cards.details(prediction(["dog"], **looked_twice(asks=False)), 0.0)
     assert html.count("<svg") == 2
     assert "<circle" not in html
     assert "<path" not in html
@@ -152,7 +154,7 @@ def test_blocks_that_do_not_ask_sam_show_their_maps_alone() -> None:
 
 
 def test_methods_that_look_once_have_no_blocks() -> None:
-    html = cards.details(prediction(["dog"], similarity=np.zeros((2, 2), np.float32)))
+    html = cards.details(prediction(["dog"], similarity=np.zeros((2, 2), np.float32)), 0.0)
     assert "rounds" not in html
     assert "block" not in html
 
@@ -161,9 +163,9 @@ def test_names_are_shown_as_typed_and_never_run() -> None:
     evil = "<img src=x onerror='alert(1)'>"
     found = prediction([evil], note=evil, **looked_twice())
     for html in (
-        cards.overlay(CHOICE, found, 0.0, 0.0),
-        cards.overlay(JOINT, found, 0.0, 0.0),
-        cards.details(found),
+        cards.overlay(CHOICE, found, Look(0.0, 0.0), IMAGE),
+        cards.overlay(JOINT, found, Look(0.0, 0.0), IMAGE),
+        cards.details(found, 0.0),
         cards.failed(CHOICE, evil),
     ):
         assert "<img src=x" not in html
