@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import baselines  # noqa: F401 (registers them)
 import clipsam.methods  # noqa: F401
@@ -23,10 +24,17 @@ def main() -> None:
         default=4.0,
         help="weights kept in memory; beyond this the method unused for longest is unloaded",
     )
+    parser.add_argument(
+        "--data-folder",
+        type=Path,
+        action="append",
+        default=[],
+        help="repeatable: every visitor may measure on the labelled images in its sub-folders",
+    )
     args = parser.parse_args()
     models = ModelStore(max_bytes=int(args.weights_gb * 2**30))
     try:
-        launch(build_page(models), server_name=args.host, server_port=args.port)
+        launch(build_page(models, args.data_folder), server_name=args.host, server_port=args.port)
     except OSError:
         sys.exit(
             f"{args.host}:{args.port} cannot be used, perhaps because something runs there "

@@ -15,7 +15,18 @@ from ..data.readers import DataError
 from ..evaluation.truth import TruthError
 from ..types import PromptError
 from ..weights.bundle import WeightsError
-from . import download, evaluate, exchange, listing, open_vocabulary, segment, tiny, train, travel
+from . import (
+    download,
+    evaluate,
+    exchange,
+    listing,
+    open_vocabulary,
+    segment,
+    space,
+    tiny,
+    train,
+    travel,
+)
 
 COMMANDS = (
     listing,
@@ -26,6 +37,7 @@ COMMANDS = (
     open_vocabulary,
     exchange,
     travel,
+    space,
     tiny,
 )
 

@@ -100,6 +100,7 @@ def score_image(
     seed: int,
     absent: Sequence[str] = (),
     single_object: bool = False,
+    seen: Callable[[SampleScore, np.ndarray, np.ndarray], None] | None = None,
 ) -> list[SampleScore]:
     """Score one run with one seed on one image.
 
@@ -112,6 +113,7 @@ def score_image(
         absent: classes to ask besides the present ones, but not where a user would have to click
             on them. Where classes compete, all are asked together.
         single_object: whether to add the camouflage papers' figures to present classes.
+        seen: called with each score, the mask it is of and the truth, both bool (H, W).
 
     Returns:
         Scores of the present classes, then of the absent ones.
@@ -135,19 +137,20 @@ def score_image(
         for index, truth in enumerate(truths):
             logits = prediction.class_logits(index)
             mask, present = logits > 0, bool(truth.any())
-            scores.append(
-                SampleScore(
-                    name=prediction.texts[index],
-                    counts=count(mask, truth, valid),
-                    image=sample.key,
-                    mae=mean_absolute_error(logits, truth, valid),
-                    boundary_f=boundary_f(mask, truth, valid),
-                    seconds=prediction.total_seconds / len(truths),
-                    present=present,
-                    presence=float(prediction.results[index].presence),
-                    saliency=saliency_score(logits, truth) if single_object and present else None,
-                )
+            score = SampleScore(
+                name=prediction.texts[index],
+                counts=count(mask, truth, valid),
+                image=sample.key,
+                mae=mean_absolute_error(logits, truth, valid),
+                boundary_f=boundary_f(mask, truth, valid),
+                seconds=prediction.total_seconds / len(truths),
+                present=present,
+                presence=float(prediction.results[index].presence),
+                saliency=saliency_score(logits, truth) if single_object and present else None,
             )
+            scores.append(score)
+            if seen is not None:
+                seen(score, mask, truth)
     return scores
 
 

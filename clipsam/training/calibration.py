@@ -29,19 +29,21 @@ def calibrate(
 
     The threshold is the one at which scaled maps of present classes, cut there, have the best
     class-wise mIoU, averaged over the data sets. Presence is a logistic regression on the highest
-    similarity of classes that are present and of as many that are not.
+    similarity of classes that are present and of as many that are not; without any of the latter
+    nobody can tell.
 
     Args:
         data: training data sets.
         similarity_of: image uint8 (H, W, 3) and class names → raw maps (C, h, w).
-        images_each: images taken of each set, evenly spaced.
+        images_each: images taken of each set, evenly spaced; all of a smaller one.
         seed: of the absent classes.
     """
     rng = np.random.default_rng(seed)
     tables, peaks, there = [], [], []
     for dataset in data:
         scores: dict[float, list[ClassScore]] = {t: [] for t in THRESHOLDS}
-        for index in np.linspace(0, len(dataset) - 1, images_each).astype(int):
+        taken = min(images_each, len(dataset))
+        for index in np.linspace(0, len(dataset) - 1, taken).astype(int):
             sample = dataset[int(index)]
             present = sample.present()
             if not present:
@@ -61,6 +63,8 @@ def calibrate(
                     scores[threshold].append(ClassScore(sample.names[value], counts))
         tables.append([class_wise_miou(scores[t]) for t in THRESHOLDS])
     best = THRESHOLDS[int(np.mean(tables, axis=0).argmax())]
+    if all(there):
+        return Calibration(best)
     midpoint, slope = _fit_logistic(np.array(peaks), np.array(there))
     return Calibration(best, round(midpoint, 4), round(slope, 3))
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from ..types import PromptError
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
+
+Watch = Callable[[int, Mapping[str, float]], bool]
+"""Called after a step with the steps done and its figures; true ends the training there."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class LoopConfig:
         validate_steps: steps between validations, if there is something to validate.
         save_seconds: time between checkpoints.
         workers: loader processes.
+        seconds: of training after which it ends, if the steps have not; the schedule then follows
+            the clock. For one process alone: several would not end together.
     """
 
     steps: int
@@ -53,6 +58,7 @@ class LoopConfig:
     validate_steps: int = 100
     save_seconds: float = 120.0
     workers: int = 1
+    seconds: float | None = None
 
 
 class Stage(Protocol):
@@ -77,11 +83,13 @@ class TrainResult:
 
     Attributes:
         seconds: of training, earlier tries included.
+        steps: done in all.
         best_step: steps after which the weights were kept; the last without validation.
         best_score: what validation gave them; ``None`` without validation.
     """
 
     seconds: float
+    steps: int
     best_step: int
     best_score: float | None
 
@@ -157,6 +165,7 @@ def train(
     config: LoopConfig,
     folder: Path,
     validate: Callable[[], float] | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Run a stage to its end, from its last checkpoint if there is one.
 
@@ -169,6 +178,7 @@ def train(
         config: how long and how fast.
         folder: for ``<stage>.pt``, the checkpoint, and ``<stage>.jsonl``, a line per step.
         validate: called now and then with the module in evaluation mode; higher is better.
+        watch: see :data:`Watch`; in one process alone.
 
     Raises:
         PromptError: the batch cannot be shared out evenly.
@@ -205,7 +215,7 @@ def train(
         for step in progress:
             began = time.monotonic()
             torch.manual_seed(step)
-            rate = _schedule(step, config)
+            rate = _schedule(step, state.seconds, config)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate
             optimizer.zero_grad(set_to_none=True)
@@ -224,7 +234,10 @@ def train(
             optimizer.step()
             figures = _mean_over_processes(figures, accelerator)
             state.step, state.seconds = step + 1, state.seconds + time.monotonic() - began
-            due = (step + 1) % config.validate_steps == 0 or step + 1 == config.steps
+            last = step + 1 == config.steps or _time_is_up(state.seconds, config)
+            if watch is not None and watch(state.step, figures):
+                last = True
+            due = (step + 1) % config.validate_steps == 0 or last
             if validate is not None and due:
                 figures["validation"] = state.judge(validate, accelerator)
             if main:
@@ -233,13 +246,15 @@ def train(
                 if time.monotonic() - last_save > config.save_seconds:
                     state.save()
                     last_save = time.monotonic()
+            if last:
+                break
         if main:
             state.save()
             log.close()
         accelerator.wait_for_everyone()
     if state.best:
         module.load_state_dict(state.best, strict=False)
-    return TrainResult(state.seconds, state.best_step or state.step, state.best_score)
+    return TrainResult(state.seconds, state.step, state.best_step or state.step, state.best_score)
 
 
 class _State:
@@ -323,11 +338,17 @@ def _mean_over_processes(figures: dict[str, float], accelerator: Accelerator) ->
     return dict(zip(figures, mean, strict=True))
 
 
-def _schedule(step: int, config: LoopConfig) -> float:
-    """Share of the peak learning rate at a step."""
+def _time_is_up(seconds: float, config: LoopConfig) -> bool:
+    return config.seconds is not None and seconds >= config.seconds
+
+
+def _schedule(step: int, seconds: float, config: LoopConfig) -> float:
+    """Share of the peak learning rate at a step, after so many seconds."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     if config.schedule == "constant":
         return 1.0
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.seconds is not None:
+        done = max(done, min(1.0, seconds / config.seconds))
     return 0.5 * (1 + math.cos(math.pi * done))

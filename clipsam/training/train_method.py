@@ -29,7 +29,7 @@ from ..types import PromptError
 from ..weights.bundle import CONFIG, save_bundle
 from .curve import draw_curve
 from .esc_net_stage import EscNetStage
-from .loop import Stage, start_accelerator, train
+from .loop import Stage, Watch, start_accelerator, train
 from .recipe import Recipe
 from .tuned_sam_stage import TunedSamStage
 
@@ -69,6 +69,8 @@ class Job:
         recipe: how.
         start: what training starts from, in words.
         skip_bad: leave out images that cannot be used.
+        seconds: see :class:`LoopConfig`; the process itself then loads the images, for one that
+            serves a page must not be forked.
     """
 
     source: str
@@ -78,10 +80,15 @@ class Job:
     start: str
     mode: str | None = None
     skip_bad: bool = False
+    seconds: float | None = None
 
 
 def train_method(
-    predictor: TrainablePredictor, job: Job, out: Path, resume: bool = False
+    predictor: TrainablePredictor,
+    job: Job,
+    out: Path,
+    resume: bool = False,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
     """Train a method and write its bundle, with log, curve and card.
 
@@ -93,6 +100,7 @@ def train_method(
         job: data and recipe.
         out: the bundle's folder.
         resume: go on with an unfinished run in ``out``.
+        watch: see :data:`Watch`.
 
     Returns:
         ``before`` and ``after``: class-wise mIoU on the held-out images (NaN without any).
@@ -124,13 +132,10 @@ def train_method(
     before = float("nan")
     if held_out is not None and accelerator.is_main_process:
         before = _remembered(work / "before.json", validate)
-    result = train(
-        stage,
-        samples,
-        recipe.loop(samples.epoch),
-        work,
-        None if held_out is None else validate,
-    )
+    loop = recipe.loop(samples.epoch)
+    if job.seconds is not None:
+        loop = dataclasses.replace(loop, seconds=job.seconds, workers=0)
+    result = train(stage, samples, loop, work, None if held_out is None else validate, watch)
     predictor.model.eval()
     stage.finish(SubsetData(job.data, sorted({image for image, _ in checked.samples})))
     training = {
@@ -140,8 +145,10 @@ def train_method(
         "held_out_images": 0 if held_out is None else len(held_out),
         "mode": job.mode or " + ".join(predictor.info.modes),
         "start": job.start,
-        "recipe": dataclasses.asdict(recipe),
-        "steps": recipe.loop(samples.epoch).steps,
+        "recipe": dataclasses.asdict(
+            recipe if job.seconds is None else dataclasses.replace(recipe, steps=result.steps)
+        ),
+        "steps": result.steps,
         "kept_step": result.best_step,
         "validation_miou": {
             "before": None if np.isnan(before) else round(before, 4),
@@ -257,19 +264,23 @@ def _card(predictor: TrainablePredictor, training: dict) -> str:
     def percent(value: float | None) -> str:
         return "not measured" if value is None else f"{100 * value:.1f} %"
 
+    flatters = (
+        "\n  (these images chose the checkpoint, so the figure flatters)"
+        if training["recipe"]["validations"] > 1
+        else ""
+    )
     recipe = "\n".join(f"| {name} | {value} |" for name, value in training["recipe"].items())
     network = json.dumps(dataclasses.asdict(predictor.config), indent=2)
     return f"""# {info.name} for the preset {predictor.backbones.preset.name}
 
-{info.summary} Source: {info.paper}. Trained by `python -m clipsam train {info.id}`.
+{info.summary} Source: {info.paper}. Trained with the CLIP-SAM Workbench.
 
 - Data: {training["data"]}, split {training["split"]}, {training["images"]} images trained on.
 - Mode: {training["mode"]}. Start: {training["start"]}.
 - {training["steps"]} steps in {training["minutes"]} minutes on {training["hardware"]}, torch
   {training["torch"]}; the weights after step {training["kept_step"]} were kept.
-- Class-wise mIoU on {training["held_out_images"]} held-out training images, classes present asked
-  (these images chose the checkpoint, so the figure flatters): before
-  {percent(scores["before"])}, after {percent(scores["after"])}.
+- Class-wise mIoU on {training["held_out_images"]} held-out training images, classes present
+  asked{flatters}: before {percent(scores["before"])}, after {percent(scores["after"])}.
 
 ![Loss and IoU](curve.png)
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import (
     CommitOperationAdd,
@@ -190,7 +191,13 @@ def fetch(file: RemoteFile) -> None:
         raise _in_words(error, file.repo, file.name) from None
 
 
-def upload(repo: str, files: Mapping[str, Path | bytes], message: str, private: bool) -> str:
+def upload(
+    repo: str,
+    files: Mapping[str, Path | bytes],
+    message: str,
+    private: bool,
+    kind: Literal["model", "space"] = "model",
+) -> str:
     """Put files into a repository in one commit; it is made if there is none.
 
     Args:
@@ -198,6 +205,7 @@ def upload(repo: str, files: Mapping[str, Path | bytes], message: str, private: 
         files: content by name in the repository.
         message: of the commit.
         private: a repository that is made now is private; otherwise it is as its owner's are.
+        kind: of the repository; a Space runs Gradio.
 
     Returns:
         Its address.
@@ -213,12 +221,13 @@ def upload(repo: str, files: Mapping[str, Path | bytes], message: str, private: 
         )
     api = HfApi()
     try:
-        api.create_repo(repo, private=private or None, exist_ok=True)
+        sdk = "gradio" if kind == "space" else None
+        api.create_repo(repo, repo_type=kind, space_sdk=sdk, private=private or None, exist_ok=True)
         additions = [CommitOperationAdd(name, content) for name, content in files.items()]
-        api.create_commit(repo, additions, commit_message=message)
+        api.create_commit(repo, additions, commit_message=message, repo_type=kind)
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise _upload_in_words(error, repo) from None
-    return f"{constants.ENDPOINT}/{repo}"
+    return f"{constants.ENDPOINT}/{'spaces/' if kind == 'space' else ''}{repo}"
 
 
 def check_space(needed: int, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,16 +13,18 @@ import numpy as np
 from gradio.utils import get_upload_folder
 
 from ..data.images import ImageError, open_image
+from ..data.readers import DataError
 from ..evaluation.truth import Truth, TruthError
-from ..predictor import Options, count_parameters, find_preset
-from ..types import Overlap, PromptError
-from ..weights.bundle import WeightsError
+from ..predictor import count_parameters, find_preset
+from ..types import Overlap, Prediction, PromptError
 from . import cards
 from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
 from .archive import write_zip
 from .choices import DEFAULT_KEYS, Choice
+from .evaluate import EvaluateTab
 from .examples import all_examples
 from .looks import VIEWS, Look, View
+from .measuring import EvaluateSession
 from .models import ModelStore
 from .notes import Updates, note, problem
 from .picker import DEFAULT_PRESET, MethodPicker
@@ -30,6 +32,7 @@ from .session import Run, Session, TruthFile
 from .strip import Item, strip, strip_html
 from .summary import costs, differences, slider, two
 from .truth_panel import TruthPanel
+from .zero_gpu import ON_ZERO_GPU, predict_all
 
 EARLIER = "Earlier runs of this session: click one to come back to it"
 
@@ -48,8 +51,6 @@ TAKE_CANDIDATE = """
     };
 """
 """JavaScript of a card's details."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ class CompareTab:
                         [],
                         label=f"{side} of the line",
                         info="Of two methods' masks over one picture.",
+                        # Else Gradio refuses a value of the run before, which may still be asked.
+                        allow_custom_value=True,
                         elem_id=side.lower(),
                     )
                     for side in ("Left", "Right")
@@ -201,7 +204,7 @@ class CompareTab:
         results += [self.left, self.right]
         for card in self.cards.values():
             results += [card.column, card.overlay, card.details]
-        page = [*results, self.session, self.annotator, self.classes, self.truth.file]
+        self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         asked = [self.session, self.classes, self.picker.preset, self.annotator]
         seen = [self.threshold, self.least_presence, self.view, self.overlap, self.annotator]
         overlays = [card.overlay for card in self.cards.values()]
@@ -294,6 +297,31 @@ class CompareTab:
         )
         self.truth.connect(self.session, self.news)
 
+    def open_cases_of(self, other: EvaluateTab, tabs: gr.Tabs, name: str) -> None:
+        """Show a measured case here when it is clicked there.
+
+        Args:
+            other: the tab with the cases.
+            tabs: what both are in.
+            name: of this one.
+        """
+
+        def take(session: Session, theirs: EvaluateSession, chosen: gr.EventData) -> Updates:
+            try:
+                example = other.case(theirs, int(chosen.index))
+            except DataError as error:
+                return {self.message: problem(str(error)), tabs: gr.Tabs(selected=name)}
+            updates = self._show(session, example.image, example.truth)
+            return {**updates, self.classes: example.classes, tabs: gr.Tabs(selected=name)}
+
+        other.cases.click(
+            take,
+            [self.session, other.session],
+            [*self._page, tabs],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
     # ---- pictures ----
 
     def take_upload(self, session: Session, path: str | None) -> Updates:
@@ -382,23 +410,20 @@ class CompareTab:
             self.archive: gr.File(visible=False),
             **self._prepared(chosen, earlier),
         }
-        steps = len(chosen) * len(run.prompt.concepts)
-        for number, choice in enumerate(chosen):
-            before = number * len(run.prompt.concepts)
-            progress((before, steps), desc=choice.title, unit="classes")
-
-            def step(done: int, _: int, before: int = before, choice: Choice = choice) -> None:
-                progress((before + done, steps), desc=choice.title, unit="classes")
-
-            card = self.cards[choice.key]
-            self._predict(run, choice, step)
-            if session.run is not run:
-                return
-            prediction = run.predictions.get(choice.key)
-            yield {
-                card.overlay: _overlay(choice, session, look),
-                card.details: "" if prediction is None else cards.details(prediction, threshold),
-            }
+        asked = [(choice.method, choice.mode) for choice in chosen]
+        with closing(predict_all(self.models, run.scene, run.prompt, run.preset, asked)) as answers:
+            for key, found, done in answers:
+                choice, card = self.picker.choices[key], self.cards[key]
+                progress(done, desc=choice.title, unit="classes")
+                if found is None:
+                    continue
+                if session.run is not run:
+                    return
+                self._take(run, choice, found)
+                yield {
+                    card.overlay: _overlay(choice, session, look),
+                    card.details: "" if isinstance(found, str) else cards.details(found, threshold),
+                }
         session.remember(classes, marks, [choice.key for choice in chosen])
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
         yield {
@@ -467,20 +492,15 @@ class CompareTab:
                 updates |= {card.overlay: cards.waiting(choice), card.details: ""}
         return updates
 
-    def _predict(self, run: Run, choice: Choice, step: Callable[[int, int], None]) -> None:
-        """Let one method answer, or note why it could not. Others must not suffer."""
-        try:
+    def _take(self, run: Run, choice: Choice, found: Prediction | str) -> None:
+        """Note what a method answered, or why it could not."""
+        if isinstance(found, str):
+            run.failures[choice.key] = found
+            return
+        run.predictions[choice.key] = found
+        if not ON_ZERO_GPU:  # there, the network was in another process
             predictor = self.models.predictor(run.preset, choice.method)
-            options = Options(mode=choice.mode)
-            run.predictions[choice.key] = predictor.predict(run.scene, run.prompt, options, step)
             run.parameters[choice.key] = count_parameters(predictor)
-        except (PromptError, WeightsError) as error:
-            run.failures[choice.key] = str(error)
-        except Exception:
-            logger.exception("%s failed", choice.title)
-            run.failures[choice.key] = (
-                f"{choice.title} failed unexpectedly; the server's log says why."
-            )
 
     def freshness(self, session: Session, classes: str, preset: str, marks: object) -> str:
         """Say so when the results shown answer an earlier question."""

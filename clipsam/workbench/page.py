@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from .adapt import AdaptTab
+from .api import add_api
 from .compare import CompareTab
+from .evaluate import EvaluateTab
 from .models import ModelStore
+from .zero_gpu import ON_ZERO_GPU
 
 TITLE = "CLIP-guided SAM workbench"
+
+COMPARE = "compare"
+"""Name of the first tab."""
 
 HOUR = 3600
 
@@ -22,11 +30,12 @@ to try everything offline, not to judge a method by.</p>
 """
 
 
-def build_page(models: ModelStore) -> gr.Blocks:
+def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
     """The page, ready for :func:`launch`.
 
     Args:
         models: what runs; may still be empty, they load when needed.
+        folders: of labelled images on this machine, in which everybody may measure.
     """
     with gr.Blocks(
         title=TITLE,
@@ -35,8 +44,17 @@ def build_page(models: ModelStore) -> gr.Blocks:
         delete_cache=(HOUR, HOUR),  # Uploaded files are read once: none is kept for longer.
     ) as page:
         gr.HTML(HEADER, elem_id="header")
-        compare = CompareTab(models)
-        page.load(compare.warm_up, show_progress="hidden", api_visibility="private")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Compare", id=COMPARE):
+                compare = CompareTab(models)
+            with gr.Tab("Evaluate"):
+                evaluate = EvaluateTab(models, folders)
+            with gr.Tab("Adapt"):
+                AdaptTab(models)
+        compare.open_cases_of(evaluate, tabs, COMPARE)
+        add_api(models)
+        if not ON_ZERO_GPU:  # there, nothing may load in this process
+            page.load(compare.warm_up, show_progress="hidden", api_visibility="private")
     return page
 
 
@@ -50,8 +68,9 @@ def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
     return page.launch(
         theme=_theme(),
         css_paths=Path(__file__).parent / "page.css",
-        footer_links=["gradio", "settings"],
+        footer_links=["api", "gradio", "settings"],
         max_file_size="200mb",
+        mcp_server=True,
         **where,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -136,3 +137,32 @@ def test_learning_rate(tmp_path, schedule, expected):
     lines = (tmp_path / "toy.jsonl").read_text().splitlines()
     shares = [json.loads(line)["lr_share"] for line in lines]
     assert shares[: len(expected)] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_watcher_ends_it_and_the_last_step_is_judged(tmp_path):
+    seen = []
+
+    def watch(step: int, figures: dict[str, float]) -> bool:
+        seen.append((step, figures["loss"]))
+        return step == 3
+
+    stage = ToyStage()
+    result = train(stage, Colours(), QUICK, tmp_path, lambda: 0.5, watch)
+    assert [step for step, _ in seen] == [1, 2, 3]
+    assert stage.calls == result.steps == result.best_step == 3
+    assert result.best_score == 0.5
+    lines = [json.loads(line) for line in (tmp_path / "toy.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == pytest.approx([loss for _, loss in seen], abs=1e-6)
+    assert [("validation" in line) for line in lines] == [False, False, True]
+
+
+def test_the_clock_ends_it_and_sets_the_learning_rate(tmp_path, monkeypatch):
+    """Each look at this clock is a second, so each step takes one: of four, cosine's quarters."""
+    ticks = itertools.count()
+    monkeypatch.setattr("clipsam.training.loop.time.monotonic", lambda: float(next(ticks)))
+    config = replaced(steps=10**6, warmup=0, seconds=4.0, save_seconds=1e9)
+    result = train(ToyStage(), Colours(), config, tmp_path)
+    assert (result.steps, result.seconds) == (4, 4.0)
+    lines = (tmp_path / "toy.jsonl").read_text().splitlines()
+    shares = [json.loads(line)["lr_share"] for line in lines]
+    assert shares == pytest.approx([1, 0.854, 0.5, 0.146], abs=1e-3)

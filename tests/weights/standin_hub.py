@@ -5,7 +5,8 @@ own headers, from ``/<owner>/<name>/resolve/<revision>/<file>``; a part of a fil
 
 An upload makes the repository, asks which files are large, sends those by PUT to where a git-lfs
 batch says, and then commits all of them in lines of JSON, in which the small ones lie. There is no
-xet: later versions of ``huggingface_hub`` must be told so, earlier ones ask.
+xet: later versions of ``huggingface_hub`` must be told so, earlier ones ask. A Space is one whose
+name here begins with ``spaces/``.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class StandinHub:
         requests: all that were made.
         token: without it, nothing can be written.
         private: repositories that were made so.
+        sdks: what Spaces run, by repository.
         large: contents that were sent by PUT, by SHA-256.
         commits: id of the last commit by repository, of those that were uploaded to.
     """
@@ -70,6 +72,7 @@ class StandinHub:
     requests: list[Request] = field(default_factory=list)
     token: str = "hf_standin"
     private: set[str] = field(default_factory=set)
+    sdks: dict[str, str] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
 
@@ -109,6 +112,8 @@ class StandinHub:
             # The flag is that of earlier versions.
             if asked.get("visibility") == "private" or asked.get("private"):
                 self.private.add(request.repo)
+            if asked["type"] == "space":
+                self.sdks[request.repo] = asked["sdk"]
             return 200, answer
         if request.name == "validate-yaml":
             front = asked["content"].partition("---")[2].partition("\n---")[0]
@@ -157,8 +162,8 @@ class StandinHub:
                 self._answer("HEAD")
 
             def do_GET(self) -> None:
-                if self.path.startswith("/api/models/"):
-                    self._describe(self.path.removeprefix("/api/models/"))
+                if described := re.fullmatch(r"/api/(models|spaces)/(.+)", self.path):
+                    self._describe(_repository(*described.groups()))
                 else:
                     self._answer("GET")
 
@@ -166,14 +171,16 @@ class StandinHub:
                 body = self._body()
                 if self.path == "/api/repos/create":
                     asked = json.loads(body)
-                    repo, name = f"{asked['organization']}/{asked['name']}", "create"
+                    repo = f"{asked['organization']}/{asked['name']}"
+                    repo, name = _repository(f"{asked['type']}s", repo), "create"
                 elif self.path == "/api/validate-yaml":
                     repo, name = "", "validate-yaml"
                 elif batch := re.fullmatch(r"/(.+)\.git/info/lfs/objects/batch", self.path):
                     repo, name = batch[1], "batch"
                 else:
-                    pattern = r"/api/models/(.+)/(preupload|commit)/main"
-                    repo, name = re.fullmatch(pattern, self.path).groups()
+                    pattern = r"/api/(models|spaces)/(.+)/(preupload|commit)/main"
+                    kinds, repo, name = re.fullmatch(pattern, self.path).groups()
+                    repo = _repository(kinds, repo)
                 self._take(Request("POST", repo, name), body)
 
             def do_PUT(self) -> None:
@@ -275,6 +282,11 @@ class StandinHub:
                 """Nothing on the terminal."""
 
         return Handler
+
+
+def _repository(kinds: str, repo: str) -> str:
+    """What a repository is called here: with what it is, unless that is a model."""
+    return repo if kinds == "models" else f"{kinds}/{repo}"
 
 
 def is_large(name: str) -> bool:

@@ -271,7 +271,7 @@ def test_a_click_changes_the_mask(
     threshold = middle(first)
     bench.set_slider("threshold", threshold)
     bench.expect_mask(SAM, 0, first.class_mask(0, threshold))
-    before = bench.card(SAM).locator(".overlay").screenshot()
+    before = bench.card(SAM).locator(".overlay").first.screenshot()
     bench.tab.get_by_role("radio", name="− point").click()
     bench.click(0.8, 0.25)
     wait_for(bench, lambda: len(predictions) == 2)
@@ -281,7 +281,7 @@ def test_a_click_changes_the_mask(
     assert np.allclose(concept.points, [[51.2, 128], [204.8, 64]], atol=0.5)
     assert not np.array_equal(first.class_mask(0, threshold), second.class_mask(0, threshold))
     bench.expect_mask(SAM, 0, second.class_mask(0, threshold))
-    assert bench.card(SAM).locator(".overlay").screenshot() != before
+    assert bench.card(SAM).locator(".overlay").first.screenshot() != before
 
 
 def test_a_box_and_undo_and_clear(

@@ -1,0 +1,312 @@
+"""A handful of pictures that one person labelled: read, checked, and put together as a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+
+from ..evaluation.truth import VOID_IDS, VOID_NAMES
+from .images import ImageError, open_image, open_mask
+from .readers import DataError, connected_segments, shrink
+from .samples import BACKGROUND, VOID, LabelledImage
+
+MOST = 32
+"""Labelled pictures at a time."""
+
+KEPT_SIDE = 1024
+"""Long side, in pixels, above which a labelled picture is made smaller."""
+
+ZIP_BYTES = 500 * 10**6
+"""What an archive may hold when unpacked."""
+
+MASK_ENDINGS = ("_mask", "-mask")
+"""What may follow a picture's stem in the name of its mask."""
+
+Source = Path | BinaryIO
+
+
+# ---- one picture ----
+
+
+def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> LabelledImage:
+    """A labelled picture from one mask per class; where several overlap, the smallest counts.
+
+    Args:
+        key: its name.
+        image: uint8 (H, W, 3).
+        masks: bool (H, W) by class name; classes whose mask is empty are not there.
+
+    Raises:
+        DataError: a mask of another size, a class without a name or named twice, no foreground.
+    """
+    names = check_names(tuple(masks))
+    classes = np.full(image.shape[:2], BACKGROUND, np.int16)
+    areas = [np.count_nonzero(mask) for mask in masks.values()]
+    for index, mask in sorted(enumerate(masks.values()), key=lambda item: -areas[item[0]]):
+        _check_size(key, image, mask)
+        classes[mask] = index
+    return _picture(key, image, classes, names)
+
+
+def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> LabelledImage:
+    """A labelled picture from a mask of ids.
+
+    Args:
+        key: its name.
+        image: uint8 (H, W, 3).
+        ids: int (H, W), as :func:`open_mask` reads it.
+        names: class names, index = id, of which ``background`` and ``unlabelled`` are none; or one
+            name alone, of what a black and white mask shows.
+
+    Raises:
+        DataError: sizes that differ, a name twice, an id without a name, no foreground.
+    """
+    names = check_names(names)
+    _check_size(key, image, ids)
+    found = [int(value) for value in np.unique(ids)]
+    known = [value for value in found if value not in VOID_IDS or value < len(names)]
+    if len(names) == 1:
+        shown = [value for value in known if value] or [value for value in found if value]
+        if len(shown) > 1:
+            raise DataError(
+                f"{key}: the mask holds the ids {', '.join(map(str, shown[:5]))}, but only "
+                f"“{names[0]}” is named. Name them all, index = id: background, dog, cat."
+            )
+        values = {0: BACKGROUND} | dict.fromkeys(shown, 0)
+    else:
+        unnamed = [value for value in known if value >= len(names)]
+        if unnamed:
+            raise DataError(
+                f"{key}: the mask holds the id {unnamed[0]}, but the names are those of 0 to "
+                f"{len(names) - 1}. Name every id, 0 too: background, dog, cat."
+            )
+        special = {"background": BACKGROUND, **dict.fromkeys(VOID_NAMES, VOID)}
+        values = {index: special.get(name.lower(), index) for index, name in enumerate(names)}
+    classes = np.full(ids.shape, VOID, np.int16)
+    for number, value in values.items():
+        classes[ids == number] = value
+    return _picture(key, image, classes, names)
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Class names without needless spaces.
+
+    Raises:
+        DataError: none, an empty one, or one that is there twice, whatever its case.
+    """
+    clean = tuple(" ".join(name.split()) for name in names)
+    if not clean or not all(clean):
+        raise DataError("Every class needs a name: type “dog”, or “background, dog, cat”.")
+    lower = [name.lower() for name in clean]
+    for name in clean:
+        if lower.count(name.lower()) > 1:
+            raise DataError(f"Two classes are called “{name}”: give each a name of its own.")
+    return clean
+
+
+def _check_size(key: str, image: np.ndarray, mask: np.ndarray) -> None:
+    if mask.shape != image.shape[:2]:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        raise DataError(
+            f"{key}: the mask is {mask_width} × {mask_height} pixels, but the picture is "
+            f"{width} × {height}. Both must have the same size."
+        )
+
+
+def _picture(
+    key: str, image: np.ndarray, classes: np.ndarray, names: Sequence[str]
+) -> LabelledImage:
+    """Made smaller if large, with the names of the classes that it shows and of no other."""
+    segments = np.zeros(classes.shape, np.int32)
+    small = shrink(LabelledImage(key, image, classes, segments, tuple(names)), KEPT_SIDE)
+    shown = small.present()
+    if not shown:
+        raise DataError(
+            f"{key}: the mask has no foreground. It must show one of the named classes."
+        )
+    places = np.searchsorted(shown, small.classes)
+    own = np.where(small.classes >= 0, places, small.classes).astype(np.int16)
+    names = tuple(small.names[index] for index in shown)
+    return dataclasses.replace(small, classes=own, segments=connected_segments(own), names=names)
+
+
+# ---- uploads ----
+
+
+def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledImage]:
+    """Pictures with their masks, or one archive of them.
+
+    Args:
+        paths: pictures and masks of the same stem (``dog.jpg`` with ``dog.png`` or
+            ``dog_mask.png``); or a zip with ``images/``, ``masks/`` and perhaps ``classes.json``.
+        names: of the ids, see :func:`from_ids`; an archive's own come first.
+
+    Raises:
+        DataError: what cannot be used, and what would be right.
+    """
+    if not paths:
+        raise DataError("Choose files first: pictures with their masks, or one zip.")
+    archives = [path for path in paths if path.suffix.lower() == ".zip"]
+    if archives and len(paths) > 1:
+        raise DataError("Choose either one zip, or pictures and masks, not both.")
+    if archives:
+        pairs, own = _unpacked(archives[0])
+        names = own or names
+    else:
+        pairs = _paired(paths)
+    if len(pairs) > MOST:
+        raise DataError(f"{len(pairs)} pictures are more than the {MOST} that fit here.")
+    names = check_names(names)
+    return [_read(key, *sources, names) for key, sources in sorted(pairs.items())]
+
+
+def _read(key: str, picture: Source, mask: Source, names: Sequence[str]) -> LabelledImage:
+    try:
+        return from_ids(key, open_image(picture), open_mask(mask), names)
+    except ImageError as error:
+        raise DataError(str(error)) from None
+
+
+def _paired(paths: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
+    """(picture, mask) files by their common stem."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[_stem(path)].append(path)
+    return {key: _told_apart(key, files) for key, files in groups.items()}
+
+
+def _stem(path: Path) -> str:
+    for ending in MASK_ENDINGS:
+        if path.stem.lower().endswith(ending):
+            return path.stem[: -len(ending)]
+    return path.stem
+
+
+def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
+    """Which of the files of a stem is the picture, and which the mask."""
+    masks = [path for path in files if path.stem != key]
+    masks = masks or [path for path in files if path.suffix.lower() == ".png"]
+    pictures = [path for path in files if path not in masks]
+    if len(pictures) == 1 and not masks:
+        raise DataError(f"{files[0].name} has no mask: add {key}.png or {key}_mask.png.")
+    if len(masks) == 1 and not pictures:
+        raise DataError(f"{files[0].name} is alone: add its picture, {key}.jpg, or its mask.")
+    if len(pictures) != 1 or len(masks) != 1:
+        raise DataError(
+            f"Which file of {key} is the mask? Call the picture {key}.jpg and the mask {key}.png, "
+            f"or {key}_mask.png."
+        )
+    return pictures[0], masks[0]
+
+
+def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[str, ...]]:
+    """(picture, mask) by stem, and the names of the ids if an archive holds them.
+
+    Everything stays in memory: no path of the archive is ever written to.
+    """
+    try:
+        with ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            if sum(info.file_size for info in members) > ZIP_BYTES:
+                raise DataError(f"{path.name} holds more than {ZIP_BYTES // 10**6} MB unpacked.")
+            folders: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
+            names: tuple[str, ...] = ()
+            for info in members:
+                place = PurePosixPath(info.filename)
+                if place.name.startswith(".") or "__MACOSX" in place.parts:
+                    continue
+                if place.name == "classes.json":
+                    names = _listed(archive.read(info))
+                elif place.parent.name in folders:
+                    if place.stem in folders[place.parent.name]:
+                        raise DataError(f"{path.name} holds two {place.parent.name} {place.stem}.")
+                    folders[place.parent.name][place.stem] = info.filename
+            pictures, masks = folders["images"], folders["masks"]
+            if not pictures:
+                raise DataError(f"{path.name} has no folder images/ with pictures in it.")
+            missing = sorted(set(pictures) - set(masks))
+            if missing:
+                raise DataError(f"{path.name} has no masks/{missing[0]}.png for its picture.")
+            if len(pictures) > MOST:
+                raise DataError(f"{len(pictures)} pictures are more than the {MOST} that fit here.")
+
+            def opened(name: str) -> BinaryIO:
+                stream = io.BytesIO(archive.read(name))
+                stream.name = name
+                return stream
+
+            pairs = {key: (opened(name), opened(masks[key])) for key, name in pictures.items()}
+            return pairs, names
+    except (BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path.name} is damaged, locked or no zip: {error}.") from None
+
+
+def _listed(content: bytes) -> tuple[str, ...]:
+    try:
+        names = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"classes.json is no JSON: {error}.") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError("classes.json is no list of names, index = id.")
+    return tuple(names)
+
+
+# ---- several pictures ----
+
+
+def with_more(
+    pictures: Sequence[LabelledImage], more: Sequence[LabelledImage]
+) -> tuple[LabelledImage, ...]:
+    """Pictures put to others.
+
+    Raises:
+        DataError: they become too many, or one is there already, by name or by its pixels: both
+            trained on and held out, it would make the result look better than it is.
+    """
+    joined = list(pictures)
+    if len(joined) + len(more) > MOST:
+        raise DataError(
+            f"{len(joined) + len(more)} pictures are more than the {MOST} that fit here. For more, "
+            "use python -m clipsam train."
+        )
+    for new in more:
+        for old in joined:
+            if new.key == old.key:
+                raise DataError(f"There is a picture {new.key} already: remove it first.")
+            if np.array_equal(new.image, old.image):
+                raise DataError(f"{new.key} is the same picture as {old.key}.")
+        joined.append(new)
+    return tuple(joined)
+
+
+class Pictures:
+    """Labelled pictures as one data set; names that differ in case alone are one class."""
+
+    def __init__(self, pictures: Sequence[LabelledImage]) -> None:
+        self._pictures = tuple(pictures)
+        self.keys = tuple(picture.key for picture in pictures)
+        first: dict[str, str] = {}
+        for picture in pictures:
+            for name in picture.names:
+                first.setdefault(name.lower(), name)
+        self.names = tuple(first.values())
+        self._place = {name: index for index, name in enumerate(first)}
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        picture = self._pictures[index]
+        own = picture.classes
+        places = np.array([self._place[name.lower()] for name in picture.names], np.int16)
+        classes = np.where(own >= 0, places[np.maximum(own, 0)], own)
+        return dataclasses.replace(picture, classes=classes, names=self.names)

@@ -1,0 +1,177 @@
+"""Running methods where the GPU is: in this process, or on a ZeroGPU Space in a forked one.
+
+Such a Space has no GPU of its own. ``spaces.GPU`` lends one to each call of a function, which then
+runs in a forked process: arguments and results are pickled, what it loads and computes stays
+there, and the time that it asks for beforehand decides its place in the queue. So one call runs
+all methods of a request on one scene, and only NumPy crosses. Models are loaded there, never in
+the parent, where CUDA is emulated in the main thread alone: nothing may be warmed up there.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from ..predictor import Options, find_method, find_preset
+from ..scene import Scene
+from ..types import Prediction, Prompt, PromptError
+from ..weights.bundle import WeightsError
+from .models import ModelStore
+
+try:
+    from spaces import GPU
+except ImportError:  # anywhere but on a Space
+    GPU = None
+
+START_SECONDS = 10
+"""For the process and its first CUDA call. This and the next three are guesses, rather too much."""
+LOAD_MEGABYTES = 200
+"""Weights loaded per second."""
+METHOD_SECONDS, CLASS_SECONDS = 3.0, 0.2
+"""For an image's features and a network's first pass, and for each class."""
+MAX_SECONDS = 120
+"""More is not asked for: a request above what a visitor has left is refused altogether."""
+
+Asked = tuple[str, str | None]
+"""A method's id and one of its modes; ``None`` leaves the mode to the prompt."""
+
+logger = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """News of one method.
+
+    Attributes:
+        key: ``method/mode``, as :attr:`Choice.key <clipsam.workbench.choices.Choice>`; the id alone
+            where no mode was asked.
+        found: its prediction, or one sentence why there is none; ``None`` while it runs.
+        progress: classes done and classes in all, over all methods asked.
+    """
+
+    key: str
+    found: Prediction | str | None
+    progress: tuple[int, int]
+
+
+def predict_all(
+    models: ModelStore,
+    scene: Scene,
+    prompt: Prompt,
+    preset: str,
+    asked: Sequence[Asked],
+    options: Options | None = None,
+) -> Iterator[Answer]:
+    """Run methods one after the other on one scene; that one fails does not stop the others.
+
+    Args:
+        models: what runs.
+        scene: the image; keeps the features for the next call unless they are computed elsewhere.
+        prompt: the classes, with points and boxes.
+        preset: its name.
+        asked: methods and modes, in the order to run.
+        options: all but the mode.
+    """
+    options = options or Options()
+    if not ON_ZERO_GPU:
+        return _answers(models, scene, prompt, preset, asked, options)
+    _stores[id(models)] = models
+    return _lent(id(models), scene.image, prompt, preset, tuple(asked), options)
+
+
+def duration(
+    _: int, image: np.ndarray, prompt: Prompt, preset: str, asked: Sequence[Asked], __: Options
+) -> int:
+    """Seconds to ask a GPU for, before it is known whether a worker has the weights already."""
+    chosen = find_preset(preset)
+    networks = {
+        *chosen.sources,
+        *(published for method, _ in asked for published in find_method(method).beside(chosen)),
+    }
+    loading = sum(published.megabytes for published in networks) / LOAD_MEGABYTES
+    running = len(asked) * (METHOD_SECONDS + CLASS_SECONDS * len(prompt.concepts))
+    return min(MAX_SECONDS, math.ceil(START_SECONDS + loading + running))
+
+
+_stores: WeakValueDictionary[int, ModelStore] = WeakValueDictionary()
+"""Models cannot be pickled: a forked process finds them here under the number that it is given."""
+
+
+def _in_worker(
+    store: int,
+    image: np.ndarray,
+    prompt: Prompt,
+    preset: str,
+    asked: Sequence[Asked],
+    options: Options,
+) -> Iterator[Answer]:
+    """What runs in the forked process; takes and yields what can be pickled."""
+    yield from _answers(_stores[store], Scene(image), prompt, preset, asked, options)
+
+
+_lent = _in_worker if GPU is None else GPU(duration=duration)(_in_worker)
+
+ON_ZERO_GPU = _lent is not _in_worker
+"""Whether a GPU is lent call by call; on any other hardware the decorator does nothing."""
+
+
+def _answers(
+    models: ModelStore,
+    scene: Scene,
+    prompt: Prompt,
+    preset: str,
+    asked: Sequence[Asked],
+    options: Options,
+) -> Iterator[Answer]:
+    classes = len(prompt.concepts)
+    for number, (method, mode) in enumerate(asked):
+        key = method if mode is None else f"{method}/{mode}"
+        answer = partial(
+            _predict, models, scene, prompt, preset, method, replace(options, mode=mode)
+        )
+        for done, found in _with_steps(answer):
+            if found is not None:
+                done = classes
+            yield Answer(key, found, (number * classes + done, len(asked) * classes))
+
+
+def _with_steps(
+    answer: Callable[[Callable[[int, int], None]], Prediction | str],
+) -> Iterator[tuple[int, Prediction | str | None]]:
+    """Classes done while a method runs in a thread of its own, and at last what it found."""
+    steps: SimpleQueue[int | None] = SimpleQueue()
+    yield 0, None
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(answer, lambda done, _: steps.put(done))
+        found.add_done_callback(lambda _: steps.put(None))
+        while (done := steps.get()) is not None:
+            yield done, None
+    yield 0, found.result()
+
+
+def _predict(
+    models: ModelStore,
+    scene: Scene,
+    prompt: Prompt,
+    preset: str,
+    method: str,
+    options: Options,
+    step: Callable[[int, int], None],
+) -> Prediction | str:
+    """What a method answers, or one sentence why it cannot."""
+    try:
+        return models.predictor(preset, method).predict(scene, prompt, options, step)
+    except (PromptError, WeightsError) as error:
+        return str(error)
+    except Exception:
+        name = " · ".join(filter(None, (find_method(method).info.name, options.mode)))
+        logger.exception("%s failed", name)
+        return f"{name} failed unexpectedly; the server's log says why."
