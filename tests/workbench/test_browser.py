@@ -886,7 +886,7 @@ def test_an_earlier_run_comes_back_without_a_model(
     bench.choose_methods(SURGERY)
     bench.run()
     asked = len(predictions)
-    assert bench.tab.locator("#past button").count() == 2
+    bench.tab.locator("#past button").nth(1).wait_for()
     bench.tab.locator("#past button", has_text="heart, cross").click()
     bench.expect_mask(SAM, 1, mask)
     assert bench.card(SURGERY).count() == 0
@@ -968,5 +968,7 @@ def test_all_methods_beside_each_other(bench: Workbench, predictions: list[Predi
     iou = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
     bench.expect_text("#differences", f"{iou:.3f}")
     bench.expect_text("#costs", "Parameters")
-    shown = "#two .left img, #two .right img"
-    assert bench.tab.locator(shown).count() == 2 * 2 * len(predictions[0].texts)
+    bench.tab.wait_for_function(
+        "wanted => document.querySelectorAll('#two .left img, #two .right img').length === wanted",
+        arg=2 * 2 * len(predictions[0].texts),
+    )
