@@ -78,7 +78,7 @@ def test_single_objects(tmp_path):
         ({"--data": "scenes"}, "kind:path"),
         ({"--part": "test"}, "no part test"),
         ({"--data": "folder:."}, "no image in its part “val”"),
-        ({"--method": "sam3"}, "no method “sam3”"),
+        ({"--method": "sam9"}, "no method “sam9”"),
         ({"--method": "clip-guided-sam:fast"}, "semi-automatic or manual"),
         ({"--method": "clip-guided-sam@other"}, "the preset base"),
         ({"--preset": "giant"}, "no preset"),

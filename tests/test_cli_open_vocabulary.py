@@ -223,7 +223,7 @@ def test_a_few_images_and_nothing_written(stub, tmp_path, caplog):
         ({"--method": "sam"}, "(manual) needs clicks, but here classes are asked by name alone"),
         ({"--method": "clip-guided-sam:manual"}, "choose its mode semi-automatic."),
         ({"--method": "clip-surgery-sam:fast"}, "has no mode “fast”"),
-        ({"--method": "sam3"}, "no method “sam3”"),
+        ({"--method": "sam9"}, "no method “sam9”"),
         ({"--preset": "giant"}, "no preset"),
         ({"--limit": "0"}, "--limit 0"),
         ({"--out": "file"}, "file cannot be written to"),
