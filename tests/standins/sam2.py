@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from transformers import (
     Sam2HieraDetConfig,
     Sam2Model,
@@ -48,6 +49,7 @@ def vision_config(sizes: Sam2Config) -> Sam2VisionConfig:
 
 def published(sizes: Sam2Config, seed: int = 0) -> Sam2VideoModel:
     """The video model of random weights, which is what repositories hold."""
+    torch.manual_seed(seed)
     config = Sam2VideoConfig(
         vision_config=vision_config(sizes),
         prompt_encoder_config=Sam2VideoPromptEncoderConfig(image_size=sizes.image_size),
