@@ -218,11 +218,12 @@ class Predictor(ABC):
             peak_memory_mb=memory.megabytes(),
         )
 
-    def check_mode(self, mode: str | None) -> None:
+    @classmethod
+    def check_mode(cls, mode: str | None) -> None:
         """Raises PromptError: the method has no such mode."""
-        if mode is not None and mode not in self.info.modes:
+        if mode is not None and mode not in cls.info.modes:
             raise PromptError(
-                f"{self.info.name} has no mode “{mode}”: choose {' or '.join(self.info.modes)}."
+                f"{cls.info.name} has no mode “{mode}”: choose {' or '.join(cls.info.modes)}."
             )
 
     def _modes(self, prompt: Prompt, options: Options) -> list[str]:

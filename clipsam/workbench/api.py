@@ -300,14 +300,11 @@ class Api:
         asked = []
         for text in dict.fromkeys(_text(method, "A method") for method in methods):
             method, _, mode = text.partition(":")
-            info = find_method(method).info
-            if mode and mode not in info.modes:
-                raise PromptError(
-                    f"{info.name} has no mode “{mode}”: choose {' or '.join(info.modes)}."
-                )
+            predictor = find_method(method)
+            predictor.check_mode(mode or None)
             problem = why_not(method, chosen)
             if problem:
-                raise WeightsError(f"{info.name} is not available: {problem}.")
+                raise WeightsError(f"{predictor.info.name} is not available: {problem}.")
             asked.append((method, mode or None))
         answers = predict_all(self._models, scene, prompt, preset, asked, Options(seed=seed))
         found = (answer.found for answer in answers if answer.found is not None)

@@ -13,7 +13,6 @@ from ..data.readers import DataError
 from ..predictor import Predictor, find_preset
 from ..types import PromptError
 from ..weights.bundle import WeightsError
-from ..weights.presets import PRESETS
 from .choices import DEFAULT_KEYS, Choice, all_choices
 from .data_panel import DataPanel
 from .examples import Example
@@ -21,7 +20,7 @@ from .leaderboard import cases_html, cases_strip, leaderboard, per_class, table
 from .measuring import FILES, Asked, EvaluateSession, Measuring
 from .models import ModelStore
 from .notes import Updates, note, problem
-from .picker import DEFAULT_PRESET
+from .picker import DEFAULT_PRESET, preset_dropdown
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +66,8 @@ class EvaluateTab:
     # ---- layout ----
 
     def _build_question(self) -> None:
-        self.preset = gr.Dropdown(
-            [(f"{preset.name}: {preset.title}", preset.name) for preset in PRESETS.values()],
-            value=DEFAULT_PRESET,
-            label="Preset",
-            info="Which SAM and CLIP run. Weights are downloaded under Compare.",
-            elem_id="evaluate-preset",
+        self.preset = preset_dropdown(
+            "Which SAM and CLIP run. Weights are downloaded under Compare.", "evaluate-preset"
         )
         self.methods = gr.CheckboxGroup(
             **self._offer(DEFAULT_PRESET, DEFAULT_KEYS),

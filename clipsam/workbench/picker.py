@@ -30,12 +30,8 @@ class MethodPicker:
     def __init__(self) -> None:
         """Build it inside the ``gr.Blocks`` that is open."""
         self.choices = {choice.key: choice for choice in all_choices()}
-        self.preset = gr.Dropdown(
-            [(f"{preset.name}: {preset.title}", preset.name) for preset in PRESETS.values()],
-            value=DEFAULT_PRESET,
-            label="Preset",
-            info="Which SAM and CLIP run. Tiny is a demonstration: it shows how methods work.",
-            elem_id="preset",
+        self.preset = preset_dropdown(
+            "Which SAM and CLIP run. Tiny is a demonstration: it shows how methods work.", "preset"
         )
         self._downloads = Downloads(DEFAULT_PRESET)
         text, marks = self._offers(DEFAULT_PRESET, DEFAULT_KEYS)
@@ -147,6 +143,17 @@ class MethodPicker:
                 }
             )
         return offers
+
+
+def preset_dropdown(info: str, elem_id: str) -> gr.Dropdown:
+    """All presets to choose from."""
+    return gr.Dropdown(
+        [(f"{preset.name}: {preset.title}", preset.name) for preset in PRESETS.values()],
+        value=DEFAULT_PRESET,
+        label="Preset",
+        info=info,
+        elem_id=elem_id,
+    )
 
 
 def methods_note(preset: str) -> str:
