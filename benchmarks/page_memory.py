@@ -26,9 +26,9 @@ from clipsam.measure import PeakMemory, hardware
 from clipsam.methods import base as methods_module
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import save_bundle
-from clipsam.workbench.compare import CompareTab
+from clipsam.workbench.compare.session import Session
+from clipsam.workbench.compare.tab import CompareTab
 from clipsam.workbench.models import ModelStore
-from clipsam.workbench.session import Session
 
 from .random_published import BASE, write_base
 

@@ -34,7 +34,7 @@ from clipsam.types import (
     prompt_from_classes,
 )
 from clipsam.weights.backbones import Backbones
-from clipsam.workbench.archive import command, write_zip
+from clipsam.workbench.compare.archive import command, write_zip
 
 
 def prediction(

@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..data.samples import LabelledImage, SegmentationData
+from ..drawing import class_colour, data_uri, fitted, outline
 from ..predictor import Options, Predictor
 from ..scene import Scene
-from ..workbench.drawing import class_colour, data_uri, fitted, outline
 from .metrics import iou
 from .rows import Row
 from .runner import Run, SampleScore, prompt_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,44 @@ VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
 
 class TruthError(ValueError):
     """A ground truth that cannot be used; the message says why and what would be right."""
+
+
+@dataclass(frozen=True)
+class TruthFile:
+    """A ground truth as uploaded, not yet matched to classes.
+
+    Attributes:
+        ids: int (H, W), values as stored in the file.
+        names: class names, index = id; ``None`` if not given.
+    """
+
+    ids: np.ndarray
+    names: Sequence[str] | None = None
+
+
+def read_names(text: str) -> tuple[str, ...] | None:
+    """A list of class names, index = id, as typed; ``None`` if nothing is typed.
+
+    Accepts names with commas between them, a JSON list, or a JSON object of ids to names.
+
+    Raises:
+        TruthError: JSON that is neither.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    if text[0] not in "[{":
+        return tuple(name.strip() for name in text.split(","))
+    try:
+        names = json.loads(text)
+        if isinstance(names, dict):
+            by_id = {int(key): str(name) for key, name in names.items()}
+            if min(by_id, default=0) < 0 or max(by_id, default=0) > 65535:
+                raise ValueError("an id is not in 0 … 65535")
+            names = [by_id.get(index, "") for index in range(max(by_id, default=-1) + 1)]
+    except ValueError as error:
+        raise TruthError(f"The list of class names is not valid JSON: {error}.") from None
+    return tuple(str(name) for name in names)
 
 
 @dataclass(frozen=True)

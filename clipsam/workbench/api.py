@@ -22,17 +22,16 @@ from pycocotools import mask as coco
 
 from ..data.images import ImageError, open_image, open_mask
 from ..evaluation.metrics import dice, iou
-from ..evaluation.truth import Truth, TruthError, match_truth
+from ..evaluation.truth import Truth, TruthError, match_truth, read_names
 from ..export import listed_points
 from ..predictor import Options, describe_methods, find_method, find_preset
 from ..scene import Scene
 from ..types import Prediction, Prompt, PromptError, parse_classes
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS
-from .annotator import read_prompt
 from .choices import why_not
+from .compare.annotator import read_prompt
 from .models import ModelStore
-from .scoring import read_names
 from .zero_gpu import predict_all
 
 PresetName = Literal[tuple(PRESETS)]

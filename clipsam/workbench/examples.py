@@ -11,7 +11,7 @@ import numpy as np
 from ..data.images import open_image
 from ..data.samples import BACKGROUND, LabelledImage
 from ..data.scenes import SceneData
-from .session import TruthFile
+from ..evaluation.truth import TruthFile
 
 SEED = 7
 """Below 20, where the seeds of the training scenes begin: no example was trained on."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from .adapt import AdaptTab
+from .adapt.tab import AdaptTab
 from .api import add_api
-from .compare import CompareTab
-from .evaluate import EvaluateTab
+from .compare.tab import CompareTab
+from .evaluate.tab import EvaluateTab
 from .models import ModelStore
 from .zero_gpu import ON_ZERO_GPU
 

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageOps
 
-from . import drawing
+from .. import drawing
 
 SIDE = 144
 """Of a small picture, pixels."""

@@ -32,7 +32,7 @@ from clipsam.weights.local import locate
 from clipsam.weights.networks import read_network
 from clipsam.weights.presets import TINY
 from clipsam.weights.published import CLIPSEG
-from clipsam.workbench.maps import similarity_maps
+from clipsam.workbench.compare.views.maps import similarity_maps
 from tests.standins import clipseg
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (70, 110, 3), dtype=np.uint8)

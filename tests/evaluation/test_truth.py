@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipsam.evaluation.metrics import Counts
-from clipsam.evaluation.truth import TruthError, match_truth
+from clipsam.evaluation.truth import TruthError, match_truth, read_names
 from clipsam.geometry import SquareTransform
 from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
 
@@ -90,3 +90,22 @@ def test_score():
     assert truth.score(prediction, 0) == Counts(intersection=2, predicted=5, truth=2)
     assert truth.score(prediction, 0, threshold=2.0) == Counts(0, 0, 2)
     assert truth.score(prediction, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", None),
+        ("background, dog , cat", ("background", "dog", "cat")),
+        ('["background", "dog"]', ("background", "dog")),
+        ('{"0": "background", "2": "dog"}', ("background", "", "dog")),
+    ],
+)
+def test_typed_names(text: str, names: tuple[str, ...] | None) -> None:
+    assert read_names(text) == names
+
+
+@pytest.mark.parametrize("text", ["[1, ", '{"x": "dog"}', '{"99999999": "dog"}', '{"-1": "dog"}'])
+def test_typed_names_that_are_broken_json(text: str) -> None:
+    with pytest.raises(TruthError, match="not valid JSON"):
+        read_names(text)

@@ -71,7 +71,7 @@ def refused(root: Path, *parts: str) -> None:
 
 def test_what_goes_up(project: Path) -> None:
     names = set(space_files(BUNDLES, project))
-    assert {*FILES, "clipsam/workbench/annotator.js", "clipsam/workbench/page.css"} <= names
+    assert {*FILES, "clipsam/workbench/compare/annotator.js", "clipsam/workbench/page.css"} <= names
     assert {"baselines/__init__.py", "checkpoints/tiny/clip/tokenizer.json"} <= names
     assert {name.split("/")[0] for name in names} == {*FILES, *FOLDERS}
     assert not any("__pycache__" in name or "/." in name for name in names)

@@ -18,7 +18,7 @@ from clipsam.data.scenes import SceneData
 from clipsam.predictor import find_method
 from clipsam.types import Prediction
 from clipsam.weights.presets import TINY
-from clipsam.workbench.scoring import MEAN
+from clipsam.workbench.compare.scoring import MEAN
 
 pytestmark = pytest.mark.browser
 

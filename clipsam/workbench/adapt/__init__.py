@@ -1,0 +1,1 @@
+"""The Adapt tab: a method learns from a few labelled pictures."""

@@ -1,0 +1,471 @@
+"""The Adapt tab: a few labelled pictures, a method, some minutes, and what they bring."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gradio as gr
+import numpy as np
+
+from ...data.labelled import MOST, from_masks, read_upload, with_more
+from ...data.readers import DataError
+from ...data.samples import LabelledImage
+from ...data.scenes import SceneData
+from ...evaluation.truth import TruthError, read_names
+from ...methods.base import TrainablePredictor
+from ...predictor import find_method, find_preset, methods
+from ...training.adapt import FEWEST, Adapted, adapt, trained_parts
+from ...types import PromptError
+from ...weights.bundle import WeightsError
+from ...weights.presets import PRESETS
+from ..models import ModelStore
+from ..notes import Updates, note, problem
+from . import cards
+
+BUDGETS = {"1 minute": 60.0, "3 minutes": 180.0, "10 minutes": 600.0}
+"""Seconds of training by what is shown."""
+
+POLL = 1.0
+"""Seconds between two looks at a training."""
+
+KEPT = 4
+"""New bundles of a session; an older one goes when another comes."""
+
+EXAMPLE_PICTURES, EXAMPLE_SEED = 8, 4
+EXAMPLE_CLASS = "sticker"
+"""A word that the bundled CLIP has never met, for all shapes of a scene."""
+
+PARTS = {
+    "image_encoder": "what is added to SAM's encoder",
+    "prompt_encoder": "SAM's prompt encoder",
+    "mask_decoder": "SAM's mask decoder",
+    "vision": "the attention of CLIP's vision",
+    "clip": "the attention of CLIP",
+    "blocks": "its own blocks, with SAM's layers",
+    "decoder": "its own decoder",
+}
+"""What the parts of a network are called for people; others are small."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AdaptedBundle:
+    """A method with weights that this session trained.
+
+    Attributes:
+        name: as shown.
+        method: its id.
+        preset: name of the preset.
+        folder: the bundle, as ``train`` writes it.
+        archive: the same as one zip.
+        predictor: ready to use.
+    """
+
+    name: str
+    method: str
+    preset: str
+    folder: Path
+    archive: Path
+    predictor: TrainablePredictor
+
+
+@dataclass
+class Course:
+    """A training while it runs.
+
+    Attributes:
+        seconds: that it may take.
+        losses: of each step so far.
+        began: when the first step was done, by the monotonic clock; ``None`` before.
+        is_stopped: whether the user wants no further step.
+    """
+
+    seconds: float
+    losses: list[float] = field(default_factory=list)
+    began: float | None = None
+    is_stopped: bool = False
+
+    def watch(self, step: int, figures: Mapping[str, float]) -> bool:
+        """See :data:`clipsam.training.loop.Watch`."""
+        self.began = self.began or time.monotonic()
+        self.losses.append(figures["loss"])
+        return self.is_stopped
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first step."""
+        return 0.0 if self.began is None else time.monotonic() - self.began
+
+    @property
+    def is_training(self) -> bool:
+        """Whether steps are still to come."""
+        return not self.is_stopped and self.elapsed < self.seconds
+
+
+@dataclass
+class AdaptState:
+    """What one open page remembers of this tab, never shared.
+
+    Attributes:
+        pictures: labelled ones, in their order.
+        bundles: what was trained, the latest last.
+        course: the training that runs.
+        sent: how many pictures came from elsewhere on the page.
+        trained: how many bundles there have been.
+    """
+
+    pictures: tuple[LabelledImage, ...] = ()
+    bundles: list[AdaptedBundle] = field(default_factory=list)
+    course: Course | None = None
+    sent: int = 0
+    trained: int = 0
+    _folder: TemporaryDirectory | None = None
+
+    def new_folder(self, name: str) -> Path:
+        """A folder that goes with the session at the latest."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="clipsam-adapt-", ignore_cleanup_errors=True)
+        return Path(self._folder.name) / name
+
+    def keep(self, bundle: AdaptedBundle) -> None:
+        """Add a bundle; the oldest of too many goes."""
+        self.bundles.append(bundle)
+        for old in self.bundles[:-KEPT]:
+            shutil.rmtree(old.folder, ignore_errors=True)
+            old.archive.unlink(missing_ok=True)
+        del self.bundles[:-KEPT]
+
+    def close(self) -> None:
+        """End what runs, and remove what lies on the disk."""
+        if self.course is not None:
+            self.course.is_stopped = True
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+class AdaptTab:
+    """Layout and events; keeps no user's data, all of which is in the :class:`AdaptState`.
+
+    Attributes:
+        state: of one page.
+        shown: what shows the labelled pictures, see :meth:`show`.
+    """
+
+    def __init__(self, models: ModelStore) -> None:
+        """Build the tab inside the ``gr.Blocks`` that is open.
+
+        Args:
+            models: whose SAM and CLIP the trained copies stand on.
+        """
+        self.models = models
+        self.methods = _trainable()
+        self.state = gr.State(AdaptState(), delete_callback=AdaptState.close)
+        with gr.Column(elem_id="adapt"):
+            gr.HTML(
+                f"<p class='note'>Teach a method your own classes with {FEWEST} to {MOST} labelled "
+                "pictures: a copy of it is trained here, and compared before and after on pictures "
+                "that it has not seen. Nothing of it outlives this page unless you download it.</p>"
+            )
+            with gr.Row():
+                with gr.Column(scale=6, min_width=320):
+                    self._build_pictures()
+                with gr.Column(scale=5, min_width=320):
+                    self._build_controls()
+            self.results = gr.HTML(apply_default_css=False, elem_id="adapt-results")
+        self.shown = [self.message, self.listing]
+        self._connect()
+
+    # ---- layout ----
+
+    def _build_pictures(self) -> None:
+        self.example = gr.Button("Load the example: 8 labelled pictures", elem_id="adapt-example")
+        gr.HTML(
+            "<p class='note'>Drawn shapes, all of them called “sticker”: a word that the small "
+            "models have never met. Or your own: each picture with a mask of its name (dog.jpg "
+            "with dog.png or dog_mask.png), or one zip with images/, masks/ and classes.json.</p>"
+        )
+        self.files = gr.File(
+            label="Pictures and masks, or one zip",
+            file_count="multiple",
+            type="filepath",
+            height=140,
+            elem_id="adapt-files",
+        )
+        self.names = gr.Textbox(
+            label="Classes in the masks",
+            info="One name for what is white; or all ids, index = id: background, dog, cat.",
+            placeholder="dog",
+            elem_id="adapt-names",
+        )
+        self.add_files = gr.Button("Add these pictures", elem_id="adapt-add")
+        self.message = gr.HTML(elem_id="adapt-message")
+        self.listing = gr.HTML(
+            cards.listing(()),
+            js_on_load="""
+                element.onclick = (event) => {
+                  const button = event.target.closest("button");
+                  if (button) trigger("click", { key: button.dataset.key });
+                };
+            """,
+            apply_default_css=False,
+            elem_id="adapt-listing",
+        )
+
+    def _build_controls(self) -> None:
+        first = next(iter(self.methods), None)
+        self.method = gr.Dropdown(
+            [(title, key) for key, title in self.methods.items()],
+            value=first,
+            label="Method",
+            info="Those whose bundle is here; a copy of it is where training starts.",
+            elem_id="adapt-method",
+        )
+        self.trained = gr.HTML(_what_is_trained(first), elem_id="adapt-trained")
+        self.budget = gr.Radio(
+            list(BUDGETS),
+            value=next(iter(BUDGETS)),
+            label="Time",
+            info="Of training, by the clock; a minute suffices for the example.",
+            elem_id="adapt-budget",
+        )
+        with gr.Row():
+            self.start = gr.Button("Adapt", variant="primary", elem_id="adapt-start", scale=3)
+            self.stop = gr.Button("Stop", interactive=False, elem_id="adapt-stop", scale=2)
+        gr.HTML("<p class='note'>Stop ends it early and keeps what has been learnt so far.</p>")
+        self.status = gr.HTML(elem_id="adapt-status")
+        self.curve = gr.HTML(apply_default_css=False, elem_id="adapt-curve")
+        self.download = gr.DownloadButton(
+            "Download the new bundle (zip)", visible=False, elem_id="adapt-download"
+        )
+
+    # ---- events ----
+
+    def _connect(self) -> None:
+        filed = {  # Through the queue: only there does Gradio notice that a state changed.
+            "show_progress_on": [self.message],
+            "api_visibility": "private",
+        }
+        listed = [self.state, *self.shown]
+        self.example.click(self.take_example, self.state, listed, **filed)
+        self.add_files.click(
+            self.take_files,
+            [self.state, self.files, self.names],
+            [*listed, self.files],
+            **filed,
+        )
+        self.listing.click(self.remove, self.state, listed, **filed)
+        self.method.change(
+            _what_is_trained,
+            self.method,
+            self.trained,
+            queue=False,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self.start.click(
+            self.run,
+            [self.state, self.method, self.budget],
+            [
+                self.state,
+                self.start,
+                self.stop,
+                self.status,
+                self.curve,
+                self.results,
+                self.download,
+            ],
+            concurrency_id="gpu",
+            concurrency_limit=1,
+            show_progress_on=[self.status],
+            api_visibility="private",
+        )
+        self.stop.click(
+            self.end_early,
+            self.state,
+            self.stop,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    # ---- pictures ----
+
+    def add(
+        self, state: AdaptState, image: np.ndarray, masks: Mapping[str, np.ndarray]
+    ) -> AdaptState:
+        """Take a picture from elsewhere on the page; :meth:`show` then shows it.
+
+        Args:
+            state: of the page.
+            image: uint8 (H, W, 3).
+            masks: bool (H, W) by class name; empty ones are left out.
+
+        Raises:
+            DataError: it cannot be used, or is one too many.
+        """
+        key = f"from Compare {state.sent + 1}"
+        state.pictures = with_more(state.pictures, [from_masks(key, image, masks)])
+        state.sent += 1
+        return state
+
+    def show(self, state: AdaptState) -> Updates:
+        """Show the labelled pictures as they are now."""
+        return {self.message: "", self.listing: cards.listing(state.pictures)}
+
+    def take_example(self, state: AdaptState) -> Updates:
+        """Put the example's pictures in the place of all others."""
+        state.pictures = example_pictures()
+        return {self.state: state, **self.show(state)}
+
+    def take_files(self, state: AdaptState, paths: Sequence[str] | None, names: str) -> Updates:
+        """Add uploaded pictures, all of them or none."""
+        try:
+            more = read_upload([Path(path) for path in paths or ()], read_names(names) or ())
+            state.pictures = with_more(state.pictures, more)
+        except (DataError, TruthError) as error:
+            return {self.message: problem(str(error))}
+        return {self.state: state, **self.show(state), self.files: None}
+
+    def remove(self, state: AdaptState, chosen: gr.EventData) -> Updates:
+        """Remove the picture whose button was clicked."""
+        state.pictures = tuple(one for one in state.pictures if one.key != chosen.key)
+        return {self.state: state, **self.show(state)}
+
+    # ---- training ----
+
+    def end_early(self, state: AdaptState) -> object:
+        """Let the training end after the step at hand."""
+        if state.course is not None:
+            state.course.is_stopped = True
+        return gr.Button(interactive=False)
+
+    def run(
+        self,
+        state: AdaptState,
+        key: str | None,
+        budget: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
+    ) -> Iterator[Updates]:
+        """Train a copy of a method, showing its loss, then what it brought."""
+        lack = cards.missing(len(state.pictures))
+        if lack or key is None:
+            yield {self.status: problem(lack or "No method that can be trained has a bundle here.")}
+            return
+        course = state.course = Course(BUDGETS[budget])
+        yield {
+            self.start: gr.Button(interactive=False),
+            self.stop: gr.Button(interactive=True),
+            **dict.fromkeys((self.status, self.curve, self.results), ""),
+            self.download: gr.DownloadButton(visible=False),
+        }
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                job = pool.submit(self._adapt, state, key, course)
+                try:
+                    while not job.done():
+                        left = course.seconds - course.elapsed if course.is_training else None
+                        yield {self.curve: cards.curve(course.losses, left)}
+                        _tell(course, progress)  # Shown until something else is: hence last.
+                        wait([job], POLL)
+                finally:
+                    course.is_stopped = True  # The page may have been closed.
+            adapted, bundle = job.result()
+            came = {
+                self.status: note(f"Kept for this session as “{bundle.name}”."),
+                self.results: cards.results(adapted, bundle.name),
+                self.download: gr.DownloadButton(value=str(bundle.archive), visible=True),
+            }
+        except (DataError, PromptError, WeightsError) as error:
+            came = {self.status: problem(str(error))}
+        except Exception:
+            logger.exception("adapting %s failed", key)
+            came = {self.status: problem("It failed unexpectedly; the server's log says why.")}
+        finally:
+            state.course = None
+        yield {
+            self.state: state,
+            self.start: gr.Button(interactive=True),
+            self.stop: gr.Button(interactive=False),
+            self.curve: cards.curve(course.losses, None),
+            **came,
+        }
+
+    def _adapt(self, state: AdaptState, key: str, course: Course) -> tuple[Adapted, AdaptedBundle]:
+        """The work of :meth:`run`, in a thread of its own."""
+        preset, method = key.split("/")
+        number = state.trained + 1
+        folder = state.new_folder(f"{method}-{preset}-adapted-{number}")
+        adapted = adapt(
+            find_method(method),
+            self.models.backbones(preset),
+            state.pictures,
+            course.seconds,
+            folder,
+            course.watch,
+        )
+        archive = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
+        name = f"{find_method(method).info.name}, adapted {number}"
+        bundle = AdaptedBundle(name, method, preset, folder, Path(archive), adapted.predictor)
+        state.trained = number
+        state.keep(bundle)
+        return adapted, bundle
+
+
+def _tell(course: Course, progress: Callable[..., None]) -> None:
+    """Show how far a training is."""
+    if not course.losses:
+        progress(0, desc="Asking for the masks before")
+    elif course.is_training:
+        seconds = f"{course.elapsed:.0f} of {course.seconds:.0f} s"
+        progress(course.elapsed / course.seconds, desc=f"Training, {seconds}")
+    else:
+        progress(1, desc="Asking for the masks after")
+
+
+def example_pictures() -> tuple[LabelledImage, ...]:
+    """Scenes of pairs that the bundle has never seen, every shape in them of one class."""
+    scenes = SceneData(EXAMPLE_PICTURES, EXAMPLE_SEED, pairs="unseen")
+    return tuple(
+        from_masks(f"{EXAMPLE_CLASS} {index + 1}", scene.image, {EXAMPLE_CLASS: scene.classes >= 0})
+        for index, scene in enumerate(scenes)
+    )
+
+
+def _trainable() -> dict[str, str]:
+    """Titles by ``preset/method`` of all whose weights can be trained on from a bundle."""
+    return {
+        f"{preset.name}/{id}": f"{method.info.name} ({preset.name})"
+        for preset in PRESETS.values()
+        for id, method in methods().items()
+        if issubclass(method, TrainablePredictor) and method.status(preset) == "ready"
+    }
+
+
+def _what_is_trained(key: str | None) -> str:
+    """How many parameters change, and in which parts."""
+    if key is None:
+        return ""
+    preset, method = key.split("/")
+    parts = trained_parts(find_method(method), find_preset(preset))
+    named = [
+        f"{PARTS[part]} ({_millions(number)})" for part, number in parts.items() if part in PARTS
+    ]
+    return (
+        f"<p class='note'>{escape(find_method(method).info.summary)} Trained: "
+        f"{_millions(sum(parts.values()))} parameters: {escape(', '.join(named))}. All else is "
+        "frozen.</p>"
+    )
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.2f} M"

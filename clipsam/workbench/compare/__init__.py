@@ -1,0 +1,1 @@
+"""The Compare tab: one picture, several classes, several methods, side by side."""

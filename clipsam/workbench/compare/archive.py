@@ -1,0 +1,214 @@
+"""A whole run as one archive: masks, maps, scores, a figure, and the command to repeat it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ...evaluation.map_scores import MapScore, score_maps
+from ...evaluation.truth import Truth
+from ...export import IMAGE, listed_prompt, write_prediction, write_results
+from ...types import Overlap, Prediction, PromptError, parse_classes
+from .figure import write_figure
+
+AGAIN = "again"
+"""Where the command line of an archive writes to."""
+
+SCORES = (
+    "method",
+    "mode",
+    "title",
+    "class",
+    "iou",
+    "dice",
+    "mae",
+    "s_measure",
+    "e_measure",
+    "weighted_f",
+    "presence",
+    "area_fraction",
+    "seconds",
+    "peak_memory_mb",
+    "parameters",
+    "trained_parameters",
+)
+"""Columns of ``scores.csv``; a cell is empty if nobody knows its value."""
+
+
+def write_zip(
+    path: Path,
+    image: np.ndarray,
+    predictions: Mapping[str, Prediction],
+    titles: Mapping[str, str],
+    truth: Truth | None = None,
+    threshold: float = 0.0,
+    *,
+    overlap: Overlap = "independent",
+    seed: int = 0,
+    parameters: Mapping[str, Mapping[str, int]] | None = None,
+    maps: Mapping[str, Mapping[str, MapScore]] | None = None,
+    index: int = 0,
+) -> Path:
+    """Write a run as an archive: everything that the command line writes, and what a paper needs.
+
+    A folder per method (:func:`write_prediction`), ``image.png``, ``results.json``,
+    ``prompt.json``, ``scores.csv``, ``figure.png``, ``figure.pdf``, and ``reproduce.txt`` with
+    the command line that makes the same masks.
+
+    Args:
+        path: of the archive.
+        image: uint8 (H, W, 3).
+        predictions: at least one, by key; of one prompt and one preset.
+        titles: what to call each key.
+        truth: what masks are scored with.
+        threshold: logits above it are mask.
+        overlap: who gets a pixel that several classes claim.
+        seed: that the points were drawn with.
+        parameters: ``total`` and ``trainable`` by key, as far as known.
+        maps: the scores that no threshold moves, by key, where they were computed before.
+        index: the class whose similarity maps the figure shows.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        PromptError: a class name that the command line cannot carry.
+    """
+    folders = folder_names(predictions)
+    some = next(iter(predictions.values()))
+    words = command(predictions, threshold, overlap, seed)
+    with TemporaryDirectory() as kept:
+        room = Path(kept)
+        Image.fromarray(image).save(room / IMAGE)
+        entries = {
+            key: write_prediction(prediction, room / folders[key], threshold, truth, overlap)
+            for key, prediction in predictions.items()
+        }
+        write_results(room, IMAGE, some.prompt, list(entries.values()))
+        asked = {
+            "preset": some.preset,
+            "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
+            "classes": listed_prompt(some.prompt),
+            "threshold": threshold,
+            "overlap": overlap,
+            "seed": seed,
+        }
+        (room / "prompt.json").write_text(json.dumps(asked, indent=2, ensure_ascii=False))
+        scored = {
+            key: (maps or {}).get(key) or ({} if truth is None else score_maps(prediction, truth))
+            for key, prediction in predictions.items()
+        }
+        with (room / "scores.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, SCORES)
+            table.writeheader()
+            for key, entry in entries.items():
+                known = (parameters or {}).get(key, {})
+                table.writerows(_scores(entry, titles[key], scored[key], known))
+        write_figure(room, image, predictions, titles, truth, threshold, overlap, index)
+        (room / "reproduce.txt").write_text(_reproduction(words))
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(room.rglob("*")):
+                if file.is_file():
+                    # A fixed date: the same files make the same archive.
+                    entry = zipfile.ZipInfo(file.relative_to(room).as_posix())
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    archive.writestr(entry, file.read_bytes())
+    return path
+
+
+def _scores(
+    entry: dict, title: str, maps: Mapping[str, MapScore], parameters: Mapping[str, int]
+) -> Iterator[dict]:
+    """Rows of ``scores.csv``: one per class of a method."""
+    for one in entry["classes"]:
+        score = maps.get(one["text"])
+        saliency = {} if score is None or score.saliency is None else asdict(score.saliency)
+        saliency.pop("mae", None)  # of the scaled map: not what is called MAE here
+        yield {
+            "method": entry["id"],
+            "mode": entry["mode"],
+            "title": title,
+            "class": one["text"],
+            "iou": one.get("iou"),
+            "dice": one.get("dice"),
+            "mae": None if score is None else score.mae,
+            **saliency,
+            "presence": one["presence"],
+            "area_fraction": one["area_fraction"],
+            "seconds": entry["seconds"],
+            "peak_memory_mb": entry["peak_memory_mb"],
+            "parameters": parameters.get("total"),
+            "trained_parameters": parameters.get("trainable"),
+        }
+
+
+def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
+    """A folder for each key, called as on the command line: by id, by mode too if needed."""
+    ids = [one.method for one in predictions.values()]
+    return {
+        key: one.method if ids.count(one.method) == 1 else f"{one.method}-{one.mode}"
+        for key, one in predictions.items()
+    }
+
+
+def command(
+    predictions: Mapping[str, Prediction], threshold: float, overlap: Overlap, seed: int
+) -> list[str]:
+    """The words after ``python -m clipsam`` that make the same masks from :data:`IMAGE`.
+
+    Raises:
+        PromptError: a class name with a comma or a semicolon.
+    """
+    some = next(iter(predictions.values()))
+    concepts = some.prompt.concepts
+    text = ", ".join("; ".join(concept.synonyms) for concept in concepts)
+    if parse_classes(text) != tuple(concept.synonyms for concept in concepts):
+        raise PromptError(
+            "A class name with a comma or a semicolon in it cannot be given on the command line, "
+            "so there is no archive of this run: name the class without it."
+        )
+    # With "=", for a name may begin with a dash.
+    words = ["segment", IMAGE, f"--text={text}"]
+    folders = folder_names(predictions)
+    for key, prediction in predictions.items():
+        # Several modes at once are what a method chooses when it is given none.
+        mixed = " + " in prediction.mode
+        words.append(f"--method={prediction.method}{'' if mixed else ':' + prediction.mode}")
+        for name, result in zip(prediction.texts, prediction.results, strict=True):
+            if result.candidate is not None:
+                words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
+    for concept in concepts:
+        for point, label in zip(concept.points, concept.labels, strict=True):
+            words.append(f"--point={concept.text}:{_numbers(point)},{label}")
+        if concept.box is not None:
+            words.append(f"--box={concept.text}:{_numbers(concept.box)}")
+    words += [f"--preset={some.preset}", f"--threshold={threshold!r}", f"--seed={seed}"]
+    return [*words, f"--overlap={overlap}", f"--out={AGAIN}"]
+
+
+def _numbers(values: np.ndarray) -> str:
+    """float32 (N,) so that they are read back as they are."""
+    return ",".join(np.format_float_positional(value, trim="-") for value in values)
+
+
+def _reproduction(words: Sequence[str]) -> str:
+    """``reproduce.txt``."""
+    return (
+        "# Unpack the archive, go into its folder, put the project's folder on PYTHONPATH, and "
+        "run:\n\n"
+        f"python -m clipsam {shlex.join(words)}\n\n"
+        f"# The folder {AGAIN!r} then holds the same masks, bit for bit, if weights, libraries "
+        "and kind of device are\n"
+        f"# the same. This archive was written with torch {torch.__version__} on "
+        f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
+    )

@@ -1,0 +1,170 @@
+"""What one user's page remembers on the server: an image, a ground truth, and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ...evaluation.map_scores import MapScore, score_maps
+from ...evaluation.truth import Truth, TruthFile, match_truth
+from ...scene import Scene
+from ...types import Prediction, Prompt
+
+MapScores = dict[str, dict[str, MapScore]]
+"""By key of the choice, then by class."""
+
+MOST_PAST = 12
+"""Runs that a session remembers: a picture and its logits each, some megabytes."""
+
+
+@dataclass
+class Run:
+    """One press of Run: what was asked, and what has been answered so far.
+
+    Attributes:
+        scene: the image that it is about.
+        prompt: classes, points and boxes.
+        preset: name of the preset.
+        predictions: by key of the choice, filled while the methods run.
+        failures: why a choice could not answer, by its key.
+        parameters: ``total`` and ``trainable`` of each method that has answered, by key.
+    """
+
+    scene: Scene
+    prompt: Prompt
+    preset: str
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def answers(self, prompt: Prompt, preset: str) -> bool:
+        """Whether its results are what this prompt and preset would give."""
+        return preset == self.preset and _facts(prompt) == _facts(self.prompt)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A run to come back to, with what was asked as it was asked.
+
+    Attributes:
+        run: with its results, and its image without features.
+        classes: as typed.
+        marks: value of the canvas.
+        keys: of the ticked choices.
+        truth_file: the ground truth at the time.
+    """
+
+    run: Run
+    classes: str
+    marks: object
+    keys: tuple[str, ...]
+    truth_file: TruthFile | None
+
+
+@dataclass
+class Session:
+    """State of one open page, never shared; a field is ``None`` until it is there.
+
+    Attributes:
+        scene: the image with its features.
+        run: the latest run on it.
+        truth_file: the ground truth for it.
+        truth_problem: why the last ground truth given cannot be used; empty if it can.
+        news: how often something changed that the page must show.
+        history: earlier runs, the latest first, at most :data:`MOST_PAST`.
+    """
+
+    scene: Scene | None = None
+    run: Run | None = None
+    truth_file: TruthFile | None = None
+    truth_problem: str = ""
+    news: int = 0
+    history: tuple[Past, ...] = ()
+    _map_scores: dict[tuple[int, int], dict[str, MapScore]] = field(default_factory=dict)
+    _matched: tuple[tuple[int, int, str | None], Truth] | None = None
+
+    def show(self, image: np.ndarray, truth_file: TruthFile | None = None) -> None:
+        """Take a new image (uint8 (H, W, 3)); forget all that was about the old one."""
+        self.scene = Scene(image)
+        self.run = None
+        self.take_truth(truth_file)
+
+    def remember(self, classes: str, marks: object, keys: Sequence[str]) -> None:
+        """Keep the latest run, in the place of an earlier one that asked the same."""
+        run = replace(self.run, scene=Scene(self.run.scene.image))
+        past = Past(run, classes, marks, tuple(keys), self.truth_file)
+        others = [one for one in self.history if not _asks_the_same(one, past)]
+        self.history = (past, *others)[:MOST_PAST]
+
+    def come_back(self, past: Past) -> None:
+        """Show an earlier run again."""
+        self.show(past.run.scene.image, past.truth_file)
+        self.run = replace(past.run, scene=self.scene)
+
+    def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:
+        """Take another ground truth, or none, perhaps because of a problem with it."""
+        self.truth_file = truth_file
+        self.truth_problem = problem
+        self._matched = None
+        self._map_scores = {}
+
+    def next_news(self) -> int:
+        """Count a change; what the page shows is asked for anew whenever this number changes."""
+        self.news += 1
+        return self.news
+
+    def truth(self, active: str | None) -> Truth | None:
+        """The ground truth for the latest run; ``None`` without one of the two.
+
+        Args:
+            active: the class that a binary mask shows.
+
+        Raises:
+            TruthError: it does not fit the image or the classes.
+        """
+        run, file = self.run, self.truth_file
+        if run is None or file is None:
+            return None
+        binary = active if active in [concept.text for concept in run.prompt.concepts] else None
+        # Matching reads every pixel, a slider's step must not: remember the last match.
+        key = (id(run), id(file), binary)
+        if self._matched is None or self._matched[0] != key:
+            truth = match_truth(file.ids, run.scene.size, run.prompt, file.names, binary)
+            self._matched = (key, truth)
+        return self._matched[1]
+
+    def map_scores(self, predictions: Mapping[str, Prediction], truth: Truth | None) -> MapScores:
+        """The scores that no threshold moves, by key; computed once for each prediction."""
+        if truth is None:
+            return {}
+        scores = {}
+        for key, prediction in predictions.items():
+            known = id(prediction), id(truth)
+            if known not in self._map_scores:
+                self._map_scores[known] = score_maps(prediction, truth)
+            scores[key] = self._map_scores[known]
+        return scores
+
+
+def _asks_the_same(one: Past, other: Past) -> bool:
+    same_image = np.array_equal(one.run.scene.image, other.run.scene.image)
+    return (
+        same_image
+        and one.keys == other.keys
+        and one.run.answers(other.run.prompt, other.run.preset)
+    )
+
+
+def _facts(prompt: Prompt) -> list[tuple[object, ...]]:
+    """Everything in a prompt, comparable with ``==``."""
+    return [
+        (
+            concept.synonyms,
+            concept.points.tolist(),
+            concept.labels.tolist(),
+            None if concept.box is None else concept.box.tolist(),
+        )
+        for concept in prompt.concepts
+    ]

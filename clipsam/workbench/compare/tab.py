@@ -1,0 +1,640 @@
+"""The Compare tab: one picture, several classes, several methods, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
+
+from ...data.images import ImageError, open_image
+from ...data.readers import DataError
+from ...evaluation.truth import Truth, TruthError, TruthFile
+from ...predictor import count_parameters, find_preset
+from ...types import Overlap, Prediction, PromptError
+from ..choices import DEFAULT_KEYS, Choice
+from ..evaluate.measuring import EvaluateSession
+from ..evaluate.tab import EvaluateTab
+from ..examples import all_examples
+from ..models import ModelStore
+from ..notes import Updates, note, problem
+from ..picker import DEFAULT_PRESET, MethodPicker
+from ..strip import Item, strip, strip_html
+from ..zero_gpu import ON_ZERO_GPU, predict_all
+from . import cards
+from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
+from .archive import write_zip
+from .session import Run, Session
+from .summary import costs, differences, slider, two
+from .truth_panel import TruthPanel
+from .views.looks import VIEWS, Look, View
+
+EARLIER = "Earlier runs of this session: click one to come back to it"
+
+OVERLAP_WORDS: dict[Overlap, str] = {
+    "independent": "All of them",
+    "argmax": "The highest logit",
+    "highest-presence": "The likeliest present",
+}
+
+TAKE_CANDIDATE = """
+    element.onclick = (event) => {
+      const button = event.target.closest("button[data-candidate]");
+      if (!button) return;
+      const { index, candidate } = button.dataset;
+      trigger("click", { index: Number(index), candidate: Number(candidate) });
+    };
+"""
+"""JavaScript of a card's details."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where one choice shows its result."""
+
+    column: gr.Column
+    overlay: gr.HTML
+    details: gr.HTML
+
+
+class CompareTab:
+    """Layout and events; keeps no user's data, all of which is in the :class:`Session`."""
+
+    def __init__(self, models: ModelStore) -> None:
+        """Build the tab inside the ``gr.Blocks`` that is open.
+
+        Args:
+            models: what runs.
+        """
+        self.models = models
+        self.examples = all_examples()
+        self.session = gr.State(Session())
+        self.news = gr.State(0)
+        with gr.Row(elem_id="desk"):
+            with gr.Column(scale=6, min_width=320):
+                self._build_picture()
+            with gr.Column(scale=5, min_width=320):
+                self._build_controls()
+        self._build_results()
+        self._build_summary()
+        self.truth = TruthPanel(self.picker.choices)
+        self._connect()
+
+    # ---- layout ----
+
+    def _build_picture(self) -> None:
+        with gr.Group(elem_id="picture-upload"):
+            self.upload = gr.UploadButton("Upload a picture, or paste or drop one", size="sm")
+        self.message = gr.HTML(elem_id="message")
+        self.annotator = annotator()
+        items = [Item(one.image, one.title, one.classes) for one in self.examples]
+        self.strip = strip("Examples: click one, then Run", items, "examples")
+        self.past = strip(EARLIER, [], "past", visible=False)
+
+    def _build_controls(self) -> None:
+        self.classes = gr.Textbox(
+            label="Classes",
+            info="Comma between classes, semicolon between names of one class.",
+            placeholder="dog; puppy, grass",
+            elem_id="classes",
+        )
+        self.picker = MethodPicker()
+        with gr.Row():
+            self.start = gr.Button("Run", variant="primary", elem_id="run", scale=3)
+            self.live = gr.Checkbox(
+                True,
+                label="Again at every click",
+                info="After a run, a new point or box runs the methods again.",
+                elem_id="live",
+                scale=4,
+            )
+        self.stale = gr.HTML(elem_id="stale")
+        self.status = gr.HTML(elem_id="status")
+        self.threshold = gr.Slider(
+            -10,
+            10,
+            0,
+            step=0.1,
+            label="Threshold",
+            info="Pixels whose logit is above it are mask; nothing runs again.",
+            elem_id="threshold",
+        )
+        with gr.Row():
+            self.opacity = gr.Slider(
+                0, 1, 0.5, step=0.05, label="Opacity", info="Of the masks.", elem_id="opacity"
+            )
+            self.least_presence = gr.Slider(
+                0,
+                1,
+                0,
+                step=0.01,
+                label="Hide classes with presence below",
+                info="0 shows all.",
+                elem_id="least-presence",
+            )
+        self.view = gr.Radio(
+            [(words, view) for view, words in VIEWS.items()],
+            value="masks",
+            label="View",
+            info="All but the first show the class chosen on the picture.",
+            elem_id="view",
+        )
+        self.overlap = gr.Radio(
+            [(words, rule) for rule, words in OVERLAP_WORDS.items()],
+            value="independent",
+            label="Where classes overlap",
+            info="Who gets a pixel that several classes claim.",
+            elem_id="overlap",
+        )
+
+    def _build_results(self) -> None:
+        self.cards: dict[str, Card] = {}
+        with gr.Row(elem_id="results"):
+            for key in self.picker.choices:
+                with gr.Column(visible=False, min_width=300, elem_classes="card") as column:
+                    self.cards[key] = Card(
+                        column,
+                        gr.HTML(apply_default_css=False),
+                        gr.HTML(js_on_load=TAKE_CANDIDATE, apply_default_css=False),
+                    )
+
+    def _build_summary(self) -> None:
+        with gr.Accordion("All methods: costs, scores, where they differ", open=False):
+            self.costs = gr.HTML(apply_default_css=False, elem_id="costs")
+            self.differences = gr.HTML(apply_default_css=False, elem_id="differences")
+            with gr.Row():
+                self.left, self.right = (
+                    gr.Dropdown(
+                        [],
+                        label=f"{side} of the line",
+                        info="Of two methods' masks over one picture.",
+                        # Else Gradio refuses a value of the run before, which may still be asked.
+                        allow_custom_value=True,
+                        elem_id=side.lower(),
+                    )
+                    for side in ("Left", "Right")
+                )
+            self.two = slider()
+        with gr.Row():
+            self.export = gr.Button("Download all as zip", size="sm", elem_id="export")
+            self.archive = gr.File(label="Archive", visible=False, elem_id="archive")
+
+    # ---- events ----
+
+    def _connect(self) -> None:
+        quick = {
+            "queue": False,
+            "trigger_mode": "always_last",
+            "show_progress": "hidden",
+            "api_visibility": "private",
+        }
+        heavy = {
+            "concurrency_id": "gpu",
+            "concurrency_limit": 1,
+            "show_progress_on": [self.status],
+            "api_visibility": "private",
+        }
+        scores = [self.truth.message, self.truth.table]
+        results = [self.message, self.status, self.stale, self.news, self.past, self.archive]
+        results += [self.left, self.right]
+        for card in self.cards.values():
+            results += [card.column, card.overlay, card.details]
+        self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
+        asked = [self.session, self.classes, self.picker.preset, self.annotator]
+        seen = [self.threshold, self.least_presence, self.view, self.overlap, self.annotator]
+        overlays = [card.overlay for card in self.cards.values()]
+
+        self.upload.upload(
+            self.take_upload,
+            [self.session, self.upload],
+            page,
+            show_progress_on=[self.status],
+            api_visibility="private",
+        )
+        self.strip.click(
+            self.take_example,
+            [self.session],
+            page,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        picker = self.picker
+        self.past.click(
+            self.come_back,
+            [self.session],
+            [*page, picker.preset, *picker.offered],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **quick)
+        self.annotator.input(
+            lambda live, *asked: gr.skip() if live else self.freshness(*asked),
+            [self.live, *asked],
+            self.stale,
+            **quick,
+        )
+        inputs = [
+            *asked,
+            self.picker.by_text,
+            self.picker.by_marks,
+            *seen[:-1],
+        ]
+        gr.on([self.start.click, self.classes.submit], self.run, inputs, results, **heavy)
+        self.annotator.input(
+            self.run_again, [*inputs, self.live], results, trigger_mode="always_last", **heavy
+        )
+        # Answers may overtake each other, but not those of one listener, which asks again only
+        # when it has been answered: so each thing shown has one, and news make it ask once more.
+        looks = [self.threshold.change, self.overlap.change, self.news.change]
+        looks += [self.annotator.select]
+        gr.on(
+            [*looks, self.least_presence.change, self.view.change],
+            self.redraw,
+            [self.session, *seen],
+            overlays,
+            **quick,
+        )
+        gr.on(looks, self.score, [self.session, *seen], scores, **quick)
+        gr.on(
+            [*looks, self.left.change, self.right.change],
+            self.summarise,
+            [self.session, self.left, self.right, *seen],
+            [self.costs, self.differences, self.two],
+            **quick,
+        )
+        for key, card in self.cards.items():
+            card.details.click(
+                self._candidate_taker(key),
+                [self.session, self.threshold],
+                [card.details, self.news],
+                show_progress="hidden",
+                api_visibility="private",
+            )
+        self.export.click(
+            self.pack,
+            [self.session, *seen],
+            [self.message, self.archive],
+            show_progress_on=[self.status],
+            api_visibility="private",
+        )
+        gr.on(
+            [self.classes.change, self.picker.preset.change, self.news.change],
+            self.freshness,
+            asked,
+            self.stale,
+            **quick,
+        )
+        self.opacity.change(
+            None,
+            self.opacity,
+            js="value => {document.documentElement.style.setProperty('--opacity', value)}",
+            api_visibility="private",
+        )
+        self.truth.connect(self.session, self.news)
+
+    def open_cases_of(self, other: EvaluateTab, tabs: gr.Tabs, name: str) -> None:
+        """Show a measured case here when it is clicked there.
+
+        Args:
+            other: the tab with the cases.
+            tabs: what both are in.
+            name: of this one.
+        """
+
+        def take(session: Session, theirs: EvaluateSession, chosen: gr.EventData) -> Updates:
+            try:
+                example = other.case(theirs, int(chosen.index))
+            except DataError as error:
+                return {self.message: problem(str(error)), tabs: gr.Tabs(selected=name)}
+            updates = self._show(session, example.image, example.truth)
+            return {**updates, self.classes: example.classes, tabs: gr.Tabs(selected=name)}
+
+        other.cases.click(
+            take,
+            [self.session, other.session],
+            [*self._page, tabs],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    # ---- pictures ----
+
+    def take_upload(self, session: Session, path: str | None) -> Updates:
+        """Show an uploaded picture, or say what is wrong with it."""
+        if path is None:
+            return {self.message: problem("The upload was empty. Choose a picture.")}
+        try:
+            image = open_image(path)
+        except ImageError as error:
+            return {self.message: problem(str(error))}
+        return self._show(session, image)
+
+    def take_example(self, session: Session, chosen: gr.EventData) -> Updates:
+        """Show an example, with its classes and its ground truth."""
+        example = self.examples[int(chosen.index)]
+        updates = self._show(session, example.image, example.truth)
+        return {**updates, self.classes: example.classes}
+
+    def come_back(self, session: Session, chosen: gr.EventData) -> Updates:
+        """Show an earlier run again: picture, classes, marks, methods and results."""
+        past = session.history[int(chosen.index)]
+        updates = self._show(session, past.run.scene.image)
+        session.come_back(past)
+        run = past.run
+        for key in past.keys:
+            card, prediction = self.cards[key], run.predictions.get(key)
+            updates |= {
+                card.column: gr.Column(visible=True),
+                card.overlay: cards.waiting(self.picker.choices[key]),
+                card.details: "" if prediction is None else cards.details(prediction, 0.0),
+            }
+        return {
+            **updates,
+            **self._two_of(run),
+            self.classes: past.classes,
+            self.annotator: with_picture(run.scene.image, past.marks),
+            self.picker.preset: run.preset,
+            **self.picker.offer(run.preset, past.keys),
+        }
+
+    def _show(self, session: Session, image: np.ndarray, truth: TruthFile | None = None) -> Updates:
+        session.show(image, truth)
+        updates: Updates = {
+            self.session: session,  # Unchanged, but Gradio forgets in time what it saw returned.
+            self.message: "",
+            self.status: "",
+            self.stale: "",
+            self.annotator: with_picture(image),
+            self.truth.file: None,
+            self.archive: gr.File(visible=False),
+            self.news: session.next_news(),
+        }
+        for card in self.cards.values():
+            updates |= {card.column: gr.Column(visible=False), card.overlay: "", card.details: ""}
+        return updates
+
+    # ---- running ----
+
+    def run(
+        self,
+        session: Session,
+        classes: str,
+        preset: str,
+        marks: object,
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+        threshold: float,
+        least_presence: float,
+        view: View,
+        overlap: Overlap,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
+    ) -> Iterator[Updates]:
+        """Run the ticked methods one by one; each shows its card as soon as it has answered."""
+        earlier, look = session.run, _look(threshold, least_presence, view, overlap, marks)
+        chosen = self.picker.ticked(by_text, by_marks)
+        try:
+            run = self._asked(session, classes, preset, marks, chosen)
+        except PromptError as error:
+            yield {self.message: problem(str(error))}
+            return
+        session.run = run
+        yield {
+            self.message: "",
+            self.status: "",
+            self.stale: "",
+            self.archive: gr.File(visible=False),
+            **self._prepared(chosen, earlier),
+        }
+        asked = [(choice.method, choice.mode) for choice in chosen]
+        with closing(predict_all(self.models, run.scene, run.prompt, run.preset, asked)) as answers:
+            for key, found, done in answers:
+                choice, card = self.picker.choices[key], self.cards[key]
+                progress(done, desc=choice.title, unit="classes")
+                if found is None:
+                    continue
+                if session.run is not run:
+                    return
+                self._take(run, choice, found)
+                yield {
+                    card.overlay: _overlay(choice, session, look),
+                    card.details: "" if isinstance(found, str) else cards.details(found, threshold),
+                }
+        session.remember(classes, marks, [choice.key for choice in chosen])
+        seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
+        yield {
+            self.status: note(f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."),
+            self.news: session.next_news(),  # A slider may have moved while the methods ran.
+            self.past: gr.HTML(_earlier(session), visible=True),
+            **self._two_of(run),
+        }
+
+    def run_again(
+        self,
+        session: Session,
+        classes: str,
+        preset: str,
+        marks: object,
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+        threshold: float,
+        least_presence: float,
+        view: View,
+        overlap: Overlap,
+        live: bool,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[Updates]:
+        """Run after a point or box was set, if the user has run before and wants it so."""
+        if live and session.run is not None:
+            yield from self.run(
+                session,
+                classes,
+                preset,
+                marks,
+                by_text,
+                by_marks,
+                threshold,
+                least_presence,
+                view,
+                overlap,
+                progress,
+            )
+        else:
+            yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
+
+    def _asked(
+        self,
+        session: Session,
+        classes: str,
+        preset: str,
+        marks: object,
+        chosen: Sequence[Choice],
+    ) -> Run:
+        if session.scene is None:
+            raise PromptError("There is no picture yet: upload one, or click an example.")
+        if not chosen:
+            raise PromptError("Tick at least one method.")
+        prompt = read_prompt(classes, marks)
+        prompt.check_inside(session.scene.size)
+        return Run(session.scene, prompt, find_preset(preset).name)
+
+    def _prepared(self, chosen: Sequence[Choice], earlier: Run | None) -> Updates:
+        """Cards before a run: the chosen ones shown, with what they showed before, if anything."""
+        updates: Updates = {}
+        for key, card in self.cards.items():
+            choice = self.picker.choices[key]
+            updates[card.column] = gr.Column(visible=choice in chosen)
+            if earlier is None or key not in earlier.predictions:
+                updates |= {card.overlay: cards.waiting(choice), card.details: ""}
+        return updates
+
+    def _take(self, run: Run, choice: Choice, found: Prediction | str) -> None:
+        """Note what a method answered, or why it could not."""
+        if isinstance(found, str):
+            run.failures[choice.key] = found
+            return
+        run.predictions[choice.key] = found
+        if not ON_ZERO_GPU:  # there, the network was in another process
+            predictor = self.models.predictor(run.preset, choice.method)
+            run.parameters[choice.key] = count_parameters(predictor)
+
+    def freshness(self, session: Session, classes: str, preset: str, marks: object) -> str:
+        """Say so when the results shown answer an earlier question."""
+        if session.run is None:
+            return ""
+        try:
+            fresh = session.run.answers(read_prompt(classes, marks), preset)
+        except PromptError:
+            fresh = False
+        if fresh:
+            return ""
+        return note("The results below answer what you asked before. Press Run.")
+
+    # ---- looking ----
+
+    def redraw(self, session: Session, *seen: object) -> list[object]:
+        """Draw all answers anew from the predictions at hand."""
+        if session.run is None:
+            return [gr.skip()] * len(self.cards)
+        look = _look(*seen)
+        return [_overlay(choice, session, look) for choice in self.picker.choices.values()]
+
+    def score(self, session: Session, *seen: object) -> tuple[str, str]:
+        """Message and table of the ground truth, see :meth:`TruthPanel.score`."""
+        return self.truth.score(session, _look(*seen))
+
+    def summarise(
+        self, session: Session, left: str | None, right: str | None, *seen: object
+    ) -> tuple[str, str, str]:
+        """Costs and scores, where methods differ, and two of them over one picture."""
+        run, look = session.run, _look(*seen)
+        if run is None or not run.predictions:
+            return "", "", ""
+        made = dict(run.predictions)  # A run in progress may add to it.
+        truth = _truth(session, look)
+        titles = self._titles
+        pair = ""
+        if left in made and right in made:
+            pair = two(made[left], made[right], (titles[left], titles[right]), look)
+        return (
+            costs(made, titles, run.parameters, look, truth, session.map_scores(made, truth)),
+            differences(made, titles, look, run.scene.image),
+            pair,
+        )
+
+    @property
+    def _titles(self) -> dict[str, str]:
+        return {key: choice.title for key, choice in self.picker.choices.items()}
+
+    def _two_of(self, run: Run) -> Updates:
+        """The methods that the line can lie between: at first the first and the last."""
+        made = [(self._titles[key], key) for key in run.predictions]
+        keys = list(run.predictions) or [None]
+        return {
+            self.left: gr.Dropdown(made, value=keys[0]),
+            self.right: gr.Dropdown(made, value=keys[-1]),
+        }
+
+    def _candidate_taker(self, key: str) -> Callable[..., tuple[object, object]]:
+        """What a card does when one of SAM's candidates is clicked."""
+
+        def take(session: Session, threshold: float, chosen: gr.EventData) -> tuple[object, object]:
+            run = session.run
+            if run is None or key not in run.predictions:
+                return gr.skip(), gr.skip()
+            index, candidate = int(chosen.index), int(chosen.candidate)
+            prediction = run.predictions[key].with_candidate(index, candidate)
+            run.predictions[key] = prediction
+            return cards.details(prediction, threshold), session.next_news()
+
+        return take
+
+    def pack(self, session: Session, *seen: object) -> Updates:
+        """Everything of the latest run as an archive."""
+        run, look = session.run, _look(*seen)
+        if run is None or not run.predictions:
+            return {self.message: problem("There is nothing to download yet: press Run.")}
+        made, truth = dict(run.predictions), _truth(session, look)
+        some = next(iter(made.values()))
+        path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
+        try:
+            write_zip(
+                path,
+                run.scene.image,
+                made,
+                self._titles,
+                truth,
+                look.threshold,
+                overlap=look.overlap,
+                parameters=run.parameters,
+                maps=session.map_scores(made, truth),
+                index=look.index(some),
+            )
+        except PromptError as error:
+            return {self.message: problem(str(error))}
+        return {self.message: "", self.archive: gr.File(str(path), visible=True)}
+
+    def warm_up(self) -> None:
+        """Load the models that a first Run will ask for, while the user looks at the page."""
+        ready = {choice.key: choice for choice in self.picker.ready(DEFAULT_PRESET)}
+        for key in DEFAULT_KEYS:
+            if key in ready:
+                self.models.warm_up(DEFAULT_PRESET, ready[key].method)
+
+
+def _earlier(session: Session) -> str:
+    """The strip of the runs that a session remembers."""
+    items = [
+        Item(past.run.scene.image, past.classes, f"{len(past.keys)} methods, {past.run.preset}")
+        for past in session.history
+    ]
+    return strip_html(EARLIER, items)
+
+
+def _look(
+    threshold: float, least_presence: float, view: View, overlap: Overlap, marks: object
+) -> Look:
+    return Look(threshold, least_presence, view, overlap, active_class(marks))
+
+
+def _truth(session: Session, look: Look) -> Truth | None:
+    """The ground truth if there is one that fits; what is wrong with one is said elsewhere."""
+    try:
+        return session.truth(look.active)
+    except TruthError:
+        return None
+
+
+def _overlay(choice: Choice, session: Session, look: Look) -> object:
+    """What a card shows of the latest run; as before while its method has not answered."""
+    run = session.run
+    if choice.key in run.failures:
+        return cards.failed(choice, run.failures[choice.key])
+    if choice.key in run.predictions:
+        prediction, image = run.predictions[choice.key], run.scene.image
+        return cards.overlay(choice, prediction, look, image, _truth(session, look))
+    return gr.skip()

@@ -1,0 +1,97 @@
+"""Where a prediction errs: every pixel right, too much, missed, or not scored.
+
+All at the size of the picture that is shown, so that a slider's step stays quick; shares in the
+legend are of these pixels. Colours keep apart in colour-blind eyes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ....drawing import nearest
+from ....evaluation.truth import Truth
+from ....types import Overlap, Prediction
+from .painting import Painting, counted
+
+RIGHT = ("right", "#006d77")
+TOO_MUCH = ("too much", "#e69f00")
+MISSED = ("missed", "#7b3fb5")
+WRONG_CLASS = ("another class", "#b2182b")
+NOTHING = ("rightly nothing", None)
+NOT_SCORED = ("not scored", "#5f5f5f")
+
+STRIPE = 6
+"""Width of the stripes over pixels that are not scored."""
+
+
+def class_errors(
+    prediction: Prediction,
+    index: int,
+    truth: Truth,
+    size: tuple[int, int],
+    threshold: float = 0.0,
+    overlap: Overlap = "independent",
+) -> Painting:
+    """One class against its truth.
+
+    Args:
+        prediction: what a method answered.
+        index: of the class; the truth must know it.
+        truth: at the original size.
+        size: (height, width) of the painting.
+        threshold: logits above it are mask.
+        overlap: who gets a pixel that several classes claim.
+    """
+    mask = prediction.class_mask(index, threshold, size, overlap)
+    wanted = nearest(truth.masks[prediction.texts[index]], size)
+    kinds = RIGHT, TOO_MUCH, MISSED, NOTHING
+    places = _byte(~mask) * np.uint8(2) + _byte(~wanted)
+    return _painting(places, nearest(truth.valid, size), kinds)
+
+
+def label_errors(
+    prediction: Prediction, truth: Truth, size: tuple[int, int], threshold: float = 0.0
+) -> Painting:
+    """The label map against all classes that the truth knows.
+
+    What is given to a class that the truth does not know is not scored where the truth names no
+    class. For arguments see :func:`class_errors`.
+    """
+    labels = prediction.label_map(threshold, size)
+    somewhere, right = np.zeros((2, *size), bool)
+    valid = nearest(truth.valid, size).copy()
+    unknown = []
+    for index, text in enumerate(prediction.texts):
+        if text in truth.masks:
+            wanted = nearest(truth.masks[text], size)
+            somewhere |= wanted
+            right |= wanted & (labels == index)
+        else:
+            unknown.append(index)
+    if unknown:
+        valid &= somewhere | ~np.isin(labels, unknown)
+    kinds = RIGHT, TOO_MUCH, MISSED, NOTHING, WRONG_CLASS
+    places = _byte(labels < 0) * np.uint8(2) + _byte(~somewhere)
+    places[somewhere & (labels >= 0) & ~right] = 4
+    return _painting(places, valid, kinds)
+
+
+def _painting(
+    places: np.ndarray, valid: np.ndarray, kinds: Sequence[tuple[str, str | None]]
+) -> Painting:
+    """Stripes where nothing is scored: uint8 (h, w), index into ``kinds``, and bool (h, w)."""
+    if valid.all():
+        return counted(places, kinds)
+    painting = counted(np.where(valid, places, np.uint8(len(kinds))), (*kinds, NOT_SCORED))
+    rows, columns = np.ogrid[: places.shape[0], : places.shape[1]]
+    between = (rows + columns) // STRIPE % 2 == 0
+    clear = np.uint8(list(kinds).index(NOTHING))
+    return replace(painting, places=np.where(between & ~valid, clear, painting.places))
+
+
+def _byte(mask: np.ndarray) -> np.ndarray:
+    """bool → uint8 without copying."""
+    return mask.view(np.uint8)

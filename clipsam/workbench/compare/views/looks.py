@@ -1,0 +1,43 @@
+"""What the page's controls ask of a drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ....types import Overlap, Prediction
+
+View = Literal["masks", "mask", "logits", "prompts", "errors"]
+
+VIEWS: dict[View, str] = {
+    "masks": "Masks over the picture",
+    "mask": "Mask alone",
+    "logits": "Logits",
+    "prompts": "What SAM was told",
+    "errors": "Errors",
+}
+"""What can be seen of an answer, in words; all but the first are of the class chosen."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How results are to be drawn; no model runs for a change of it.
+
+    Attributes:
+        threshold: logits above it are mask.
+        least_presence: classes less likely present are not drawn; unknown presence always is.
+        view: what is shown of each answer.
+        overlap: who gets a pixel that several classes claim.
+        active: the class chosen on the picture.
+    """
+
+    threshold: float = 0.0
+    least_presence: float = 0.0
+    view: View = "masks"
+    overlap: Overlap = "independent"
+    active: str | None = None
+
+    def index(self, prediction: Prediction) -> int:
+        """Place of the chosen class among those answered; the first if it is none of them."""
+        texts = prediction.texts
+        return texts.index(self.active) if self.active in texts else 0

@@ -1,0 +1,109 @@
+"""HTML of the similarity maps: one of each class, and those of every block if there are several."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from .... import drawing
+from ....types import ConceptResult, Prediction, Round
+from .rounds import round_picture
+
+
+def similarity_maps(prediction: Prediction) -> str:
+    """Each class's map with what SAM was fed, and the method's note."""
+    size = prediction.transform.image_size
+    figures = "".join(
+        _figure(index, text, result, size)
+        for index, (text, result) in enumerate(
+            zip(prediction.texts, prediction.results, strict=True)
+        )
+    )
+    return f"<div class='maps'>{figures}</div>"
+
+
+def block_by_block(prediction: Prediction) -> str:
+    """The maps of every block, a line per class to open them; nothing if the method looks once."""
+    size = prediction.transform.image_size
+    return "".join(
+        _blocks(index, text, result, size)
+        for index, (text, result) in enumerate(
+            zip(prediction.texts, prediction.results, strict=True)
+        )
+        if result.rounds
+    )
+
+
+def _figure(index: int, text: str, result: ConceptResult, size: tuple[int, int]) -> str:
+    """One class: its map with colour bar, or only its note."""
+    note = f"<p class='note'>{escape(result.note)}</p>" if result.note else ""
+    if result.similarity is None:
+        return f"<figure class='plain'>{_name(index, text)}{note}</figure>" if note else ""
+    picture = drawing.similarity_picture(result.similarity, result.prompts, size)
+    uri = drawing.data_uri(Image.fromarray(picture))
+    return (
+        f"<figure>{_name(index, text)}"
+        f"<img class='map' src='{uri}' alt='similarity map of {escape(text)}'>"
+        f"{_scale(result.similarity)}"
+        f"<figcaption>{escape(result.similarity_unit)}, {_prompts(result)}</figcaption>{note}"
+        "</figure>"
+    )
+
+
+def _prompts(result: ConceptResult) -> str:
+    """What SAM was fed, in words."""
+    if result.rounds and result.rounds[-1].regions is None:
+        return "SAM is not asked"
+    used = result.prompts
+    parts = [_counted(len(used.points), "point")] if len(used.points) else []
+    if len(used.boxes):
+        parts.append(_counted(len(used.boxes), "box"))
+    if used.dense is not None:
+        parts.append("a dense prompt")
+    fed = " + ".join(parts) or "no prompts"
+    return f"{fed} of the last block" if result.rounds else fed
+
+
+def _blocks(index: int, text: str, result: ConceptResult, size: tuple[int, int]) -> str:
+    """One class: a line to open, and behind it the map that each block was given."""
+    figures = "".join(
+        f"<figure>{round_picture(seen, size, f'map of {text} given to block {number + 1}')}"
+        f"{_scale(seen.similarity)}<figcaption>{_block(number, seen)}</figcaption></figure>"
+        for number, seen in enumerate(result.rounds)
+    )
+    return (
+        f"<details class='rounds'><summary>{_name(index, text)} block by block</summary>"
+        f"<p class='note'>{_explained(result.rounds)}</p><div class='maps'>{figures}</div>"
+        "</details>"
+    )
+
+
+def _block(number: int, seen: Round) -> str:
+    told = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
+    return f"block {number + 1}: M<sup>{number}</sup>{told}"
+
+
+def _explained(rounds: tuple[Round, ...]) -> str:
+    asks = any(seen.regions is not None for seen in rounds)
+    told = "tells SAM of the outlined regions, with a point in each, and " if asks else ""
+    return (
+        f"Each block reads the map it is given, {told}makes the next. The last block makes none: "
+        "the masks above are drawn from what it found."
+    )
+
+
+def _name(index: int, text: str) -> str:
+    return f"<b style='--c:{drawing.class_colour(index)}'>{escape(text)}</b>"
+
+
+def _counted(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def _scale(values: np.ndarray) -> str:
+    """The raw range of a map: its colour bar with both ends."""
+    low, high = float(values.min()), float(values.max())
+    return f"<div class='scale'><span>{low:.3f}</span><i></i><span>{high:.3f}</span></div>"

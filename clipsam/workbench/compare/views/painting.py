@@ -1,0 +1,108 @@
+"""Pictures of few colours, each of which means something, over the image made grey.
+
+A step of a slider draws them anew: they are painted by looking up, and sent as a layer of few
+colours to lie over a picture that the browser has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from ....drawing import data_uri, looked_up, rgb
+
+GREY_FROM = 155
+"""What black becomes in a greyed picture: dark colours stand out from it, whatever it shows."""
+
+STRENGTH = 0.75
+"""How much of a colour over a greyed picture is the colour."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one colour means.
+
+    Attributes:
+        name: in words.
+        colour: hex; ``None`` leaves the image as it is.
+        share: of the picture's pixels, 0 to 1.
+    """
+
+    name: str
+    colour: str | None
+    share: float
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A colour for every pixel.
+
+    Attributes:
+        places: uint8 (h, w), index into ``parts``.
+        parts: in the order of the legend.
+    """
+
+    places: np.ndarray
+    parts: tuple[Part, ...]
+
+    def over(self, grey: np.ndarray) -> np.ndarray:
+        """The picture: uint8 (h, w), see :func:`greyed` → uint8 (h, w, 3)."""
+        # Few colours on 256 greys: looked up, not mixed for every pixel.
+        shades = np.tile(np.arange(256)[:, None], 3)
+        mixed = [
+            shades
+            if part.colour is None
+            else shades * (1 - STRENGTH) + STRENGTH * np.array(rgb(part.colour))
+            for part in self.parts
+        ]
+        table = np.concatenate(mixed).round().astype(np.uint8)
+        return looked_up(table, self.places.astype(np.uint16) * 256 + grey)
+
+    def layer(self) -> str:
+        """The colours alone, clear where the image stays as it is → PNG data URI."""
+        picture = Image.fromarray(self.places, mode="P")
+        colours = [part.colour for part in self.parts]
+        picture.putpalette([value for colour in colours for value in rgb(colour or "#000000")])
+        alpha = bytes(0 if colour is None else round(255 * STRENGTH) for colour in colours)
+        return data_uri(picture, transparency=alpha)
+
+    def legend(self) -> str:
+        """HTML: a line for each colour."""
+        lines = ""
+        for part in self.parts:
+            style = "" if part.colour is None else f" style='--c:{part.colour}'"
+            lines += (
+                f"<li{style}><i></i><b>{escape(part.name)}</b> "
+                f"<span>{percent(part.share)} of the picture</span></li>"
+            )
+        return f"<ul class='legend'>{lines}</ul>"
+
+
+def counted(places: np.ndarray, kinds: Sequence[tuple[str, str | None]]) -> Painting:
+    """A painting with the share of each kind.
+
+    Args:
+        places: uint8 (h, w), index into ``kinds``.
+        kinds: name and colour of each, in the order of the legend.
+    """
+    # Pillow is faster at counting bytes than NumPy.
+    counts = Image.fromarray(places).histogram()
+    parts = (Part(*kind, counts[place] / places.size) for place, kind in enumerate(kinds))
+    return Painting(places, tuple(parts))
+
+
+def greyed(image: np.ndarray) -> np.ndarray:
+    """A pale grey picture to paint on: uint8 (h, w, 3) → uint8 (h, w)."""
+    table = np.linspace(GREY_FROM, 255, 256).round().astype(int).tolist()
+    return np.asarray(Image.fromarray(image).convert("L").point(table))
+
+
+def percent(share: float) -> str:
+    """A share, 0 to 1, as people read it."""
+    if share == 0:
+        return "0 %"
+    return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"

@@ -1,0 +1,1 @@
+"""The Evaluate tab: methods measured on labelled images that somebody brings."""

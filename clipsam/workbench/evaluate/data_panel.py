@@ -1,0 +1,135 @@
+"""The panel that takes labelled images: a zip, or a folder of the server's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from ...data.readers import DataError
+from ..notes import Updates, note, problem
+from .measuring import EvaluateSession
+from .sources import RIGHT, Source, from_server, from_zip, offered
+
+logger = logging.getLogger(__name__)
+
+SHOWN_CLASSES = 12
+"""Named in the line about the images."""
+
+
+class DataPanel:
+    """Takes images to be measured on, and says what they hold.
+
+    Attributes:
+        upload, folder: a zip, or the name of a folder of the server's; the later one counts.
+        part: of the images.
+        message, about: what is wrong with them, or what they hold.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        """Build it inside the ``gr.Blocks`` that is open.
+
+        Args:
+            folders: whose sub-folders may be measured on.
+        """
+        self._folders = tuple(folders)
+        self.upload = gr.File(
+            label="Labelled images, packed as a zip", height=140, elem_id="evaluate-upload"
+        )
+        gr.HTML(f"<p class='note'>{RIGHT}</p>")
+        names = list(offered(self._folders))
+        self.folder = gr.Dropdown(
+            names,
+            value=None,
+            label="Or a folder on the server",
+            info="What the server's owner has put there to be measured on.",
+            visible=bool(names),
+            elem_id="evaluate-folder",
+        )
+        self.part = gr.Dropdown(
+            label="Part",
+            info="Of the images: only this one is measured.",
+            visible=False,
+            elem_id="evaluate-part",
+        )
+        self.message = gr.HTML(elem_id="evaluate-data-message")
+        self.about = gr.HTML(elem_id="evaluate-about")
+
+    def connect(self, session: gr.State) -> list[gr.events.Dependency]:
+        """Take images as they come.
+
+        Returns:
+            The events after which the images are others.
+        """
+        self._session = session
+        private = {"api_visibility": "private"}
+        # Nobody waits for what another has packed.
+        reading = {**private, "concurrency_limit": 4, "show_progress_on": [self.about]}
+        shown = [session, self.message, self.about, self.part]
+        self.part.input(self.take_part, [session, self.part], [self.message, self.about], **reading)
+        return [
+            self.upload.upload(
+                self.take_zip, [session, self.upload], [*shown, self.folder], **reading
+            ),
+            self.folder.input(
+                self.take_folder, [session, self.folder], [*shown, self.upload], **reading
+            ),
+            self.upload.clear(self.drop, session, shown[1:], show_progress="hidden", **private),
+        ]
+
+    def take_zip(self, session: EvaluateSession, path: str | None) -> Updates:
+        """Unpack an uploaded zip, or say what is wrong with it."""
+        if path is None:
+            return {self.message: problem(f"The upload was empty. {RIGHT}")}
+        return {**self._take(session, from_zip, Path(path)), self.folder: None}
+
+    def take_folder(self, session: EvaluateSession, name: object) -> Updates:
+        """Look through a folder of the server's, or say what is wrong with it."""
+        return {**self._take(session, from_server, self._folders, str(name)), self.upload: None}
+
+    def take_part(self, session: EvaluateSession, part: str) -> Updates:
+        """Say what another part of the images holds."""
+        try:
+            about = "" if session.source is None else _described(session.source, part)
+        except DataError as error:
+            return {self.message: problem(str(error)), self.about: ""}
+        return {self.message: "", self.about: about}
+
+    def drop(self, session: EvaluateSession) -> Updates:
+        """Forget the images."""
+        session.take(None)
+        return {self.message: "", self.about: "", **self._parts(None)}
+
+    def _take(
+        self, session: EvaluateSession, bring: Callable[..., Source], *where: object
+    ) -> Updates:
+        """Forget the images at hand, and look through others."""
+        # Gradio deletes with the page only a state that was returned once.
+        updates = {**self.drop(session), self._session: session}
+        try:
+            source = bring(*where)
+        except DataError as error:
+            return {**updates, self.message: problem(str(error))}
+        except Exception:
+            logger.exception("images to be measured on cannot be read")
+            sentence = "These images cannot be read; the server's log says why."
+            return {**updates, self.message: problem(f"{sentence} {RIGHT}")}
+        session.take(source)
+        return {**updates, **self.take_part(session, source.first_part), **self._parts(source)}
+
+    def _parts(self, source: Source | None) -> Updates:
+        """Offer the parts of the images, if there is a choice."""
+        parts = [] if source is None else list(source.parts)
+        first = None if source is None else source.first_part
+        return {self.part: gr.Dropdown(parts, value=first, visible=len(parts) > 1)}
+
+
+def _described(source: Source, part: str) -> str:
+    """One line about the images."""
+    data = source.open(part)
+    shown = ", ".join(data.names[:SHOWN_CLASSES])
+    more = ", …" if len(data.names) > SHOWN_CLASSES else "."
+    images = f"{len(data)} image{'s' if len(data) != 1 else ''}"
+    return note(f"{source.name}: {images}, {len(data.names)} classes: {shown}{more}")

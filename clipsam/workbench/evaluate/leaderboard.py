@@ -1,0 +1,211 @@
+"""HTML of what has been measured: the leaderboard, the classes, and the cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import gradio as gr
+
+from ... import drawing
+from ...evaluation.report import COLUMNS, LOWER_IS_BETTER
+from ..choices import Choice
+from .measuring import Case, Measuring, sample_iou
+
+ABSENT_COLUMNS = {
+    "miou": "mIoU %, absent asked too",
+    "presence_auc": "presence AUC %",
+    "false_alarms": "false alarms %",
+}
+"""Headings as in the report."""
+
+SORT = """
+const table = () => element.querySelector("table");
+let chosen = null; // [column, ascending] of the reader's own order
+
+function sort() {
+  if (!chosen || !table()) return;
+  const [column, ascending] = chosen;
+  const value = (row) => {
+    const { value } = row.cells[column].dataset;
+    return value === undefined ? row.cells[column].textContent : Number(value);
+  };
+  const known = (x) => typeof x === "string" || Number.isFinite(x);
+  const rows = [...table().tBodies[0].rows].sort((one, other) => {
+    const [a, b] = [value(one), value(other)];
+    if (!known(a) || !known(b)) return known(b) - known(a); // Unknown ones last
+    const order = typeof a === "string" ? a.localeCompare(b) : a - b;
+    return ascending ? order : -order;
+  });
+  table().tBodies[0].append(...rows);
+  [...table().tHead.rows[0].cells].forEach((head, index) => {
+    head.ariaSort = index !== column ? null : ascending ? "ascending" : "descending";
+  });
+}
+
+element.onclick = (event) => {
+  const head = event.target.closest("th");
+  if (!head?.querySelector("button")) return;
+  const column = head.cellIndex;
+  const first = head.dataset.first === "ascending";
+  chosen = [column, chosen?.[0] === column ? !chosen[1] : first];
+  sort();
+};
+watch("value", sort); // The figures run on in the order chosen.
+"""
+
+_NUMBER = " class='number'"
+
+Cell = str | tuple[float, str]
+"""Text, or a number and how it is written."""
+
+
+def table(elem_id: str) -> gr.HTML:
+    """An empty table that is sorted by a click on a heading."""
+    return gr.HTML(
+        js_on_load=SORT, apply_default_css=False, elem_id=elem_id, elem_classes="figures"
+    )
+
+
+def leaderboard(measuring: Measuring) -> str:
+    """One row per method, the highest mIoU first; empty before the first image."""
+    figures = measuring.summary()
+    if not figures:
+        return ""
+    columns = [key for key in COLUMNS if all(key in one["mean"] for one in figures.values())]
+    best = {}
+    for key in columns:
+        values = [one["mean"][key] for one in figures.values() if not math.isnan(one["mean"][key])]
+        best[key] = (min if key in LOWER_IS_BETTER else max)(values, default=None)
+    heads = ["method", "mode", *(COLUMNS[key][0] for key in columns), "images"]
+    absent = ABSENT_COLUMNS if measuring.asked.every_class else {}
+    rows: list[list[Cell]] = []
+    for choice, one in sorted(figures.items(), key=lambda item: -_known(item[1]["mean"]["miou"])):
+        name, mode = choice.title.split(" · ")
+        row: list[Cell] = [f"{_colour(measuring, choice)}{escape(name)}", escape(mode)]
+        for key in columns:
+            factor, mean = COLUMNS[key][1], one["mean"][key]
+            number, text = _number(factor * mean, 1 if factor == 100 else 3)
+            leads = mean == best[key] and len(figures) > 1
+            row.append((number, f"<b>{text}</b>" if leads else text))
+        row.append(_number(one["mean"]["images"], 0))
+        with_absent = one["seeds"][0]["with_absent"] or {}
+        row += [_number(100 * with_absent.get(key, math.nan), 1) for key in absent]
+        rows.append(row)
+    rising = {"method", "mode", *(COLUMNS[key][0] for key in LOWER_IS_BETTER)}
+    rising.add(ABSENT_COLUMNS["false_alarms"])
+    note = _explained(measuring.asked.every_class)
+    return _table("Leaderboard", [*heads, *absent.values()], rows, rising, note)
+
+
+def per_class(measuring: Measuring) -> str:
+    """One row per class, one column per method; empty before the first image with a class."""
+    figures, images = measuring.summary(), measuring.shown_in()
+    if not images:
+        return ""
+    heads = ["class", "images", *(escape(choice.title) for choice in figures)]
+    rows: list[list[Cell]] = [
+        [
+            escape(name),
+            _number(count, 0),
+            *(
+                _number(100 * one["seeds"][0]["classes"].get(name, math.nan), 1)
+                for one in figures.values()
+            ),
+        ]
+        for name, count in images.items()
+    ]
+    note = "IoU in %, each class’s pixels pooled over the images."
+    return _table("Classes", heads, rows, {"class"}, note)
+
+
+def cases_html(worst: Sequence[Case], best: Sequence[Case]) -> str:
+    """Thumbnails to click; each button's ``data-index`` is the case's number."""
+    rows = "".join(
+        f"<h4>{title}</h4><div class='row'>{''.join(map(_case, cases))}</div>"
+        for title, cases in (("Worst", worst), ("Best", best))
+        if cases
+    )
+    if not rows:
+        return ""
+    return (
+        f"{rows}<p class='note'>Colour: found. White line: the truth. Click one to open its image "
+        "in Compare.</p>"
+    )
+
+
+def cases_strip() -> gr.HTML:
+    """An empty strip of cases; its ``click`` event carries ``index``, the case's number."""
+    return gr.HTML(
+        js_on_load="""
+            element.onclick = (event) => {
+              const button = event.target.closest("button");
+              if (button) trigger("click", { index: Number(button.dataset.index) });
+            };
+        """,
+        apply_default_css=False,
+        elem_id="cases",
+    )
+
+
+def _case(case: Case) -> str:
+    name, image = escape(case.score.name), escape(case.score.image)
+    return (
+        f"<button type='button' data-index='{case.number}' title='{name} in {image}'>"
+        f"<img src='{case.picture}' alt=''><b>IoU {100 * sample_iou(case.score):.1f} %</b>"
+        f"<span>{name}</span><small>{image}</small></button>"
+    )
+
+
+def _explained(every_class: bool) -> str:
+    absent = (
+        " Absent asked too: what is found where a class is absent counts in its union. False "
+        "alarms: the share of absent classes of which anything is found. A dash: not known."
+        if every_class
+        else ""
+    )
+    return (
+        "mIoU pools each class’s pixels over the images and is the mean over classes; mean IoU, "
+        "Dice, MAE and boundary F are means over samples (a class in an image). Only classes that "
+        "an image shows count, unless a heading says otherwise. Seconds are prediction alone; "
+        f"methods that follow use features already computed.{absent}"
+    )
+
+
+def _table(
+    caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], rising: set[str], note: str
+) -> str:
+    """A table of at least one row; headings in ``rising`` sort upwards at the first click."""
+    head = "".join(
+        f"<th scope='col'{'' if isinstance(cell, str) else _NUMBER} "
+        f"data-first='{'ascending' if text in rising else 'descending'}'>"
+        f"<button type='button'>{text}</button></th>"
+        for text, cell in zip(heads, rows[0], strict=True)
+    )
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return (
+        f"<h3>{caption}</h3><div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div><p class='note'>{note}</p>"
+    )
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return f"<td>{cell}</td>"
+    return f"<td{_NUMBER} data-value='{cell[0]}'>{cell[1]}</td>"
+
+
+def _number(value: float, digits: int) -> tuple[float, str]:
+    return value, "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _colour(measuring: Measuring, choice: Choice) -> str:
+    """The key to the colour that a method's cases are drawn in."""
+    colour = drawing.class_colour(measuring.asked.choices.index(choice))
+    return f"<i class='key' style='background:{colour}'></i>"
+
+
+def _known(value: float) -> float:
+    """NaN, which has no order, as the lowest."""
+    return -1.0 if math.isnan(value) else value

@@ -1,0 +1,166 @@
+"""COCO JSONs that a stranger wrote: found, checked, and laid out as the readers expect them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ...data.images import MAX_PIXELS
+from ...data.readers import DataError
+from ...data.readers.common import read_json
+from .unpacking import MAX_JSON_BYTES
+
+PART = "all"
+"""What a part is called where it is laid out."""
+
+LOOKED_FOR = 50
+"""Files of a listing that are looked for, to find the folder that they lie in."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A COCO JSON with its images.
+
+    Attributes:
+        name: of the part that it lists.
+        kind: of data set, as ``open_data`` knows it.
+        path: of the JSON.
+        images: the folder that its file names start from.
+        masks: the same for panoptic PNGs; else ``None``.
+    """
+
+    name: str
+    kind: str
+    path: Path
+    images: Path
+    masks: Path | None
+
+    def lay_out(self, folder: Path) -> dict[Path, Path]:
+        """Link everything together in a new folder.
+
+        Returns:
+            What each link leads to.
+        """
+        short = self.kind.removeprefix("coco-")
+        links = {
+            folder / "annotations" / f"{short}_{PART}.json": self.path,
+            folder / PART: self.images,
+        }
+        if self.masks is not None:
+            links[folder / "annotations" / f"{short}_{PART}"] = self.masks
+        (folder / "annotations").mkdir(parents=True)
+        for link, target in links.items():
+            link.symlink_to(target.resolve())
+        return links
+
+
+def find_listings(root: Path) -> list[Listing]:
+    """The COCO JSONs in a folder and the folders in it.
+
+    Raises:
+        DataError: one is not what it should be, or its images are not there.
+    """
+    near = [root, *folders_in(root)]
+    all_folders = [*near, *(inner for folder in near[1:] for inner in folders_in(folder))]
+    paths = [path for folder in near for path in sorted(folder.glob("*.json"))]
+    found = (_read(path, root, all_folders) for path in paths)
+    return [listing for listing in found if listing is not None]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The visible folders in a folder."""
+    return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.is_dir())
+
+
+def _read(path: Path, root: Path, folders: Sequence[Path]) -> Listing | None:
+    """A JSON as a listing; ``None`` for one of something else."""
+    if path.stat().st_size > MAX_JSON_BYTES:
+        return None
+    wrong = f"{path} is not COCO's: images, annotations and categories are lists of objects"
+    try:
+        content = read_json(path)
+        needed = ("images", "annotations", "categories")
+        if not isinstance(content, dict) or not all(name in content for name in needed):
+            return None
+        images = {image["id"]: image for image in content["images"]}
+        annotations = content["annotations"]
+        panoptic = bool(annotations) and "segments_info" in annotations[0]
+        _check_names(content["images"], path)
+        if panoptic:
+            _check_names(annotations, path)
+        else:
+            for image in images.values():
+                _check_size(image, path)
+            for annotation in annotations:
+                _check_shape(annotation, images[annotation["image_id"]], path)
+    except RecursionError:
+        raise DataError(wrong) from None
+    except DataError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(f"{wrong} ({type(error).__name__} {error})") from None
+    part = path.stem.removeprefix("instances_").removeprefix("panoptic_")
+    of_images = _folder_of(content["images"], folders, part, path)
+    others = [folder for folder in folders if folder != of_images]
+    inside = path.parent != root and path.parent.name != "annotations"
+    return Listing(
+        path.parent.name if inside else path.stem.removeprefix("instances_"),
+        "coco-panoptic" if panoptic else "coco-instances",
+        path,
+        of_images,
+        _folder_of(annotations, others, path.stem, path) if panoptic else None,
+    )
+
+
+def _check_names(entries: Iterable[Mapping], path: Path) -> None:
+    """A name must lead to a file in the folder, and be the only one of its stem."""
+    stems: set[str] = set()
+    for entry in entries:
+        name = PurePosixPath(entry["file_name"])
+        if name.is_absolute() or ".." in name.parts:
+            raise DataError(f"{path} lists “{name}”, a path that leads out of its folder")
+        if name.stem in stems:
+            raise DataError(f"{path} lists two files called “{name.stem}”: each needs its own name")
+        stems.add(name.stem)
+
+
+def _check_size(image: Mapping, path: Path) -> None:
+    """The readers make a map of this size before they see the image."""
+    height, width = image["height"], image["width"]
+    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+        raise DataError(f"{path} gives {image['file_name']} a size that is no number of pixels")
+    if height * width > MAX_PIXELS:
+        raise DataError(f"{path} gives {image['file_name']} the size {width} × {height}: too large")
+
+
+def _check_shape(annotation: Mapping, image: Mapping, path: Path) -> None:
+    """Shapes are drawn by compiled code, which must not be asked for the endless."""
+    shape, size = annotation["segmentation"], [image["height"], image["width"]]
+    which = f"{path}: the segmentation of annotation {annotation['id']}"
+    if isinstance(shape, Mapping):
+        if list(shape["size"]) != size:
+            raise DataError(f"{which} has another size than its image")
+    else:
+        far = 2 * max(size)
+        numbers = [value for polygon in shape for value in polygon]
+        if not all(math.isfinite(value) and abs(value) <= far for value in numbers):
+            raise DataError(f"{which} reaches far out of its image")
+
+
+def _folder_of(
+    entries: Sequence[Mapping], folders: Sequence[Path], called: str, path: Path
+) -> Path:
+    """The folder in which most of the first files lie; of equals the one of that name."""
+    names = [entry["file_name"] for entry in entries[:LOOKED_FOR]]
+    if not names:
+        raise DataError(f"{path} lists no image")
+
+    def fit(folder: Path) -> tuple[int, bool]:
+        return sum((folder / name).is_file() for name in names), folder.name == called
+
+    best = max(folders, key=fit)
+    if not fit(best)[0]:
+        raise DataError(f"{path} lists {names[0]}, which is not there")
+    return best

@@ -1,0 +1,368 @@
+"""Methods measured on images that somebody brought, image by image, until done or stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from ... import drawing
+from ...data.images import ImageError
+from ...data.readers import DataError, SubsetData
+from ...data.samples import BACKGROUND, VOID, LabelledImage
+from ...data.splits import choose_split
+from ...evaluation.metrics import iou
+from ...evaluation.rows import Row, RowWriter
+from ...evaluation.runner import Run, SampleScore, absent_classes, score_image
+from ...evaluation.study import FEATURE_BYTES, Settings, Shard, Study
+from ...evaluation.summary import summarize
+from ...evaluation.truth import VOID_IDS, TruthFile
+from ...predictor import Predictor
+from ...scene import Scene
+from ...types import PromptError
+from ..choices import Choice
+from ..examples import Example
+from .sources import Source
+
+logger = logging.getLogger(__name__)
+
+FILES = ("results.csv", "samples.csv", "results.json", "report.html")
+"""What is written in the end, as the command line does."""
+
+SEED = 0
+"""Of the points, as the command line's first."""
+
+CASES = 6
+"""Shown of the worst, and of the best."""
+
+CASE_SIDE = 240
+"""Long side of a case's picture, pixels."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured.
+
+    Attributes:
+        part: of the source.
+        preset: of the backbones.
+        choices: methods in their modes.
+        images: at most so many, chosen by chance.
+        seed: of that choice.
+        every_class: whether classes that an image does not show are asked too.
+        clicks: points per class in manual modes.
+    """
+
+    part: str
+    preset: str
+    choices: tuple[Choice, ...]
+    images: int
+    seed: int
+    every_class: bool
+    clicks: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One class of one image, as a method found it.
+
+    Attributes:
+        number: tells the image and the class, whatever the method, see :meth:`Measuring.example`.
+        score: of it.
+        picture: data URI.
+    """
+
+    number: int
+    score: SampleScore
+    picture: str
+
+
+class Measuring:
+    """One press of Run: what is measured, and what has been so far.
+
+    Attributes:
+        asked: what is to be measured.
+        left_out: one sentence for each image that cannot be used.
+        stopped: set it to end after the methods that run now.
+    """
+
+    def __init__(self, source: Source, asked: Asked) -> None:
+        """
+        Args:
+            source: where the images come from.
+            asked: what is to be measured.
+
+        Raises:
+            DataError: the source does not hold them.
+        """
+        self.asked = asked
+        self.left_out: list[str] = []
+        self.stopped = False
+        self._source = source
+        whole = source.open(asked.part)
+        self._limit = asked.images if asked.images < len(whole) else None
+        count = min(asked.images, len(whole))
+        self._data = SubsetData(whole, choose_split(whole, str(count), asked.seed).indices)
+        self._runs = {
+            choice: Run(choice.method, choice.mode, asked.clicks if choice.needs_marks else 0)
+            for choice in asked.choices
+        }
+        self._rows: dict[int, list[Row]] = {}
+        self._worst: dict[Choice, list[Case]] = {choice: [] for choice in asked.choices}
+        self._best: dict[Choice, list[Case]] = {choice: [] for choice in asked.choices}
+        self._files: TemporaryDirectory | None = None
+
+    # ---- measuring ----
+
+    @property
+    def total(self) -> int:
+        """Images to be measured."""
+        return len(self._data)
+
+    @property
+    def done(self) -> int:
+        """Images measured or left out."""
+        return self.measured + len(self.left_out)
+
+    @property
+    def measured(self) -> int:
+        """Images measured."""
+        return len(self._rows)
+
+    def measure(
+        self, predictors: Mapping[str, Predictor], step: Callable[[int, Choice], None]
+    ) -> Iterator[None]:
+        """Measure image by image; yields after each.
+
+        Args:
+            predictors: methods by their ids.
+            step: called before each method with what has been answered and what is next.
+        """
+        for place in range(self.total):
+            try:
+                scored = self._score(place, predictors, step)
+            except (DataError, ImageError) as error:
+                self.left_out.append(self._source.told(error))
+            except PromptError as error:
+                self.left_out.append(f"{self._data.keys[place]}: {error}")
+            except Exception:
+                logger.exception("measuring failed")
+                self.left_out.append(
+                    f"{self._data.keys[place]} failed unexpectedly; the server's log says why."
+                )
+            else:
+                if scored is None:
+                    return
+                self._rows[place] = scored
+            yield
+
+    def _score(
+        self,
+        place: int,
+        predictors: Mapping[str, Predictor],
+        step: Callable[[int, Choice], None],
+    ) -> list[Row] | None:
+        """Rows of one image; ``None`` if stopped before they are all there."""
+        if self.stopped:
+            return None
+        sample = self._data[place]
+        scene = Scene(sample.image, FEATURE_BYTES)
+        absent = absent_classes(sample) if self.asked.every_class else ()
+        rows: list[Row] = []
+        found: list[tuple[Choice, SampleScore, np.ndarray, np.ndarray]] = []
+        for number, (choice, run) in enumerate(self._runs.items()):
+            if self.stopped:
+                return None
+            step(place * len(self._runs) + number, choice)
+
+            def seen(score: SampleScore, *masks: np.ndarray, choice: Choice = choice) -> None:
+                if score.present:
+                    found.append((choice, score, *masks))
+
+            scores = score_image(
+                sample, scene, predictors[run.method], run, SEED, absent, seen=seen
+            )
+            rows += [Row(run.method, run.mode, SEED, score) for score in scores]
+        # Only now: an image that is stopped or left out has no cases.
+        for choice, score, mask, truth in found:
+            self._consider(place, sample, choice, score, mask, truth)
+        return rows
+
+    # ---- figures ----
+
+    def summary(self) -> dict[Choice, dict]:
+        """Figures so far of each choice that has any, as ``results.json`` holds them."""
+        rows = [row for rows in self._rows.values() for row in rows]
+        figures = {(one["method"], one["mode"]): one for one in summarize(rows, self.asked.preset)}
+        return {
+            choice: figures[choice.method, choice.mode]
+            for choice in self._runs
+            if (choice.method, choice.mode) in figures
+        }
+
+    def shown_in(self) -> dict[str, int]:
+        """How many images show a class, most frequent first."""
+        images: dict[str, set[str]] = {}
+        for row in (row for rows in self._rows.values() for row in rows):
+            if row.score.present:
+                images.setdefault(row.score.name, set()).add(row.score.image)
+        return dict(sorted(((n, len(i)) for n, i in images.items()), key=lambda p: (-p[1], p[0])))
+
+    def write(self, predictors: Mapping[str, Predictor]) -> dict[str, Path]:
+        """Write the tables and the report of what has been measured, as the command line does.
+
+        Args:
+            predictors: methods by their ids.
+
+        Returns:
+            :data:`FILES` and where they are.
+
+        Raises:
+            DataError: there is nothing to write about.
+        """
+        self._files = TemporaryDirectory(prefix="clipsam-")
+        out = Path(self._files.name)
+        measured = SubsetData(self._data, tuple(self._rows))
+        with RowWriter(out / "rows" / "0-of-1.jsonl") as writer:
+            for key, rows in zip(measured.keys, self._rows.values(), strict=True):
+                writer.add(key, rows)
+        asked, part = self.asked, self._source.parts[self.asked.part]
+        settings = Settings(
+            data=f"{part.kind}:{self._source.name.removesuffix('.zip')}",
+            part=asked.part,
+            methods=tuple(f"{choice.method}:{choice.mode}" for choice in asked.choices),
+            preset=asked.preset,
+            clicks=asked.clicks,
+            limit=self._limit,
+            absent="all" if asked.every_class else None,
+        )
+        # All images have their rows: what is left to a study is to conclude.
+        Study(settings, measured, predictors, tuple(self._runs.values()), out).run(Shard())
+        return {name: out / name for name in FILES}
+
+    def close(self) -> None:
+        """Stop, and delete what was written."""
+        self.stopped = True
+        if self._files is not None:
+            self._files.cleanup()
+
+    # ---- cases ----
+
+    def cases(self, choice: Choice) -> tuple[list[Case], list[Case]]:
+        """The worst and the best of a choice so far, no case in both."""
+        worst, best = self._worst[choice], self._best[choice]
+        # While they are few, all are in both.
+        count = len({case.number for case in (*worst, *best)})
+        return worst[: (count + 1) // 2], best[: count // 2]
+
+    def example(self, number: int) -> Example:
+        """The image of a case, to be looked at with all its classes, the case's first.
+
+        Raises:
+            DataError: there is no such case.
+        """
+        place, value = divmod(number, len(self._data.names))
+        if place not in self._rows:
+            raise DataError("This case is not there any more: run again.")
+        sample = self._data[place]
+        names = _typed(sample.names)
+        asked = [value, *(other for other in sample.present() if other != value)]
+        ids = np.where(sample.classes == BACKGROUND, 0, sample.classes.astype(np.int64) + 1)
+        ids[sample.classes == VOID] = VOID_IDS[-1]
+        return Example(
+            sample.key,
+            sample.image,
+            ", ".join(names[other] for other in asked),
+            TruthFile(ids, ("background", *names)),
+        )
+
+    def _consider(
+        self,
+        place: int,
+        sample: LabelledImage,
+        choice: Choice,
+        score: SampleScore,
+        mask: np.ndarray,
+        truth: np.ndarray,
+    ) -> None:
+        """Keep a sample if it is among the worst or the best so far; only then it is drawn."""
+        number = place * len(sample.names) + _typed(sample.names).index(_typed([score.name])[0])
+        case = None
+        for cases, best in ((self._worst[choice], False), (self._best[choice], True)):
+            if len(cases) == CASES and (_rank(score) > _rank(cases[-1].score)) != best:
+                continue
+            if case is None:
+                colour = drawing.class_colour(self.asked.choices.index(choice))
+                case = Case(number, score, _picture(sample.image, mask, truth, colour))
+            cases.append(case)
+            cases.sort(key=lambda one: _rank(one.score), reverse=best)
+            del cases[CASES:]
+
+
+@dataclass
+class EvaluateSession:
+    """State of one open page, never shared; a field is ``None`` until it is there.
+
+    Attributes:
+        source: the images brought.
+        measuring: the latest run on them.
+        stopped: whether Stop was pressed since the latest Run.
+    """
+
+    source: Source | None = None
+    measuring: Measuring | None = None
+    stopped: bool = False
+
+    def take(self, source: Source | None) -> None:
+        """Take other images, or none; forget and delete what was about the old ones."""
+        if self.measuring is not None:
+            self.measuring.close()
+        if self.source is not None:
+            self.source.close()
+        self.source, self.measuring = source, None
+
+    def close(self) -> None:
+        """Delete everything."""
+        self.take(None)
+
+
+def sample_iou(score: SampleScore) -> float:
+    """IoU of a class in an image; 1 where there is neither mask nor truth."""
+    return iou(score.counts) if score.counts.union else 1.0
+
+
+def _rank(score: SampleScore) -> tuple[object, ...]:
+    """Worst first; of equals the largest, as in the report."""
+    return sample_iou(score), -score.counts.truth, score.image, score.name
+
+
+def _typed(names: Sequence[str]) -> list[str]:
+    """Names without what separates names where they are typed."""
+    return [" ".join(name.replace(",", " ").replace(";", " ").split()) for name in names]
+
+
+def _picture(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, colour: str) -> str:
+    """What was found in colour, over the image, with the truth's outline → data URI.
+
+    Args:
+        image: uint8 (H, W, 3).
+        mask, truth: bool (H, W).
+        colour: hex.
+    """
+    height, width = drawing.fitted(image.shape[:2], CASE_SIDE)
+    small, found, wanted = (
+        np.asarray(Image.fromarray(values).resize((width, height)))
+        for values in (image, mask, truth)
+    )
+    fill = np.array(list(bytes.fromhex(colour[1:])), float)
+    shown = np.where(found[..., None], 0.4 * small + 0.6 * fill, small)
+    shown[drawing.outline(wanted)] = 255
+    # The dark rim keeps the white line visible on sky and on snow.
+    shown[ndimage.binary_dilation(wanted) & ~wanted] = 30
+    return drawing.data_uri(Image.fromarray(shown.astype(np.uint8)), "JPEG", quality=85)

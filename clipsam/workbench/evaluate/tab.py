@@ -1,0 +1,370 @@
+"""The Evaluate tab: methods measured on labelled images that somebody brings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from ...data.readers import DataError
+from ...predictor import Predictor, find_preset
+from ...types import PromptError
+from ...weights.bundle import WeightsError
+from ..choices import DEFAULT_KEYS, Choice, all_choices
+from ..examples import Example
+from ..models import ModelStore
+from ..notes import Updates, note, problem
+from ..picker import DEFAULT_PRESET, preset_dropdown
+from .data_panel import DataPanel
+from .leaderboard import cases_html, cases_strip, leaderboard, per_class, table
+from .measuring import FILES, Asked, EvaluateSession, Measuring
+
+logger = logging.getLogger(__name__)
+
+MAX_IMAGES = 256
+"""Measured at once: others wait as long."""
+
+MAX_CLICKS = 20
+
+WHAT = (
+    "figures per method, each class of each image, everything as JSON, and a report with plots and "
+    "pictures. They are the files that the command line writes."
+)
+
+PRESENT, EVERY = "only those that an image shows", "all classes of the data"
+
+
+class EvaluateTab:
+    """Layout and events; keeps no user's data, all of which is in the :class:`EvaluateSession`.
+
+    Attributes:
+        session: the user's state.
+        cases: a strip whose ``click`` event carries the ``index`` of a case, see :meth:`case`.
+    """
+
+    def __init__(self, models: ModelStore, folders: Sequence[Path] = ()) -> None:
+        """Build the tab inside the ``gr.Blocks`` that is open.
+
+        Args:
+            models: what runs.
+            folders: whose sub-folders may be measured on, besides what users bring.
+        """
+        self.models = models
+        self.choices = {choice.key: choice for choice in all_choices()}
+        self.session = gr.State(EvaluateSession(), delete_callback=EvaluateSession.close)
+        with gr.Row(elem_id="evaluate-desk"):
+            with gr.Column(scale=5, min_width=320):
+                self.data = DataPanel(folders)
+            with gr.Column(scale=6, min_width=320):
+                self._build_question()
+        self._build_results()
+        self._connect()
+
+    # ---- layout ----
+
+    def _build_question(self) -> None:
+        self.preset = preset_dropdown(
+            "Which SAM and CLIP run. Weights are downloaded under Compare.", "evaluate-preset"
+        )
+        self.methods = gr.CheckboxGroup(
+            **self._offer(DEFAULT_PRESET, DEFAULT_KEYS),
+            label="Methods",
+            info="Those that can run with the preset. Manual modes get clicks from the truth.",
+            show_select_all=True,
+            elem_id="evaluate-methods",
+        )
+        with gr.Row():
+            self.images = gr.Slider(
+                1,
+                MAX_IMAGES,
+                16,
+                step=1,
+                label="Images",
+                info="At most so many, chosen by chance.",
+                min_width=240,
+                elem_id="evaluate-images",
+            )
+            self.seed = gr.Number(
+                0,
+                precision=0,
+                minimum=0,
+                maximum=2**31 - 1,
+                label="Seed",
+                info="Of that choice; the command line's is 0.",
+                min_width=240,
+                elem_id="evaluate-seed",
+            )
+        with gr.Row():
+            self.classes = gr.Radio(
+                [PRESENT, EVERY],
+                value=PRESENT,
+                label="Classes asked",
+                info="The papers ask only for those shown; all also finds false alarms.",
+                min_width=240,
+                elem_id="evaluate-classes",
+            )
+            self.clicks = gr.Slider(
+                1,
+                MAX_CLICKS,
+                5,
+                step=1,
+                label="Clicks",
+                info="Points per class in manual modes, inside the truth.",
+                min_width=240,
+                elem_id="evaluate-clicks",
+            )
+        with gr.Row():
+            self.start = gr.Button("Run", variant="primary", elem_id="evaluate-run", scale=3)
+            self.stop = gr.Button("Stop", interactive=False, elem_id="evaluate-stop", scale=2)
+        self.message = gr.HTML(elem_id="evaluate-message")
+        self.status = gr.HTML(elem_id="evaluate-status")
+
+    def _build_results(self) -> None:
+        self.left_out = gr.HTML(elem_id="left-out")
+        self.board = table("leaderboard")
+        with gr.Column(visible=False) as self.files:
+            gr.HTML(f"<p class='note'>To download: {WHAT}</p>")
+            with gr.Row(elem_id="evaluate-files"):
+                self.downloads = {
+                    name: gr.DownloadButton(
+                        name, size="sm", min_width=120, elem_id=f"get-{name.replace('.', '-')}"
+                    )
+                    for name in FILES
+                }
+        self.by_class = table("per-class")
+        self.shown = gr.Dropdown(
+            label="Cases of",
+            info="The worst and the best of this method, a case being a class in an image.",
+            visible=False,
+            elem_id="cases-of",
+        )
+        self.cases = cases_strip()
+
+    def _offer(self, preset: str, ticked: Sequence[str]) -> dict[str, object]:
+        """Methods that can run with a preset; what is ticked stays so where it can."""
+        chosen = find_preset(preset)
+        ready = [choice for choice in self.choices.values() if not choice.problem(chosen)]
+        return {
+            "choices": [(choice.title, choice.key) for choice in ready],
+            "value": [choice.key for choice in ready if choice.key in ticked],
+        }
+
+    # ---- events ----
+
+    def _connect(self) -> None:
+        quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        results = [self.message, self.status, self.left_out, self.board, self.by_class]
+        results += [self.cases, self.shown, self.files]
+        for others in self.data.connect(self.session):
+            others.then(self.without_results, None, results, **quick)
+        self.preset.change(
+            lambda preset, ticked: gr.CheckboxGroup(**self._offer(preset, ticked)),
+            [self.preset, self.methods],
+            self.methods,
+            trigger_mode="always_last",
+            **quick,
+        )
+        asked = [self.session, self.data.part, self.preset, self.methods, self.images, self.seed]
+        asked += [self.classes, self.clicks]
+        # The first at once, so that Stop also ends what still waits for others.
+        begun = self.start.click(self.begin, self.session, [self.start, self.stop], **quick)
+        run = begun.then(
+            self.run,
+            asked,
+            [*results, *self.downloads.values()],
+            concurrency_id="gpu",
+            concurrency_limit=1,
+            show_progress_on=[self.status],
+            api_visibility="private",
+        )
+        run.then(self.rest, None, [self.start, self.stop], **quick)
+        self.stop.click(self.end, self.session, self.stop, **quick)
+        self.shown.input(self.show_cases, [self.session, self.shown], self.cases, **quick)
+
+    # ---- running ----
+
+    def begin(self, session: EvaluateSession) -> Updates:
+        """Offer Stop instead of Run."""
+        session.stopped = False
+        return {
+            self.start: gr.Button(interactive=False),
+            self.stop: gr.Button("Stop", interactive=True),
+        }
+
+    def end(self, session: EvaluateSession) -> gr.Button:
+        """Let a run end at its next step; what has been measured stays."""
+        session.stopped = True
+        if session.measuring is not None:
+            session.measuring.stopped = True
+        return gr.Button("Stopping …", interactive=False)
+
+    def rest(self) -> Updates:
+        """Offer Run again, however the last one ended."""
+        return {
+            self.start: gr.Button(interactive=True),
+            self.stop: gr.Button("Stop", interactive=False),
+        }
+
+    def without_results(self) -> Updates:
+        """A page on which nothing has been measured."""
+        texts = (self.message, self.status, self.left_out, self.board, self.by_class, self.cases)
+        return {
+            **dict.fromkeys(texts, ""),
+            self.shown: gr.Dropdown([], value=None, visible=False),
+            self.files: gr.Column(visible=False),
+        }
+
+    def run(
+        self,
+        session: EvaluateSession,
+        part: str | None,
+        preset: str,
+        keys: Sequence[str],
+        images: float,
+        seed: float | None,
+        classes: str,
+        clicks: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
+    ) -> Iterator[Updates]:
+        """Measure image by image; the leaderboard follows each."""
+        try:
+            yield from self._run(
+                session,
+                lambda: self._asked(part, preset, keys, images, seed, classes, clicks),
+                progress,
+            )
+        except (PromptError, WeightsError, DataError) as error:
+            yield {self.status: "", self.message: problem(str(error))}
+        except Exception:
+            logger.exception("measuring failed")
+            sentence = "Measuring failed unexpectedly; the server's log says why."
+            yield {self.status: "", self.message: problem(sentence)}
+
+    def _run(
+        self, session: EvaluateSession, ask: Callable[[], Asked], progress: gr.Progress
+    ) -> Iterator[Updates]:
+        if session.source is None:
+            raise DataError("There are no images yet: upload a zip of them.")
+        asked = ask()
+        if session.measuring is not None:
+            session.measuring.close()
+        measuring = session.measuring = Measuring(session.source, asked)
+        measuring.stopped = session.stopped
+        yield self.without_results()
+        progress(0, desc="Loading models")
+        predictors = self._predictors(asked)
+        steps = measuring.total * len(asked.choices)
+
+        def step(done: int, choice: Choice) -> None:
+            image = f"Image {measuring.done + 1} of {measuring.total}"
+            progress((done, steps), desc=f"{image}: {choice.title}", unit="steps")
+
+        for _ in measuring.measure(predictors, step):
+            if session.measuring is not measuring:  # Other images have come.
+                return
+            yield {self.board: leaderboard(measuring), self.left_out: _left_out(measuring)}
+        if session.measuring is not measuring:
+            return
+        if measuring.total == len(measuring.left_out):
+            raise DataError(f"No image could be used. {measuring.left_out[0]}")
+        yield {self.status: note(_told(measuring)), self.by_class: per_class(measuring)}
+        if not measuring.measured:
+            return
+        titles = [(choice.title, choice.key) for choice in asked.choices]
+        yield {
+            self.shown: gr.Dropdown(titles, value=titles[0][1], visible=True),
+            self.cases: self.show_cases(session, titles[0][1]),
+        }
+        progress(1, desc="Writing the report")
+        try:
+            files = measuring.write(predictors)
+        except Exception:
+            if session.measuring is not measuring:  # Its images went away with it.
+                return
+            raise
+        yield {
+            self.files: gr.Column(visible=True),
+            **{self.downloads[name]: str(path) for name, path in files.items()},
+        }
+
+    def _asked(
+        self,
+        part: str | None,
+        preset: str,
+        keys: Sequence[str],
+        images: float,
+        seed: float | None,
+        classes: str,
+        clicks: float,
+    ) -> Asked:
+        chosen = find_preset(preset)
+        choices = tuple(choice for key, choice in self.choices.items() if key in keys)
+        if not choices:
+            raise PromptError("Tick at least one method.")
+        for choice in choices:
+            if reason := choice.problem(chosen):
+                raise PromptError(f"{choice.title} cannot run with {preset}: {reason}.")
+        if seed is None:
+            raise PromptError("The seed is missing: type a whole number, such as 0.")
+        count = int(images), int(seed)
+        return Asked(str(part), preset, choices, *count, classes == EVERY, int(clicks))
+
+    def _predictors(self, asked: Asked) -> dict[str, Predictor]:
+        """The methods, all kept in memory until the end."""
+        predictors: dict[str, Predictor] = {}
+        sizes: dict[int, int] = {}
+        for method in dict.fromkeys(choice.method for choice in asked.choices):
+            predictors[method] = self.models.predictor(asked.preset, method)
+            network = predictors[method].network()
+            sizes |= {p.data_ptr(): p.nbytes for p in network.parameters()}
+            if len(predictors) > 1 and sum(sizes.values()) > self.models.max_bytes:
+                raise PromptError(
+                    "These methods together need more memory than the "
+                    f"{self.models.max_bytes / 2**30:.0f} GB that the page may use: tick fewer."
+                )
+        return predictors
+
+    # ---- looking ----
+
+    def show_cases(self, session: EvaluateSession, key: str) -> str:
+        """The worst and best cases of a method."""
+        measuring = session.measuring
+        choice = self.choices.get(key)
+        if measuring is None or choice not in measuring.asked.choices:
+            return ""
+        return cases_html(*measuring.cases(choice))
+
+    def case(self, session: EvaluateSession, index: int) -> Example:
+        """The image of a case, with its classes and its truth, to be opened in Compare.
+
+        Args:
+            session: the user's.
+            index: as the ``click`` event of :attr:`cases` carries it.
+
+        Raises:
+            DataError: it is not there any more.
+        """
+        if session.measuring is None:
+            raise DataError("This case is not there any more: run again.")
+        return session.measuring.example(index)
+
+
+def _told(measuring: Measuring) -> str:
+    images = f"{measuring.done} of {measuring.total}"
+    if measuring.done < measuring.total:
+        return f"Stopped after {images} images; what has been measured stays."
+    return f"{images} images done."
+
+
+def _left_out(measuring: Measuring) -> str:
+    """The images that could not be used, and why."""
+    if not measuring.left_out:
+        return ""
+    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in measuring.left_out)
+    return (
+        f"<details><summary>{len(measuring.left_out)} left out: these images could not be used"
+        f"</summary><ul>{listed}</ul></details>"
+    )

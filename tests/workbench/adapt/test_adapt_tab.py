@@ -1,0 +1,366 @@
+"""The Adapt tab: what it holds for a session, and the tab in a real Chromium."""
+
+from __future__ import annotations
+
+import copy
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from zipfile import ZipFile
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+import baselines  # noqa: F401 (registers them)
+import clipsam.methods  # noqa: F401
+from clipsam.data.labelled import from_masks
+from clipsam.data.readers import DataError
+from clipsam.data.samples import LabelledImage
+from clipsam.predictor import find_method
+from clipsam.scene import Scene
+from clipsam.training.adapt import Adapted, Compared
+from clipsam.types import prompt_from_classes
+from clipsam.weights.backbones import has_weights, load_backbones
+from clipsam.weights.presets import TINY
+from clipsam.workbench.adapt import cards as cards
+from clipsam.workbench.adapt import tab as module
+from clipsam.workbench.adapt.tab import (
+    KEPT,
+    AdaptedBundle,
+    AdaptState,
+    AdaptTab,
+    Course,
+    example_pictures,
+)
+from clipsam.workbench.models import ModelStore
+from clipsam.workbench.page import launch
+
+needs_tiny = pytest.mark.skipif(not has_weights(TINY), reason="the tiny bundle is not here")
+
+PATIENCE = 60
+"""Seconds until a test gives up: machines may be slow."""
+
+
+@pytest.fixture(scope="module")
+def tab() -> AdaptTab:
+    """The tab in a page of its own."""
+    with gr.Blocks():
+        return AdaptTab(ModelStore())
+
+
+def square(seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A picture and the mask of one class in it."""
+    image = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
+    mask = np.zeros((20, 30), bool)
+    mask[5:15, 5:15] = True
+    return image, {"dog": mask}
+
+
+# ---- what a session holds ----
+
+
+def test_pictures_come_from_elsewhere_on_the_page(tab: AdaptTab) -> None:
+    state, other = AdaptState(), AdaptState()
+    for seed in range(4):
+        assert tab.add(state, *square(seed)) is state
+    assert [one.key for one in state.pictures] == [f"from Compare {n}" for n in range(1, 5)]
+    assert other.pictures == ()
+    with pytest.raises(DataError, match="the same picture"):
+        tab.add(state, *square(2))
+    with pytest.raises(DataError, match="no foreground"):
+        tab.add(state, square(9)[0], {"dog": np.zeros((20, 30), bool)})
+    assert len(state.pictures) == 4
+    html = tab.show(state)[tab.listing]
+    assert html.count("<figure") == 4
+    assert "4 pictures: 3 are trained on; from Compare 4 is held out" in html
+
+
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [
+        (0, "There is no labelled picture yet; 4 to 32 are needed: add 4 or more."),
+        (1, "There is 1 labelled picture yet; 4 to 32 are needed: add 3 or more."),
+        (3, "There are 3 labelled pictures yet; 4 to 32 are needed: add 1 or more."),
+        (4, ""),
+    ],
+)
+def test_what_is_missing_is_said(tab: AdaptTab, count: int, sentence: str) -> None:
+    assert cards.missing(count) == sentence
+    state = AdaptState(pictures=tuple(from_masks(f"{n}", *square(n)) for n in range(count)))
+    if sentence:
+        assert sentence in tab.show(state)[tab.listing]
+        (update,) = tab.run(state, "tiny/clip-guided-sam", "1 minute")
+        assert sentence in update[tab.status]
+        assert state.course is None
+
+
+def test_a_class_that_only_held_out_pictures_show_is_named() -> None:
+    image, masks = square(9)
+    pictures = [from_masks(f"{n}", *square(n)) for n in range(3)]
+    html = cards.listing([*pictures, from_masks("3", image, {"cat": masks["dog"]})])
+    assert "Only held-out pictures show cat" in html
+
+
+def test_names_are_no_markup() -> None:
+    image, masks = square()
+    html = cards.listing([from_masks('<b>"&', image, {"<i>": masks["dog"]})])
+    assert "<b>" not in html and "<i>" not in html
+    assert 'data-key="&lt;b&gt;&quot;&amp;"' in html
+
+
+def test_an_unlucky_end_is_called_so() -> None:
+    picture = from_masks("a", *square())
+
+    def adapted(after: float) -> Adapted:
+        rows = (Compared("a", "dog", 0.5, after),)
+        return Adapted(None, Path(), "manual", (picture,), (), (), rows)
+
+    assert cards.verdict(adapted(0.4)).startswith("Worse: mean IoU 0.500 → 0.400 (-0.100) on 1 pic")
+    assert cards.verdict(adapted(0.6)).startswith("Better: mean IoU 0.500 → 0.600 (+0.100)")
+    assert cards.verdict(adapted(0.5)).startswith("As before")
+    assert "Clicks were drawn from your masks" in cards.verdict(adapted(0.5))
+    assert "Clicks" not in cards.verdict(replace(adapted(0.5), mode="semi-automatic"))
+
+
+def test_the_running_mean_begins_with_its_first_window() -> None:
+    assert cards.running_mean([4.0, 2.0, 0.0, 6.0], 2) == [3.0, 3.0, 1.0, 3.0]
+    assert cards.running_mean([4.0], 5) == [4.0]
+    assert cards.curve([], 3.0) == ""
+    assert "step 1 · 4.000 → 4.000 (mean of the latest 1) · 3 s left" in cards.curve([4.0], 3.2)
+    assert cards.curve([1.0] * 5000, None).count(",") <= 2 * cards.MOST_POINTS
+
+
+def test_old_bundles_and_the_folder_go(tmp_path: Path) -> None:
+    state = copy.deepcopy(AdaptState())  # As Gradio makes one for every page.
+    for number in range(KEPT + 1):
+        folder = state.new_folder(f"{number}")
+        folder.mkdir()
+        archive = folder.with_suffix(".zip")
+        archive.write_bytes(b"")
+        state.keep(AdaptedBundle(f"{number}", "sam-ptx", "tiny", folder, archive, None))
+    assert [one.name for one in state.bundles] == ["1", "2", "3", "4"]
+    folder = state.bundles[0].folder
+    assert sorted(path.name for path in folder.parent.iterdir()) == sorted(
+        f"{number}{ending}" for number in range(1, KEPT + 1) for ending in ("", ".zip")
+    )
+    state.course = Course(60)
+    state.close()
+    assert state.course.is_stopped
+    assert not folder.parent.exists()
+
+
+@needs_tiny
+def test_two_sessions_train_apart_and_the_store_stays_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(module.BUDGETS, "a blink", 0.01)
+    monkeypatch.setattr(module, "POLL", 0.05)
+    store = ModelStore()
+    with gr.Blocks():
+        tab = AdaptTab(store)
+    shared = store.predictor("tiny", "clip-guided-sam")
+    scene, prompt = example_pictures()[0].image, prompt_from_classes([["sticker"]])
+    before = shared.predict(Scene(scene), prompt).logits()
+    states = [AdaptState(), AdaptState()]
+    logits = []
+    for state, name in zip(states, ("sticker", "patch"), strict=True):
+        for picture in example_pictures()[:4]:
+            tab.add(state, picture.image, {name: picture.classes == 0})
+        *_, last = tab.run(state, "tiny/clip-guided-sam", "a blink")
+        assert "Kept for this session as “CLIP-Guided SAM, adapted 1”" in last[tab.status]
+        (bundle,) = state.bundles
+        assert (bundle.method, bundle.preset) == ("clip-guided-sam", "tiny")
+        assert store.predictor("tiny", "clip-guided-sam") is shared is not bundle.predictor
+        logits.append(bundle.predictor.predict(Scene(scene), prompt).logits())
+    assert np.array_equal(before, shared.predict(Scene(scene), prompt).logits())
+    assert not np.array_equal(*logits) and not np.array_equal(before, logits[0])
+    assert states[0].bundles[0].folder.parent != states[1].bundles[0].folder.parent
+
+
+@needs_tiny
+def test_a_page_that_is_closed_ends_its_training(
+    tab: AdaptTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL", 0.05)
+    state = AdaptState(pictures=example_pictures()[:4])
+    run = tab.run(state, "tiny/sam-decoder", "10 minutes")
+    next(run)
+    course = state.course
+    while not course.losses:
+        next(run)
+    run.close()
+    assert course.is_stopped
+    done = len(course.losses)
+    time.sleep(0.5)
+    assert len(course.losses) == done
+
+
+def test_an_unexpected_failure_is_one_sentence(
+    tab: AdaptTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(module, "adapt", fail)
+    state = AdaptState(pictures=example_pictures()[:4])
+    *_, last = tab.run(state, "tiny/sam-decoder", "1 minute")
+    assert "It failed unexpectedly" in last[tab.status]
+    assert state.course is None and not state.bundles
+
+
+# ---- in the browser ----
+
+
+@pytest.fixture(scope="module")
+def adapt_address() -> Iterator[str]:
+    """Where a page with this tab alone is served; its shortest time is two seconds."""
+    if not has_weights(TINY):
+        pytest.skip("the bundled tiny weights are not here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BUDGETS", {"2 seconds": 2.0, "10 minutes": 600.0})
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with gr.Blocks(analytics_enabled=False, fill_width=True) as page, gr.Tab("Adapt"):
+            AdaptTab(ModelStore())
+        where = {"server_name": "127.0.0.1", "server_port": port}
+        launch(page, **where, prevent_thread_lock=True, quiet=True)
+        yield f"http://127.0.0.1:{port}"
+        page.close()
+
+
+@pytest.fixture
+def window(chromium: object, adapt_address: str) -> Iterator[object]:
+    """The page in a window of its own; afterwards it must have behaved."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1100})
+    context.set_default_timeout(PATIENCE * 1000)
+    window = context.new_page()
+    console: list[str] = []
+    window.on("pageerror", lambda error: console.append(str(error)))
+    window.on("console", lambda line: line.type == "error" and console.append(line.text))
+    window.goto(adapt_address)
+    window.wait_for_selector("#adapt-listing p")
+    yield window
+    assert console == []
+    assert "Traceback" not in window.locator("body").inner_text()
+    context.close()
+
+
+def load_example(window: object) -> None:
+    window.click("#adapt-example")
+    window.wait_for_selector("#adapt-listing figure:nth-child(8)")
+
+
+def choose(window: object, label: str) -> None:
+    window.locator("#adapt-budget").get_by_label(label).check()
+
+
+@pytest.mark.browser
+def test_the_example_is_learnt_and_downloaded(window: object, tmp_path: Path) -> None:
+    load_example(window)
+    assert window.locator("#adapt-listing .out").count() == 2
+    window.click("#adapt-start")
+    window.wait_for_selector("#adapt-curve polyline.mean")
+    window.wait_for_selector("#adapt-results .verdict:has-text('mean IoU')")
+    assert window.locator("#adapt-results .compared").count() == 2
+    assert window.locator("#adapt-results .compared figure").count() == 6
+    cells = window.locator("#adapt-results tr.mean td.number").all_inner_texts()
+    assert len(cells) == 3 and all(re.fullmatch(r"[+-]?[0-9.]+", cell) for cell in cells)
+    with window.expect_download() as coming:
+        window.click("#adapt-download")
+    assert coming.value.suggested_filename == "clip-guided-sam-tiny-adapted-1.zip"
+    coming.value.save_as(tmp_path / "bundle.zip")
+    with ZipFile(tmp_path / "bundle.zip") as archive:
+        archive.extractall(tmp_path)
+    bundle = tmp_path / "clip-guided-sam-tiny-adapted-1"
+    assert (bundle / "README.md").is_file()
+    method, backbones = find_method("clip-guided-sam"), load_backbones(TINY)
+    scene, prompt = Scene(example_pictures()[7].image), prompt_from_classes([["sticker"]])
+    logits = [method.load(backbones, folder).predict(scene, prompt) for folder in (bundle, None)]
+    assert not np.array_equal(logits[0].logits(), logits[1].logits())
+
+
+@pytest.mark.browser
+def test_stop_keeps_what_has_been_learnt(window: object) -> None:
+    load_example(window)
+    choose(window, "10 minutes")
+    assert window.locator("#adapt-stop").is_disabled()
+    window.click("#adapt-start")
+    window.wait_for_selector("#adapt-curve figcaption:has-text(' s left')")
+    window.click("#adapt-stop")
+    window.wait_for_selector("#adapt-results .verdict")
+    window.wait_for_selector("#adapt-status :text('Kept for this session')")
+    window.wait_for_selector("#adapt-start:enabled")
+
+
+def files_of(pictures: tuple[LabelledImage, ...], folder: Path) -> list[Path]:
+    paths = []
+    for picture in pictures:
+        for name, values in (
+            (f"{picture.key}.png", picture.image),
+            (f"{picture.key}_mask.png", (picture.classes == 0).astype(np.uint8) * 255),
+        ):
+            Image.fromarray(values).save(folder / name)
+            paths.append(folder / name)
+    return paths
+
+
+@pytest.mark.browser
+def test_files_come_and_go(window: object, tmp_path: Path) -> None:
+    paths = files_of(example_pictures()[:5], tmp_path)
+    window.click("#adapt-add")
+    window.wait_for_selector("#adapt-message :text('Choose files first')")
+    window.set_input_files("#adapt-files input[type=file]", paths)
+    window.wait_for_selector("#adapt-files .file-preview")
+    window.click("#adapt-add")
+    window.wait_for_selector("#adapt-message :text('Every class needs a name')")
+    window.locator("#adapt-names textarea, #adapt-names input").fill("label")
+    window.click("#adapt-add")
+    window.wait_for_selector("#adapt-listing figure:nth-child(5)")
+    window.wait_for_selector("#adapt-message p", state="detached")
+    assert window.locator("#adapt-listing .out").count() == 1
+    window.get_by_role("button", name="Remove sticker 2").click()
+    window.wait_for_selector("#adapt-listing figure:nth-child(5)", state="detached")
+    keys = window.locator("#adapt-listing figcaption").all_inner_texts()
+    assert [key.splitlines()[0] for key in keys] == [f"sticker {n}" for n in (1, 3, 4, 5)]
+    window.get_by_role("button", name="Remove sticker 5").click()
+    window.wait_for_selector("#adapt-listing :text('add 1 or more')")
+    window.click("#adapt-start")
+    window.wait_for_selector("#adapt-status [role=alert]:has-text('4 to 32 are needed')")
+
+
+@pytest.mark.browser
+def test_two_windows_hold_their_own_pictures(
+    window: object, chromium: object, adapt_address: str
+) -> None:
+    load_example(window)
+    other = chromium.new_context()
+    second = other.new_page()
+    second.goto(adapt_address)
+    second.wait_for_selector("#adapt-listing p")
+    second.click("#adapt-start")
+    second.wait_for_selector("#adapt-status :text('There is no labelled picture yet')")
+    assert second.locator("#adapt-listing figure").count() == 0
+    other.close()
+
+
+@pytest.mark.browser
+def test_what_is_trained_is_said(window: object) -> None:
+    window.wait_for_selector("#adapt-trained :text('CLIP\\'s vision (0.89 M)')")
+    window.click("#adapt-method input")
+    window.get_by_role("option", name="SAM-PTx (tiny)").click()
+    window.wait_for_selector("#adapt-trained :text('Trained: 4.36 M parameters')")
+
+
+@pytest.mark.browser
+def test_nothing_is_wider_than_a_phone(window: object) -> None:
+    window.set_viewport_size({"width": 390, "height": 844})
+    load_example(window)
+    window.click("#adapt-start")
+    window.wait_for_selector("#adapt-results table")
+    assert window.evaluate("document.documentElement.scrollWidth") <= 390
