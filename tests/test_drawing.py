@@ -157,14 +157,6 @@ def test_heat_of_constant_logits_at_the_threshold_is_white() -> None:
     assert drawing.heat_picture(np.full((2, 2), 1.5, np.float32), 1.5).min() > 240
 
 
-def test_the_heat_legend_tells_the_raw_range_and_symmetric_ends() -> None:
-    html = overlays.heat_legend(np.array([[-3.0, 1.25]], np.float32), 0.5)
-    assert "<span>-3.00</span>" in html
-    assert "<span>4.00</span>" in html
-    assert "from -3.00 to 1.25" in html
-    assert "#053061" in html and "#67001f" in html
-
-
 def test_what_sam_was_fed_is_drawn_over_the_image() -> None:
     image = np.full((100, 200, 3), 90, np.uint8)
     dense = np.zeros((64, 64), bool)

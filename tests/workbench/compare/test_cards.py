@@ -172,3 +172,11 @@ def test_names_are_shown_as_typed_and_never_run() -> None:
     ):
         assert "<img src=x" not in html
         assert "&lt;img src=x onerror=&#x27;" in html
+
+
+def test_the_heat_legend_tells_the_raw_range_and_symmetric_ends() -> None:
+    html = overlays.heat_legend(np.array([[-3.0, 1.25]], np.float32), 0.5)
+    assert "<span>-3.00</span>" in html
+    assert "<span>4.00</span>" in html
+    assert "from -3.00 to 1.25" in html
+    assert "#053061" in html and "#67001f" in html
