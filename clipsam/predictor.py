@@ -409,14 +409,19 @@ def find_preset(preset: str) -> Preset:
     return PRESETS[preset]
 
 
-def load_predictor(method: str, backbones: Backbones) -> Predictor:
+def load_predictor(method: str, backbones: Backbones, bundle: Path | None = None) -> Predictor:
     """A method on given backbones, with its weights.
+
+    Args:
+        method: its id.
+        backbones: the preset's networks.
+        bundle: folder of its weights; ``None`` takes the project's own.
 
     Raises:
         PromptError: no such method.
         WeightsError: its weights are missing or do not fit.
     """
-    return find_method(method).load(backbones)
+    return find_method(method).load(backbones, bundle)
 
 
 def count_parameters(predictor: Predictor) -> dict[str, int]:

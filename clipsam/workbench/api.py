@@ -32,7 +32,7 @@ from ..weights.presets import PRESETS
 from .choices import why_not
 from .compare.annotator import read_prompt
 from .models import ModelStore
-from .zero_gpu import predict_all
+from .zero_gpu import Asked, predict_all
 
 PresetName = Literal[tuple(PRESETS)]
 MaskFormat = Literal["png", "rle"]
@@ -304,11 +304,11 @@ class Api:
             problem = why_not(method, chosen)
             if problem:
                 raise WeightsError(f"{predictor.info.name} is not available: {problem}.")
-            asked.append((method, mode or None))
+            asked.append(Asked(method, mode or None))
         answers = predict_all(self._models, scene, prompt, preset, asked, Options(seed=seed))
         found = (answer.found for answer in answers if answer.found is not None)
-        for (method, mode), one in zip(asked, found, strict=True):
-            yield method, mode, one
+        for one, answer in zip(asked, found, strict=True):
+            yield one.method, one.mode, answer
 
 
 @contextmanager

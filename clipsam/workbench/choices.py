@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from ..predictor import methods
+from ..predictor import Predictor, methods
 from ..weights.presets import Preset
 
 
@@ -18,6 +19,7 @@ class Choice:
         title: as shown.
         summary: one sentence: what it does.
         joint: whether its classes compete, see :class:`Predictor`.
+        bundle: the folder of weights trained in this session; ``None`` for the project's own.
     """
 
     method: str
@@ -25,11 +27,13 @@ class Choice:
     title: str
     summary: str
     joint: bool = False
+    bundle: Path | None = None
 
     @property
     def key(self) -> str:
         """Tells it from all other choices."""
-        return f"{self.method}/{self.mode}"
+        weights = "" if self.bundle is None else f"@{self.bundle.name}"
+        return f"{self.method}{weights}/{self.mode}"
 
     @property
     def needs_marks(self) -> bool:
@@ -63,10 +67,23 @@ def why_not(method: str, preset: Preset) -> str:
 def all_choices() -> tuple[Choice, ...]:
     """Every registered method in every mode, the papers' methods first."""
     predictors = sorted(methods().values(), key=lambda one: one.info.kind != "method")
+    return tuple(choice for one in predictors for choice in choices_of(one, one.info.name))
+
+
+def choices_of(
+    method: type[Predictor], name: str, bundle: Path | None = None
+) -> tuple[Choice, ...]:
+    """A method in each of its modes.
+
+    Args:
+        method: what runs.
+        name: what it is called.
+        bundle: its weights, if they are not the project's own.
+    """
+    info = method.info
     return tuple(
-        Choice(one.info.id, mode, f"{one.info.name} · {mode}", one.info.summary, one.joint)
-        for one in predictors
-        for mode in one.info.modes
+        Choice(info.id, mode, f"{name} · {mode}", info.summary, method.joint, bundle)
+        for mode in info.modes
     )
 
 

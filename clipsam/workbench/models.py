@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class ModelStore:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.max_bytes = max_bytes
         self._backbones: dict[str, Backbones] = {}
-        self._predictors: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
+        self._predictors: OrderedDict[tuple[str, str, Path | None], Predictor] = OrderedDict()
         self._loading = threading.RLock()
 
     def backbones(self, preset: str) -> Backbones:
@@ -46,20 +47,24 @@ class ModelStore:
                 self._backbones[preset] = load_backbones(find_preset(preset), self.device)
             return self._backbones[preset]
 
-    def predictor(self, preset: str, method: str) -> Predictor:
+    def predictor(self, preset: str, method: str, bundle: Path | None = None) -> Predictor:
         """A method on a preset.
+
+        Args:
+            preset, method: their names.
+            bundle: weights trained in a session; ``None`` takes the project's.
 
         Raises:
             PromptError: no such preset or method.
             WeightsError: weights are missing or damaged.
         """
-        key = preset, method
+        key = preset, method, bundle
         with self._loading:
             if key not in self._predictors:
                 # What comes from a file is known to be large before it is read.
                 beside = find_method(method).beside(find_preset(preset))
                 self._make_room(sum(10**6 * published.megabytes for published in beside))
-                self._predictors[key] = load_predictor(method, self.backbones(preset))
+                self._predictors[key] = load_predictor(method, self.backbones(preset), bundle)
                 self._make_room(0)
             self._predictors.move_to_end(key)
             return self._predictors[key]
@@ -67,7 +72,7 @@ class ModelStore:
     def warm_up(self, preset: str, method: str) -> None:
         """Load a method and run it once, for a network's first pass is its slowest."""
         with self._loading:
-            if (preset, method) in self._predictors:
+            if (preset, method, None) in self._predictors:
                 return
             predictor = self.predictor(preset, method)
             scene = Scene(np.zeros((64, 64, 3), np.uint8))
@@ -87,10 +92,9 @@ class ModelStore:
         A method that still runs stays in memory until it has answered.
         """
         while self.bytes + needed > self.max_bytes and len(self._predictors) > 1:
-            preset, method = next(iter(self._predictors))
-            del self._predictors[preset, method]
+            (preset, method, _), _ = self._predictors.popitem(last=False)
             logger.info("%s on %s is unloaded, to make room.", method, preset)
-            used = {preset for preset, _ in self._predictors}
+            used = {preset for preset, _, _ in self._predictors}
             self._backbones = {name: one for name, one in self._backbones.items() if name in used}
             gc.collect()  # transformers' networks know themselves in circles
         if self.device.type == "cuda":

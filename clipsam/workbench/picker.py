@@ -11,6 +11,7 @@ from ..predictor import find_preset, methods
 from ..types import PromptError
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS
+from .bundles import SessionBundles
 from .choices import DEFAULT_KEYS, Choice, all_choices, why_not
 from .downloads import Downloads, get_ticked
 from .notes import Updates, note, problem
@@ -22,19 +23,22 @@ class MethodPicker:
     """Preset, downloads and methods to tick, with what each method does.
 
     Attributes:
-        choices: all that could be ticked, by key.
         preset: the preset's name.
         by_text, by_marks: keys of the ticked choices that need names only, and marks too.
     """
 
-    def __init__(self) -> None:
-        """Build it inside the ``gr.Blocks`` that is open."""
-        self.choices = {choice.key: choice for choice in all_choices()}
+    def __init__(self, bundles: gr.State) -> None:
+        """Build it inside the ``gr.Blocks`` that is open.
+
+        Args:
+            bundles: what the session has trained.
+        """
+        self._bundles = bundles
         self.preset = preset_dropdown(
             "Which SAM and CLIP run. Tiny is a demonstration: it shows how methods work.", "preset"
         )
         self._downloads = Downloads(DEFAULT_PRESET)
-        text, marks = self._offers(DEFAULT_PRESET, DEFAULT_KEYS)
+        text, marks = self._offers(DEFAULT_PRESET, DEFAULT_KEYS, SessionBundles())
         with gr.Group(elem_id="methods"):
             self.by_text = gr.CheckboxGroup(
                 **text,
@@ -52,6 +56,11 @@ class MethodPicker:
         self._connect()
 
     @property
+    def ticked(self) -> list[gr.blocks.Block]:
+        """What :meth:`chosen` needs to know."""
+        return [self._bundles, self.preset, self.by_text, self.by_marks]
+
+    @property
     def offered(self) -> list[gr.blocks.Block]:
         """What shows another preset's offer."""
         downloads = self._downloads
@@ -62,7 +71,7 @@ class MethodPicker:
         downloads, shown = self._downloads, self.offered
         self.preset.change(
             self.take_preset,
-            [self.preset, self.by_text, self.by_marks],
+            self.ticked,
             shown,
             queue=False,
             trigger_mode="always_last",
@@ -71,7 +80,7 @@ class MethodPicker:
         )
         downloads.start.click(
             self.download,
-            [self.preset, downloads.repos, self.by_text, self.by_marks],
+            [*self.ticked, downloads.repos],
             shown,
             concurrency_id="download",
             concurrency_limit=1,
@@ -79,33 +88,53 @@ class MethodPicker:
             api_visibility="private",
         )
 
-    def ticked(self, by_text: Sequence[str], by_marks: Sequence[str]) -> list[Choice]:
-        """The choices of these keys, in the order in which they are offered."""
-        return [choice for key, choice in self.choices.items() if key in {*by_text, *by_marks}]
+    def chosen(
+        self,
+        bundles: SessionBundles,
+        preset: str,
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+    ) -> tuple[Choice, ...]:
+        """What is ticked, in the order in which it is offered."""
+        every = all_offered(bundles, preset)
+        return tuple(choice for choice in every if choice.key in {*by_text, *by_marks})
 
-    def ready(self, preset: str) -> list[Choice]:
-        """The choices that can run with a preset."""
-        chosen = find_preset(preset)
-        return [choice for choice in self.choices.values() if not choice.problem(chosen)]
-
-    def take_preset(self, preset: str, by_text: Sequence[str], by_marks: Sequence[str]) -> Updates:
+    def take_preset(
+        self,
+        bundles: SessionBundles,
+        preset: str,
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+    ) -> Updates:
         """Offer what another preset has."""
-        return self.offer(preset, (*by_text, *by_marks))
+        return self.offer(bundles, preset, (*by_text, *by_marks))
 
-    def offer(self, preset: str, ticked: Collection[str]) -> Updates:
+    def take_bundle(
+        self,
+        bundles: SessionBundles,
+        preset: str,
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+    ) -> Updates:
+        """Offer what the session trained last, ticked, beside what is ticked already."""
+        new = (choice.key for choice in bundles.kept[-1].choices) if bundles.kept else ()
+        return self.offer(bundles, preset, (*by_text, *by_marks, *new))
+
+    def offer(self, bundles: SessionBundles, preset: str, ticked: Collection[str]) -> Updates:
         """What can run with a preset and be had for it; what is ticked stays so where it can."""
         return {
             self._downloads.message: "",
             **self._downloads.offer(preset),
-            **self._offer_methods(preset, ticked),
+            **self._offer_methods(bundles, preset, ticked),
         }
 
     def download(
         self,
+        bundles: SessionBundles,
         preset: str,
-        repos: Sequence[str],
         by_text: Sequence[str],
         by_marks: Sequence[str],
+        repos: Sequence[str],
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Updates:
         """Get the ticked weights, and offer the methods that can run now."""
@@ -116,33 +145,48 @@ class MethodPicker:
         return {
             self._downloads.message: said,
             **self._downloads.offer(preset, repos),
-            **self._offer_methods(preset, (*by_text, *by_marks)),
+            **self._offer_methods(bundles, preset, (*by_text, *by_marks)),
         }
 
-    def _offer_methods(self, preset: str, ticked: Collection[str]) -> Updates:
+    def _offer_methods(
+        self, bundles: SessionBundles, preset: str, ticked: Collection[str]
+    ) -> Updates:
         """The methods to tick; the default ones are where none of the ticked can run."""
-        if not any(choice.key in ticked for choice in self.ready(preset)):
+        if not any(choice.key in ticked for choice in ready(bundles, preset)):
             ticked = DEFAULT_KEYS
-        text, marks = self._offers(preset, ticked)
+        text, marks = self._offers(preset, ticked, bundles)
         return {
             self.by_text: gr.CheckboxGroup(**text),
             self.by_marks: gr.CheckboxGroup(**marks),
             self._note: methods_note(preset),
         }
 
-    def _offers(self, preset: str, keys: Collection[str]) -> list[dict[str, object]]:
+    def _offers(
+        self, preset: str, keys: Collection[str], bundles: SessionBundles
+    ) -> list[dict[str, object]]:
         """For the choices by class names and for those by marks: which are ready and ticked."""
         offers = []
         for needs_marks in (False, True):
-            ready = [one for one in self.ready(preset) if one.needs_marks == needs_marks]
+            some = [one for one in ready(bundles, preset) if one.needs_marks == needs_marks]
             offers.append(
                 {
-                    "choices": [(choice.title, choice.key) for choice in ready],
-                    "value": [choice.key for choice in ready if choice.key in keys],
-                    "visible": bool(ready),
+                    "choices": [(choice.title, choice.key) for choice in some],
+                    "value": [choice.key for choice in some if choice.key in keys],
+                    "visible": bool(some),
                 }
             )
         return offers
+
+
+def all_offered(bundles: SessionBundles, preset: str) -> tuple[Choice, ...]:
+    """Everything that there is for a preset, what the session trained last."""
+    return (*all_choices(), *bundles.choices(preset))
+
+
+def ready(bundles: SessionBundles, preset: str) -> list[Choice]:
+    """The choices that can run with a preset."""
+    chosen = find_preset(preset)
+    return [choice for choice in all_offered(bundles, preset) if not choice.problem(chosen)]
 
 
 def preset_dropdown(info: str, elem_id: str) -> gr.Dropdown:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -41,23 +42,33 @@ METHOD_SECONDS, CLASS_SECONDS = 3.0, 0.2
 MAX_SECONDS = 120
 """More is not asked for: a request above what a visitor has left is refused altogether."""
 
-Asked = tuple[str, str | None]
-"""A method's id and one of its modes; ``None`` leaves the mode to the prompt."""
-
 logger = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """One method to run.
+
+    Attributes:
+        method: its id.
+        mode: one of its modes; ``None`` leaves it to the prompt.
+        bundle: weights trained in a session; ``None`` takes the project's.
+    """
+
+    method: str
+    mode: str | None = None
+    bundle: Path | None = None
 
 
 class Answer(NamedTuple):
     """News of one method.
 
     Attributes:
-        key: ``method/mode``, as :attr:`Choice.key <clipsam.workbench.choices.Choice>`; the id alone
-            where no mode was asked.
+        place: of the method among those asked.
         found: its prediction, or one sentence why there is none; ``None`` while it runs.
         progress: classes done and classes in all, over all methods asked.
     """
 
-    key: str
+    place: int
     found: Prediction | str | None
     progress: tuple[int, int]
 
@@ -77,7 +88,7 @@ def predict_all(
         scene: the image; keeps the features for the next call unless they are computed elsewhere.
         prompt: the classes, with points and boxes.
         preset: its name.
-        asked: methods and modes, in the order to run.
+        asked: in the order to run.
         options: all but the mode.
     """
     options = options or Options()
@@ -94,7 +105,7 @@ def duration(
     chosen = find_preset(preset)
     networks = {
         *chosen.sources,
-        *(published for method, _ in asked for published in find_method(method).beside(chosen)),
+        *(published for one in asked for published in find_method(one.method).beside(chosen)),
     }
     loading = sum(published.megabytes for published in networks) / LOAD_MEGABYTES
     running = len(asked) * (METHOD_SECONDS + CLASS_SECONDS * len(prompt.concepts))
@@ -132,15 +143,12 @@ def _answers(
     options: Options,
 ) -> Iterator[Answer]:
     classes = len(prompt.concepts)
-    for number, (method, mode) in enumerate(asked):
-        key = method if mode is None else f"{method}/{mode}"
-        answer = partial(
-            _predict, models, scene, prompt, preset, method, replace(options, mode=mode)
-        )
+    for place, one in enumerate(asked):
+        answer = partial(_predict, models, scene, prompt, preset, one, options)
         for done, found in _with_steps(answer):
             if found is not None:
                 done = classes
-            yield Answer(key, found, (number * classes + done, len(asked) * classes))
+            yield Answer(place, found, (place * classes + done, len(asked) * classes))
 
 
 def _with_steps(
@@ -162,16 +170,17 @@ def _predict(
     scene: Scene,
     prompt: Prompt,
     preset: str,
-    method: str,
+    asked: Asked,
     options: Options,
     step: Callable[[int, int], None],
 ) -> Prediction | str:
     """What a method answers, or one sentence why it cannot."""
     try:
-        return models.predictor(preset, method).predict(scene, prompt, options, step)
+        predictor = models.predictor(preset, asked.method, asked.bundle)
+        return predictor.predict(scene, prompt, replace(options, mode=asked.mode), step)
     except (PromptError, WeightsError) as error:
         return str(error)
     except Exception:
-        name = " · ".join(filter(None, (find_method(method).info.name, options.mode)))
+        name = " · ".join(filter(None, (find_method(asked.method).info.name, asked.mode)))
         logger.exception("%s failed", name)
         return f"{name} failed unexpectedly; the server's log says why."

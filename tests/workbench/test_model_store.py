@@ -39,7 +39,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         sam, clip = (torch.nn.Linear(500, 1, bias=False) for _ in range(2))
         return SimpleNamespace(sam=sam, clip=clip)
 
-    def load_predictor(method: str, backbones: SimpleNamespace) -> FakePredictor:
+    def load_predictor(method: str, backbones: SimpleNamespace, _: object) -> FakePredictor:
         names.append(method)
         return FakePredictor(method, backbones)
 

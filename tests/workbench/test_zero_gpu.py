@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -20,10 +20,10 @@ from clipsam.weights.backbones import has_weights
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.workbench import zero_gpu
 from clipsam.workbench.models import ModelStore
-from clipsam.workbench.zero_gpu import MAX_SECONDS, Answer, duration, predict_all
+from clipsam.workbench.zero_gpu import MAX_SECONDS, Answer, Asked, duration, predict_all
 
 GUIDED, SURGERY, ESC_NET = "clip-guided-sam", "clip-surgery-sam", "esc-net"
-ASKED = ((GUIDED, "semi-automatic"), (SURGERY, None), (ESC_NET, "whole-image"))
+ASKED = (Asked(GUIDED, "semi-automatic"), Asked(SURGERY), Asked(ESC_NET, "whole-image"))
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def assert_same(one: Prediction, other: Prediction) -> None:
         assert len(result.rounds) == len(expected.rounds)
 
 
-def by_key(answers: list[Answer]) -> dict[str, Prediction | str]:
-    return {answer.key: answer.found for answer in answers if answer.found is not None}
+def by_method(answers: list[Answer], asked: Sequence[Asked]) -> dict[str, Prediction | str]:
+    return {asked[one.place].method: one.found for one in answers if one.found is not None}
 
 
 def test_a_fork_answers_the_same(
@@ -107,10 +107,10 @@ def test_a_fork_answers_the_same(
     finally:
         torch.set_num_threads(torch_threads)
     assert len(lent) == 1
-    keys = [f"{GUIDED}/semi-automatic", SURGERY, f"{ESC_NET}/whole-image"]
-    assert list(by_key(far)) == list(by_key(here)) == keys
-    for key in keys:
-        assert_same(by_key(far)[key], by_key(here)[key])
+    far, here = by_method(far, ASKED), by_method(here, ASKED)
+    assert list(far) == list(here) == [GUIDED, SURGERY, ESC_NET]
+    for method in far:
+        assert_same(far[method], here[method])
 
 
 def test_progress_goes_up_to_the_end(models: ModelStore, image: np.ndarray, prompt: Prompt) -> None:
@@ -118,8 +118,8 @@ def test_progress_goes_up_to_the_end(models: ModelStore, image: np.ndarray, prom
     done = [answer.progress[0] for answer in answers]
     assert done == sorted(done) and (done[0], done[-1]) == (0, 6)
     assert all(answer.progress[1] == 6 for answer in answers)
-    assert {1, 2} <= {answer.progress[0] for answer in answers if answer.key.startswith(GUIDED)}
-    assert answers[0] == Answer(f"{GUIDED}/semi-automatic", None, (0, 6))
+    assert {1, 2} <= {answer.progress[0] for answer in answers if answer.place == 0}
+    assert answers[0] == Answer(0, None, (0, 6))
 
 
 def test_features_stay_here_for_the_next_call(
@@ -148,14 +148,14 @@ def test_one_that_fails_does_not_stop_the_others(
 
     monkeypatch.setattr(Predictor, "predict", failing)
     prompt = Prompt((Concept(("circle",)),))
-    asked = (("sam", "manual"), (SURGERY, "vanilla"), ("sam3", "text"), (GUIDED, "semi-automatic"))
-    found = by_key(list(predict_all(models, Scene(image), prompt, "tiny", asked)))
-    assert "needs a foreground point or a box" in found["sam/manual"]
-    assert found[f"{SURGERY}/vanilla"] == (
+    asked = [Asked("sam", "manual"), Asked(SURGERY, "vanilla"), Asked("sam3", "text"), ASKED[0]]
+    found = by_method(list(predict_all(models, Scene(image), prompt, "tiny", asked)), asked)
+    assert "needs a foreground point or a box" in found["sam"]
+    assert found[SURGERY] == (
         "CLIP Surgery + SAM · vanilla failed unexpectedly; the server's log says why."
     )
-    assert "is not on this machine" in found["sam3/text"]
-    assert isinstance(found[f"{GUIDED}/semi-automatic"], Prediction)
+    assert "is not on this machine" in found["sam3"]
+    assert isinstance(found[GUIDED], Prediction)
 
 
 def test_whoever_stops_listening_stops_the_rest(
@@ -175,18 +175,18 @@ def test_whoever_stops_listening_stops_the_rest(
     assert ran == [GUIDED]
 
 
-def seconds(asked: list[tuple[str, str | None]], classes: int, preset: str = "tiny") -> int:
+def seconds(asked: list[Asked], classes: int, preset: str = "tiny") -> int:
     prompt = Prompt(tuple(Concept((f"class {number}",)) for number in range(classes)))
     return duration(0, np.zeros((8, 8, 3), np.uint8), prompt, preset, asked, Options())
 
 
 def test_seconds_asked_for() -> None:
-    one = [(GUIDED, None)]
-    assert seconds(one, 1) < seconds([*one, (SURGERY, None)], 1)
+    one = [Asked(GUIDED)]
+    assert seconds(one, 1) < seconds([*one, Asked(SURGERY)], 1)
     assert seconds(one, 1) < seconds(one, 20) < seconds(one, 80)
     assert seconds(one, 1) < seconds(one, 1, "base") < seconds(one, 1, "huge-sam")
     beside = find_method("grounded-sam").beside(PRESETS["tiny"])
-    assert beside and seconds([("sam", None)], 1) < seconds([("grounded-sam", None)], 1)
+    assert beside and seconds([Asked("sam")], 1) < seconds([Asked("grounded-sam")], 1)
     assert seconds(one * 30, 100) == MAX_SECONDS
     assert isinstance(seconds(one, 1), int)
     with pytest.raises(PromptError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth, TruthFile, match_truth
 from ...scene import Scene
 from ...types import Prediction, Prompt
+from ..choices import Choice
 
 MapScores = dict[str, dict[str, MapScore]]
 """By key of the choice, then by class."""
@@ -27,6 +28,7 @@ class Run:
         scene: the image that it is about.
         prompt: classes, points and boxes.
         preset: name of the preset.
+        choices: what was asked, in the order of the cards.
         predictions: by key of the choice, filled while the methods run.
         failures: why a choice could not answer, by its key.
         parameters: ``total`` and ``trainable`` of each method that has answered, by key.
@@ -35,9 +37,15 @@ class Run:
     scene: Scene
     prompt: Prompt
     preset: str
+    choices: tuple[Choice, ...]
     predictions: dict[str, Prediction] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Of the choices, by key."""
+        return {choice.key: choice.title for choice in self.choices}
 
     def answers(self, prompt: Prompt, preset: str) -> bool:
         """Whether its results are what this prompt and preset would give."""
@@ -52,14 +60,12 @@ class Past:
         run: with its results, and its image without features.
         classes: as typed.
         marks: value of the canvas.
-        keys: of the ticked choices.
         truth_file: the ground truth at the time.
     """
 
     run: Run
     classes: str
     marks: object
-    keys: tuple[str, ...]
     truth_file: TruthFile | None
 
 
@@ -91,10 +97,10 @@ class Session:
         self.run = None
         self.take_truth(truth_file)
 
-    def remember(self, classes: str, marks: object, keys: Sequence[str]) -> None:
+    def remember(self, classes: str, marks: object) -> None:
         """Keep the latest run, in the place of an earlier one that asked the same."""
         run = replace(self.run, scene=Scene(self.run.scene.image))
-        past = Past(run, classes, marks, tuple(keys), self.truth_file)
+        past = Past(run, classes, marks, self.truth_file)
         others = [one for one in self.history if not _asks_the_same(one, past)]
         self.history = (past, *others)[:MOST_PAST]
 
@@ -152,7 +158,7 @@ def _asks_the_same(one: Past, other: Past) -> bool:
     same_image = np.array_equal(one.run.scene.image, other.run.scene.image)
     return (
         same_image
-        and one.keys == other.keys
+        and one.run.choices == other.run.choices
         and one.run.answers(other.run.prompt, other.run.preset)
     )
 

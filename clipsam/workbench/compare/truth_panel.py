@@ -6,7 +6,6 @@ import gradio as gr
 
 from ...data.images import ImageError, open_mask
 from ...evaluation.truth import TruthError, TruthFile, read_names
-from ..choices import Choice
 from ..notes import note, problem
 from .scoring import score_table, table_html
 from .session import Session
@@ -21,13 +20,8 @@ class TruthPanel:
         message, table: what is said of it, and the scores.
     """
 
-    def __init__(self, choices: dict[str, Choice]) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
-
-        Args:
-            choices: all that may have results, by key.
-        """
-        self._choices = choices
+    def __init__(self) -> None:
+        """Build it inside the ``gr.Blocks`` that is open."""
         with gr.Accordion("Ground truth: IoU and Dice per class and method", open=False):
             gr.HTML(
                 "A mask as large as the picture: black and white, or ids as palette PNG, grey or "
@@ -86,15 +80,14 @@ class TruthPanel:
             return problem(session.truth_problem), ""
         if session.truth_file is None:
             return "", ""
-        if session.run is None:
+        run = session.run
+        if run is None:
             return note("It will be compared with the results as soon as you press Run."), ""
         try:
             truth = session.truth(look.active)
         except TruthError as error:
             return problem(str(error)), ""
-        titles = {key: choice.title for key, choice in self._choices.items()}
         # A copy: a run in progress may add to it.
-        rows = score_table(
-            dict(session.run.predictions), titles, truth, look.threshold, look.overlap
-        )
+        made = dict(run.predictions)
+        rows = score_table(made, run.titles, truth, look.threshold, look.overlap)
         return "", table_html(rows)

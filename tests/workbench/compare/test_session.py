@@ -6,6 +6,7 @@ import numpy as np
 
 from clipsam.evaluation.truth import TruthFile
 from clipsam.types import prompt_from_classes
+from clipsam.workbench.choices import Choice
 from clipsam.workbench.compare.session import MOST_PAST, Run, Session
 
 
@@ -13,8 +14,10 @@ def finished(session: Session, classes: str, preset: str = "tiny", seed: int = 0
     """Show a picture, run, remember."""
     image = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     session.show(image, TruthFile(np.zeros((8, 9), int)))
-    session.run = Run(session.scene, prompt_from_classes([[classes]]), preset, {"a/b": classes})
-    session.remember(classes, {"active": None, "marks": []}, ["a/b"])
+    asked = (Choice("a", "b", "A · b", "It does."),)
+    prompt = prompt_from_classes([[classes]])
+    session.run = Run(session.scene, prompt, preset, asked, {"a/b": classes})
+    session.remember(classes, {"active": None, "marks": []})
     return session.run
 
 

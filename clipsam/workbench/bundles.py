@@ -1,0 +1,77 @@
+"""Bundles that one session trained: chosen on every tab like the project's own."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..predictor import find_method
+from .choices import Choice, choices_of
+
+KEPT = 4
+"""New bundles of a session; an older one goes when another comes."""
+
+
+@dataclass(frozen=True)
+class SessionBundle:
+    """A method with weights that this session trained.
+
+    Attributes:
+        name: as shown.
+        method: its id.
+        preset: name of the preset that it fits.
+        folder: the bundle, as ``train`` writes it.
+        archive: the same as one zip.
+    """
+
+    name: str
+    method: str
+    preset: str
+    folder: Path
+    archive: Path
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The method with these weights, in each of its modes."""
+        return choices_of(find_method(self.method), self.name, self.folder)
+
+
+@dataclass
+class SessionBundles:
+    """What one open page has trained, never shared.
+
+    Attributes:
+        kept: the latest last, at most :data:`KEPT`.
+        trained: how many there have been.
+    """
+
+    kept: list[SessionBundle] = field(default_factory=list)
+    trained: int = 0
+    _folder: TemporaryDirectory | None = None
+
+    def choices(self, preset: str) -> tuple[Choice, ...]:
+        """What they offer with a preset."""
+        fitting = (bundle for bundle in self.kept if bundle.preset == preset)
+        return tuple(choice for bundle in fitting for choice in bundle.choices)
+
+    def new_folder(self, name: str) -> Path:
+        """A folder that goes with the session at the latest."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="clipsam-adapt-", ignore_cleanup_errors=True)
+        return Path(self._folder.name) / name
+
+    def keep(self, bundle: SessionBundle) -> None:
+        """Add a bundle; the oldest of too many goes."""
+        self.trained += 1
+        self.kept.append(bundle)
+        for old in self.kept[:-KEPT]:
+            shutil.rmtree(old.folder, ignore_errors=True)
+            old.archive.unlink(missing_ok=True)
+        del self.kept[:-KEPT]
+
+    def close(self) -> None:
+        """Remove what lies on the disk."""
+        if self._folder is not None:
+            self._folder.cleanup()
