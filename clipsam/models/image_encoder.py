@@ -12,16 +12,15 @@ from typing import Literal
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.image_encoder import (
-    Attention,
-    Block,
-    window_partition,
-    window_unpartition,
-)
+from segment_anything.modeling.image_encoder import Attention, Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter, LoraQkv, SemanticCondition
+from .attention import attend
+
+MLP_TOKENS = 1024
+"""Tokens that an MLP takes at a time on a CPU: its hidden layer, four times as wide, is 13 MB."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +88,10 @@ class AdaptedBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: SemanticCondition | None = None) -> Tensor:
         """x: (B, H, W, D) → (B, H, W, D)."""
-        grid = tuple(x.shape[1:3])
         # The reference pads before the norm, so that padding enters attention as norm1's bias.
-        hidden = x if self.reference else self.norm1(x)
-        if self.window_size > 0:
-            hidden, padded = window_partition(hidden, self.window_size)
-        if self.reference:
-            hidden = self.norm1(hidden)
-        hidden = self._adapt_attention(self.attn(hidden))
-        if self.window_size > 0:
-            hidden = window_unpartition(hidden, self.window_size, padded, grid)
-        x = x + hidden
+        padding = self.norm1.bias if self.reference else None
+        attended = attend(self.attn, self.norm1(x), self.window_size, padding)
+        x = x + self._adapt_attention(attended)
         return x + self._adapted_mlp(self.norm2(x), condition)
 
     def _adapt_attention(self, attended: Tensor) -> Tensor:
@@ -113,7 +105,7 @@ class AdaptedBlock(nn.Module):
         return attended + 0.5 * adapted
 
     def _adapted_mlp(self, x: Tensor, condition: SemanticCondition | None) -> Tensor:
-        hidden = self.mlp(x)
+        hidden = _run_mlp(self.mlp, x)
         if self.layout == "lora":
             return hidden
         if self.layout != "series":
@@ -177,7 +169,8 @@ class AdaptedImageEncoder(nn.Module):
 
 def embed_patches(encoder: ImageEncoderViT | AdaptedImageEncoder, images: Tensor) -> Tensor:
     """Normalised images (B, 3, S, S) → tokens (B, H, W, D) with their position embedding."""
-    tokens = encoder.patch_embed(images)
+    # The convolution leaves channels apart from each other, and every block would gather them.
+    tokens = encoder.patch_embed(images).contiguous()
     return tokens if encoder.pos_embed is None else tokens + encoder.pos_embed
 
 
@@ -186,8 +179,23 @@ def run_plain_blocks(
 ) -> Tensor:
     """Run the unadapted blocks ``start..stop-1`` on tokens (B, H, W, D)."""
     for block in encoder.blocks[start:stop]:
-        tokens = block(tokens)
+        tokens = tokens + attend(block.attn, block.norm1(tokens), block.window_size)
+        tokens = tokens + _run_mlp(block.mlp, block.norm2(tokens))
     return tokens
+
+
+def encode_images(encoder: ImageEncoderViT, images: Tensor) -> Tensor:
+    """Plain SAM: normalised images (B, 3, S, S) → image embedding (B, 256, H, W)."""
+    tokens = run_plain_blocks(encoder, embed_patches(encoder, images), 0, len(encoder.blocks))
+    return apply_neck(encoder, tokens)
+
+
+def _run_mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:
+    """The MLP on tokens (B, H, W, D), on a CPU some at a time so that its hidden layer is small."""
+    if tokens.device.type != "cpu" or torch.is_grad_enabled():
+        return mlp(tokens)
+    parts = [mlp(some) for some in tokens.flatten(0, 2).split(MLP_TOKENS)]
+    return torch.cat(parts).view_as(tokens)
 
 
 def apply_neck(encoder: ImageEncoderViT | AdaptedImageEncoder, tokens: Tensor) -> Tensor:
