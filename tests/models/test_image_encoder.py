@@ -96,7 +96,8 @@ def test_grid_that_spans_the_picture_equals_none(random_sam, images, condition):
             nn.init.normal_(parameter, std=0.1)
     centres = (torch.arange(8) + 0.5) / 4 - 1
     grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
-    sampled = SemanticCondition(condition.text, condition.vision, grid.expand(2, -1, -1, -1))
+    grid = grid.expand(2, -1, -1, -1)
+    sampled = SemanticCondition(condition.text, condition.vision, sampling_grid=grid)
     torch.testing.assert_close(encoder(images, sampled), encoder(images, condition))
 
 
