@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from segment_anything.modeling.image_encoder import Block
 from torch import nn
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 import baselines  # noqa: F401  (registers)
 import clipsam.methods  # noqa: F401  (registers)
 from baselines.map_prompted import ClipMapPredictor, MapPromptedPredictor
+from clipsam import scene as scene_module
 from clipsam.data.scenes import SceneData
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
-from clipsam.models.image_encoder import AdaptedBlock
+from clipsam.models.image_encoder import run_plain_blocks
 from clipsam.predictor import Options, Predictor, load_predictor, methods
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt, PromptError
@@ -85,14 +85,17 @@ def answer(case) -> Prediction:
     return predictor.predict(Scene(IMAGE), PROMPT, options)
 
 
-def is_sam_block(module: nn.Module) -> bool:
-    return isinstance(module, Block | AdaptedBlock)
+def sees_pixels(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.in_channels == 3
 
 
 def encodes(module: nn.Module) -> bool:
-    """Whether something runs only where an image or CLIP's text is encoded."""
-    sees_pixels = isinstance(module, nn.Conv2d) and module.in_channels == 3
-    return sees_pixels or is_sam_block(module) or isinstance(module, CLIPMLP)
+    """Whether something runs only where an image or CLIP's text is encoded.
+
+    SAM's blocks are run in parts; each has one fused projection.
+    """
+    fused = isinstance(module, nn.Linear) and module.out_features == 3 * module.in_features
+    return fused or sees_pixels(module) or isinstance(module, CLIPMLP)
 
 
 @contextmanager
@@ -219,12 +222,19 @@ def test_second_call_encodes_nothing(case, answer):
     np.testing.assert_array_equal(again.logits(), answer.logits())
 
 
-def test_methods_share_one_plain_encoding(loaded, tiny):
-    scene = Scene(IMAGE)
-    with counted(tiny.sam, which=is_sam_block) as ran:
+def test_methods_share_one_plain_encoding(loaded, tiny, monkeypatch):
+    scene, blocks = Scene(IMAGE), []
+
+    def run(encoder: nn.Module, tokens: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        blocks.extend(range(start, stop))
+        return run_plain_blocks(encoder, tokens, start, stop)
+
+    monkeypatch.setattr(scene_module, "run_plain_blocks", run)
+    with counted(tiny.sam, which=sees_pixels) as ran:
         for predictor in loaded.values():
             predictor.predict(scene, PROMPT)
-    assert len(ran) == len(set(ran)) <= len(tiny.sam.image_encoder.blocks)
+    assert len(ran) == 1
+    assert sorted(blocks) == list(range(len(tiny.sam.image_encoder.blocks)))
 
 
 @pytest.mark.parametrize("size", [(90, 60), (60, 90), (1, 1), (2, 300)], ids=str)

@@ -23,6 +23,7 @@ from ..models.esc_net import (
     load_sam_decoder,
     sam_decoder_state,
 )
+from ..models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
 from ..predictor import JointPredictor, MethodInfo, Options, register
 from ..scene import Scene
 from ..types import Concept, ConceptResult, PromptsUsed, Round
@@ -34,8 +35,8 @@ CANVAS, WINDOW, STRIDE = 640, 384, 256
 """Sliding windows, pixels: four of them on the image squashed to a square, as in CAT-Seg."""
 
 MEMORY_SHARE = 0.5
-"""Of the free memory: what an answer may take, unless told otherwise. What it takes is estimated,
-and may be up to twice as much."""
+"""Of the free memory, the GPU's where there is one: what an answer may take, unless told otherwise.
+What it takes is estimated, and may be up to twice as much."""
 
 WHOLE, SLIDING = "whole-image", "sliding-window"
 
@@ -209,11 +210,12 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
 
     def _chunk(self, features: ClipFeatures, text: Tensor) -> int:
         """How many classes the network takes at a time."""
-        budget = self.memory_budget
+        device, budget = self.backbones.device, self.memory_budget
         if budget is None:
-            budget = int(MEMORY_SHARE * free_memory(self.backbones.device))
+            budget = int(MEMORY_SHARE * free_memory(device))
+        most = MOST_MAPS_ON_GPU if device.type == "cuda" else MOST_MAPS
         images, _, _, grid = features.dense.shape
-        return classes_at_a_time(self.config, grid, images, len(text), budget)
+        return classes_at_a_time(self.config, grid, images, len(text), budget, most)
 
     def _pixels(self, scene: Scene) -> Tensor:
         """The whole image as the network takes it, (1, 3, S, S)."""

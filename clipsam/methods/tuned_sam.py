@@ -117,14 +117,20 @@ class TunedSamPredictor(TrainablePredictor):
         backbones, model, adapters = self.backbones, self.model, self.config.adapters
         if adapters is None:
             return scene.sam_embedding(backbones)
-        prefix = scene.sam_tokens(backbones, model.first_adapted)
-        grid = scene.sam_transform(backbones.preset).sampling_grid(prefix.shape[1])
-        grid = None if grid is None else grid.to(backbones.device)
+        preset, device = backbones.preset.name, backbones.device
+
+        def encode() -> Tensor:
+            prefix = scene.sam_tokens(backbones, model.first_adapted)
+            grid = scene.sam_transform(backbones.preset).sampling_grid(prefix.shape[1])
+            grid = None if grid is None else grid.to(device)
+            patches = None
+            if adapters.sees_patches:
+                key = ("patches", preset, self.name)
+                patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
+            return model.encode(prefix, model.condition(tokens, text, grid), patches)
+
         asked = concept.synonyms if adapters.sees_class else None
-        return scene.cached(
-            ("tuned", backbones.preset.name, self.name, asked),
-            lambda: model.encode(prefix, model.condition(tokens, text, grid)),
-        )
+        return scene.cached(("tuned", preset, self.name, asked), encode)
 
 
 def adapters(preset: Preset, **fields: object) -> AdapterConfig:

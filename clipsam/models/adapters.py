@@ -19,15 +19,16 @@ class SemanticCondition:
 
     Attributes:
         text: float (B, T), unit-norm class text features.
-        vision: float (B, T, h, w), what the adapters see of CLIP's patches, on CLIP's own grid:
-            features, the class similarity on every channel, or their sum; ``None`` for text-only
-            adapters (SAM-PTx).
+        vision: float (B, T, h, w), CLIP's patch features, on its own grid, if adapters see them.
+        similarity: float (B, h, w), of the class with each patch, if adapters see it: they see it
+            on every channel of ``vision``.
         sampling_grid: float (B, H, W, 2) in [-1, 1], where on CLIP's grid each cell of SAM's grid
             lies, as (x, y) for ``grid_sample``; ``None`` when both grids span the same picture.
     """
 
     text: Tensor
     vision: Tensor | None = None
+    similarity: Tensor | None = None
     sampling_grid: Tensor | None = None
 
 
@@ -35,8 +36,11 @@ class Adapter(nn.Module):
     """Bottleneck adapter W2 GELU(W1 x + b1) + b2, optionally conditioned on text and vision.
 
     With text the input becomes ``x + GELU(W_t t)`` (SAM-PTx); with vision as well, it becomes
-    ``x + GELU(W_t t) + up(W_v e)`` where e are CLIP's patch features plus the similarity
-    (CLIP-Guided SAM, section 3.3).
+    ``x + GELU(W_t t) + up(W_v (V + s))`` where V are CLIP's patch features and s their similarity
+    with the class (CLIP-Guided SAM, section 3.3).
+
+    As W1 is linear, each term goes through it on its own: W1 up(W_v V) is the same for all classes
+    of an image, and the similarity, equal on all channels, is a map times one vector.
     """
 
     def __init__(
@@ -55,32 +59,62 @@ class Adapter(nn.Module):
         self.text_projection = nn.Linear(semantic_dim, dim) if text else None
         self.vision_projection = nn.Linear(semantic_dim, dim) if vision else None
 
-    def forward(self, x: Tensor, condition: SemanticCondition | None = None) -> Tensor:
-        """x: (B, H, W, dim) → (B, H, W, dim)."""
-        injected = x
+    def forward(
+        self, x: Tensor, condition: SemanticCondition | None = None, patches: Tensor | None = None
+    ) -> Tensor:
+        """x: (B, H, W, dim) → (B, H, W, dim).
+
+        Args:
+            x: tokens.
+            condition: needed by an adapter with text or vision.
+            patches: what :meth:`see_patches` says of the condition's ``vision``, if known already.
+        """
+        hidden = self.down(x)
         if self.text_projection is not None:
             if condition is None:
                 raise ValueError("this adapter is conditioned on text: pass a SemanticCondition")
-            injected = injected + F.gelu(self.text_projection(condition.text))[:, None, None]
+            text = F.gelu(self.text_projection(condition.text))
+            hidden = hidden + F.linear(text, self.down.weight)[:, None, None]
         if self.vision_projection is not None:
-            injected = injected + self._project_vision(condition, x.shape[1:3])
-        return self.up(F.gelu(self.down(injected)))
+            grid = tuple(x.shape[1:3])
+            if patches is None:
+                patches = self.see_patches(condition.vision, condition.sampling_grid, grid)
+            hidden = hidden + patches
+            if condition.similarity is not None:
+                map_ = condition.similarity[:, None]
+                direction = self.down.weight @ self.vision_projection.weight.sum(1)
+                hidden = hidden + _resample(map_, condition.sampling_grid, grid) * direction
+        return self.up(F.gelu(hidden))
 
-    def _project_vision(self, condition: SemanticCondition, grid: torch.Size) -> Tensor:
-        """Project on CLIP's coarse grid first, then resample to SAM's: same sum, fewer products."""
-        projected = self.vision_projection(condition.vision.permute(0, 2, 3, 1))
-        projected = projected.permute(0, 3, 1, 2)
-        if condition.sampling_grid is None:
-            resampled = F.interpolate(projected, tuple(grid), mode="bilinear", align_corners=False)
-        else:
-            resampled = F.grid_sample(
-                projected,
-                condition.sampling_grid.to(projected.dtype),
-                mode="bilinear",
-                padding_mode="border",
-                align_corners=False,
-            )
-        return resampled.permute(0, 2, 3, 1)
+    def see_patches(
+        self, vision: Tensor | None, sampling_grid: Tensor | None, grid: tuple[int, int]
+    ) -> Tensor:
+        """What CLIP's patches add in the bottleneck, whatever the class: (B, H, W, dim // 4).
+
+        Without ``vision`` only the projection's bias is left, the same everywhere: (1, 1, 1, …).
+        Projected on CLIP's coarse grid and resampled to SAM's afterwards: the same sum, fewer
+        products.
+        """
+        if vision is None:
+            return F.linear(self.vision_projection.bias, self.down.weight)[None, None, None]
+        projected = self.vision_projection(vision.permute(0, 2, 3, 1))
+        projected = F.linear(projected, self.down.weight).permute(0, 3, 1, 2)
+        return _resample(projected, sampling_grid, grid)
+
+
+def _resample(maps: Tensor, sampling_grid: Tensor | None, grid: tuple[int, int]) -> Tensor:
+    """Maps on CLIP's grid (B, C, h, w) → on SAM's (B, H, W, C)."""
+    if sampling_grid is None:
+        resampled = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
+    else:
+        resampled = F.grid_sample(
+            maps,
+            sampling_grid.to(maps.dtype),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
+    return resampled.permute(0, 2, 3, 1)
 
 
 class LoraQkv(nn.Module):

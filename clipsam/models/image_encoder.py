@@ -12,16 +12,15 @@ from typing import Literal
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.image_encoder import (
-    Attention,
-    Block,
-    window_partition,
-    window_unpartition,
-)
+from segment_anything.modeling.image_encoder import Attention, Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter, LoraQkv, SemanticCondition
+from .attention import attend
+
+MLP_TOKENS = 1024
+"""Tokens that an MLP takes at a time on a CPU: its hidden layer, four times as wide, is 13 MB."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +86,15 @@ class AdaptedBlock(nn.Module):
                 nn.init.zeros_(adapter.up.weight)
                 nn.init.zeros_(adapter.up.bias)
 
-    def forward(self, x: Tensor, condition: SemanticCondition | None = None) -> Tensor:
-        """x: (B, H, W, D) → (B, H, W, D)."""
-        grid = tuple(x.shape[1:3])
+    def forward(
+        self, x: Tensor, condition: SemanticCondition | None = None, patches: Tensor | None = None
+    ) -> Tensor:
+        """x: (B, H, W, D) → (B, H, W, D); ``patches`` as in :class:`Adapter`."""
         # The reference pads before the norm, so that padding enters attention as norm1's bias.
-        hidden = x if self.reference else self.norm1(x)
-        if self.window_size > 0:
-            hidden, padded = window_partition(hidden, self.window_size)
-        if self.reference:
-            hidden = self.norm1(hidden)
-        hidden = self._adapt_attention(self.attn(hidden))
-        if self.window_size > 0:
-            hidden = window_unpartition(hidden, self.window_size, padded, grid)
-        x = x + hidden
-        return x + self._adapted_mlp(self.norm2(x), condition)
+        padding = self.norm1.bias if self.reference else None
+        attended = attend(self.attn, self.norm1(x), self.window_size, padding)
+        x = x + self._adapt_attention(attended)
+        return x + self._adapted_mlp(self.norm2(x), condition, patches)
 
     def _adapt_attention(self, attended: Tensor) -> Tensor:
         if self.layout == "lora":
@@ -112,13 +106,15 @@ class AdaptedBlock(nn.Module):
             return attended + 0.5 * (attended + adapted)
         return attended + 0.5 * adapted
 
-    def _adapted_mlp(self, x: Tensor, condition: SemanticCondition | None) -> Tensor:
-        hidden = self.mlp(x)
+    def _adapted_mlp(
+        self, x: Tensor, condition: SemanticCondition | None, patches: Tensor | None
+    ) -> Tensor:
+        hidden = _run_mlp(self.mlp, x)
         if self.layout == "lora":
             return hidden
         if self.layout != "series":
-            return hidden + 0.5 * self.mlp_adapter(x, condition)
-        adapted = 0.5 * self.mlp_adapter(hidden, condition)
+            return hidden + 0.5 * self.mlp_adapter(x, condition, patches)
+        adapted = 0.5 * self.mlp_adapter(hidden, condition, patches)
         return adapted if self.reference else hidden + adapted
 
 
@@ -149,6 +145,7 @@ class AdaptedImageEncoder(nn.Module):
         if not 0 <= adapted <= depth:
             raise ValueError(f"last_blocks must lie in 0..{depth} (the depth), got {adapted}")
         self.img_size = encoder.img_size
+        self.grid = (encoder.img_size // encoder.patch_embed.proj.stride[0],) * 2
         self.patch_embed = encoder.patch_embed
         self.pos_embed = encoder.pos_embed
         self.first_adapted = depth - adapted
@@ -160,13 +157,34 @@ class AdaptedImageEncoder(nn.Module):
         self.checkpoint_activations = False
         """Recompute the adapted blocks in the backward pass instead of keeping what they made."""
 
-    def run_adapted(self, tokens: Tensor, condition: SemanticCondition | None = None) -> Tensor:
-        """Tokens (B, H, W, D) before block ``first_adapted`` → image embedding (B, 256, H, W)."""
-        for block in self.blocks[self.first_adapted :]:
+    def see_patches(self, vision: Tensor | None, sampling_grid: Tensor | None) -> Tensor:
+        """What the adapters see of CLIP's patches whatever the class, once per image.
+
+        Args:
+            vision, sampling_grid: see :class:`SemanticCondition`.
+
+        Returns:
+            float (S, B, H, W, D / 4), for each of the S adapted blocks.
+        """
+        adapters = [block.mlp_adapter for block in self.blocks[self.first_adapted :]]
+        return torch.stack([one.see_patches(vision, sampling_grid, self.grid) for one in adapters])
+
+    def run_adapted(
+        self,
+        tokens: Tensor,
+        condition: SemanticCondition | None = None,
+        patches: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens (B, H, W, D) before block ``first_adapted`` → image embedding (B, 256, H, W).
+
+        ``patches``: what :meth:`see_patches` says of the condition's image, if known already.
+        """
+        for index, block in enumerate(self.blocks[self.first_adapted :]):
+            asked = tokens, condition, None if patches is None else patches[index]
             if self.checkpoint_activations and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, condition, use_reentrant=False)
+                tokens = checkpoint(block, *asked, use_reentrant=False)
             else:
-                tokens = block(tokens, condition)
+                tokens = block(*asked)
         return apply_neck(self, tokens)
 
     def forward(self, images: Tensor, condition: SemanticCondition | None = None) -> Tensor:
@@ -177,7 +195,8 @@ class AdaptedImageEncoder(nn.Module):
 
 def embed_patches(encoder: ImageEncoderViT | AdaptedImageEncoder, images: Tensor) -> Tensor:
     """Normalised images (B, 3, S, S) → tokens (B, H, W, D) with their position embedding."""
-    tokens = encoder.patch_embed(images)
+    # The convolution leaves channels apart from each other, and every block would gather them.
+    tokens = encoder.patch_embed(images).contiguous()
     return tokens if encoder.pos_embed is None else tokens + encoder.pos_embed
 
 
@@ -186,8 +205,23 @@ def run_plain_blocks(
 ) -> Tensor:
     """Run the unadapted blocks ``start..stop-1`` on tokens (B, H, W, D)."""
     for block in encoder.blocks[start:stop]:
-        tokens = block(tokens)
+        tokens = tokens + attend(block.attn, block.norm1(tokens), block.window_size)
+        tokens = tokens + _run_mlp(block.mlp, block.norm2(tokens))
     return tokens
+
+
+def encode_images(encoder: ImageEncoderViT, images: Tensor) -> Tensor:
+    """Plain SAM: normalised images (B, 3, S, S) → image embedding (B, 256, H, W)."""
+    tokens = run_plain_blocks(encoder, embed_patches(encoder, images), 0, len(encoder.blocks))
+    return apply_neck(encoder, tokens)
+
+
+def _run_mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:
+    """The MLP on tokens (B, H, W, D), on a CPU some at a time so that its hidden layer is small."""
+    if tokens.device.type != "cpu" or torch.is_grad_enabled():
+        return mlp(tokens)
+    parts = [mlp(some) for some in tokens.flatten(0, 2).split(MLP_TOKENS)]
+    return torch.cat(parts).view_as(tokens)
 
 
 def apply_neck(encoder: ImageEncoderViT | AdaptedImageEncoder, tokens: Tensor) -> Tensor:

@@ -10,12 +10,11 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from .adapters import SemanticCondition
-from .clip import SurgeryVision, patch_similarity, tokens_to_grid
+from .clip import SurgeryVision, similarity_grid, tokens_to_grid
 from .image_encoder import AdaptedImageEncoder, AdapterConfig
 
 
@@ -110,25 +109,31 @@ class TunedSam(nn.Module):
             return None
         if not adapters.sees_patches:
             return SemanticCondition(text)
-        return SemanticCondition(text, fuse_patches(tokens, text, adapters), sampling_grid)
+        similarity = similarity_grid(tokens, text) if adapters.similarity else None
+        return SemanticCondition(text, self._vision(tokens), similarity, sampling_grid)
 
-    def encode(self, prefix: Tensor, condition: SemanticCondition | None) -> Tensor:
-        """Tokens of plain SAM before block ``first_adapted``, for B pairs → (B, 256, h, w)."""
-        return self.image_encoder.run_adapted(prefix, condition)
+    def see_patches(self, tokens: Tensor | None, sampling_grid: Tensor | None) -> Tensor | None:
+        """The share of :meth:`condition` that is the same for all classes of an image.
 
+        Args:
+            tokens, sampling_grid: as for :meth:`condition`, of B images.
 
-def fuse_patches(tokens: Tensor, text: Tensor, adapters: AdapterConfig) -> Tensor:
-    """What adapters see of CLIP's patches: U = V + s, or one of the two (section 3.3).
+        Returns:
+            See :meth:`AdaptedImageEncoder.see_patches`; ``None`` if adapters see no patches.
+        """
+        if not self.config.sees_patches:
+            return None
+        return self.image_encoder.see_patches(self._vision(tokens), sampling_grid)
 
-    Args:
-        tokens: V, normalised CLIP tokens (B, 1 + N, T).
-        text: unit-norm class text (B, T), for the similarity s, which is added to every channel.
-        adapters: say which of the two they see.
+    def _vision(self, tokens: Tensor) -> Tensor | None:
+        """V, what adapters see of CLIP's patches whatever the class (section 3.3)."""
+        return tokens_to_grid(tokens) if self.config.adapters.vision else None
 
-    Returns:
-        float (B, T, h, w) on a square grid, CLS dropped.
-    """
-    seen = tokens if adapters.vision else torch.zeros_like(tokens)
-    if adapters.similarity:
-        seen = seen + patch_similarity(tokens, text)[..., None]
-    return tokens_to_grid(seen)
+    def encode(
+        self, prefix: Tensor, condition: SemanticCondition | None, patches: Tensor | None = None
+    ) -> Tensor:
+        """Tokens of plain SAM before block ``first_adapted``, for B pairs → (B, 256, h, w).
+
+        ``patches``: what :meth:`see_patches` says of the pairs' images, if known already.
+        """
+        return self.image_encoder.run_adapted(prefix, condition, patches)

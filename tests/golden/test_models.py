@@ -16,10 +16,10 @@ from clipsam.models.clip import (
     class_text_feature,
     normalize_tokens,
     patch_similarity,
+    similarity_grid,
     tokens_to_grid,
 )
 from clipsam.models.image_encoder import AdaptedImageEncoder, AdapterConfig
-from clipsam.models.tuned_sam import fuse_patches
 from clipsam.weights.convert import adapters_from_reference, clip_from_openai
 
 
@@ -144,5 +144,9 @@ def test_similarity(golden):
     assert_close(text, reference.outputs["text_features"], 1e-5)
     similarity = patch_similarity(over_tokens, text)
     assert_close(similarity[..., None], reference.outputs["similarity"], 1e-5)
-    fused = fuse_patches(over_tokens, text, AdapterConfig(vision=True, similarity=True))
-    assert_close(fused, tokens_to_grid(reference.outputs["fused_vis"]), 1e-5)
+    # An adapter that is told features and similarity sees their sum.
+    fused = tokens_to_grid(reference.outputs["fused_vis"])
+    adapter = Adapter(16, fused.shape[1], text=True, vision=True)
+    x = torch.randn(len(fused), 6, 6, 16, generator=torch.Generator().manual_seed(0))
+    apart = SemanticCondition(text, tokens_to_grid(over_tokens), similarity_grid(over_tokens, text))
+    assert_close(adapter(x, apart), adapter(x, SemanticCondition(text, fused)), 1e-5)

@@ -11,11 +11,10 @@ import torch.nn.functional as F
 
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
-from clipsam.methods.esc_net import (
-    CatSegPredictor,
-    EscNetPredictor,
-)
+from clipsam.methods import esc_net as methods
+from clipsam.methods.esc_net import CatSegPredictor, EscNetPredictor
 from clipsam.models.clip import build_clip
+from clipsam.models.esc_net.chunking import MOST_MAPS_ON_GPU, kept_bytes, working_bytes
 from clipsam.models.sam import build_sam
 from clipsam.predictor import Options, count_parameters
 from clipsam.scene import Scene
@@ -185,7 +184,7 @@ def test_a_small_budget_takes_fewer_classes_at_a_time_and_gives_the_same(tiny, m
     monkeypatch.setattr(predictor.model, "forward", watched)
     concepts = [Concept((f"thing {number}",)) for number in range(10)]
     answers = []
-    for budget, *expected in ((None, 10, 8), (10**12, 10, 8), (0, 1, 1), (30_000_000, 4, 1)):
+    for budget, *expected in ((None, 10, 8), (10**12, 10, 8), (0, 1, 1), (30_000_000, 6, 1)):
         predictor.memory_budget = budget
         chunks.clear()
         answers.append(answer(predictor, concepts, mode))
@@ -193,6 +192,28 @@ def test_a_small_budget_takes_fewer_classes_at_a_time_and_gives_the_same(tiny, m
     for other in answers[1:]:
         for a, b in zip(answers[0], other, strict=True):
             np.testing.assert_allclose(a.logits, b.logits, atol=1e-4, rtol=0)
+
+
+def test_on_a_gpu_its_free_memory_is_the_budget(tiny, monkeypatch):
+    """Half of what is free there, and fewer classes at a time when that is little."""
+    gpu, asked = torch.device("cuda", 0), []
+    predictor = EscNetPredictor.untrained(tiny)
+    features = predictor.model.encode_image(pixels(256))
+    text = predictor._encode_texts(CONCEPTS[:1]).expand(400, -1)
+    predictor.backbones = replace(tiny, device=gpu)
+    free = [10**12, 200 * 10**6, 0]
+
+    def free_memory(device):
+        asked.append(device)
+        return free[len(asked) - 1]
+
+    monkeypatch.setattr(methods, "free_memory", free_memory)
+    kept, working = (f(predictor.config, 16) for f in (kept_bytes, working_bytes))
+    fitting = (100 * 10**6 - 400 * kept) // working
+    assert 1 < fitting < MOST_MAPS_ON_GPU
+    found = [predictor._chunk(features, text) for _ in free]
+    assert found == [MOST_MAPS_ON_GPU, fitting, 1]
+    assert asked == [gpu] * 3
 
 
 @pytest.mark.parametrize("size", [(90, 60), (1, 1), (2, 300)], ids=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -211,6 +212,23 @@ def test_image_features_are_those_of_sams_decoder(layers, told, random_sam):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_layer_is_segment_anythings(random_sam, number):
+    """Its numbers within 1e-5, and its gradients."""
+    own = copy.deepcopy(random_sam.mask_decoder.transformer.layers[number]).requires_grad_(True)
+    layer = SamLayers(GRID, ()).layers[number]
+    layer.load_state_dict(own.state_dict())
+    given = [noise(3, 7, 256), noise(3, GRID**2, 256, seed=1), noise(3, 7, 256, seed=2)]
+    positions = noise(GRID**2, 256, seed=3)
+    found, expected = layer(*given, positions), own(*given, positions.expand(3, -1, -1))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    for answer in (found, expected):
+        sum(part.square().mean() for part in answer).backward()
+    for (name, one), other in zip(layer.named_parameters(), own.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4, msg=name)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("fuse", ["softmax", "mean"])
 def test_the_image_sees_a_weighted_mean_over_the_classes(fuse, random_sam):
@@ -305,7 +323,8 @@ def test_decoder():
     decoder = shaken(Decoder(hidden=32, skip_channels=20))
     state, skips = noise(2, 3, 4, 4, 32), (noise(2, 20, 4, 4), noise(2, 20, 4, 4, seed=1))
     read = decoder.read_skips(skips)
-    assert [tuple(s.shape) for s in read] == [(2, 32, 8, 8), (2, 16, 16, 16)]
+    skips = [narrow(features) for narrow, features in zip(decoder.skips, skips, strict=True)]
+    assert [tuple(s.shape) for s in skips] == [(2, 32, 8, 8), (2, 16, 16, 16)]
     logits = decoder(state, read)
     assert logits.shape == (2, 3, 16, 16)
 
@@ -315,7 +334,7 @@ def test_decoder():
     for b in range(2):
         for n in range(3):
             x = state[b, n].permute(2, 0, 1)[None]
-            for skip, convolve in zip(read, decoder.convolutions, strict=True):
+            for skip, convolve in zip(skips, decoder.convolutions, strict=True):
                 x = torch.cat((enlarge(x), skip[b : b + 1]), dim=1)
                 for i in (0, 3):
                     x = F.conv2d(x, convolve[i].weight, padding=1)

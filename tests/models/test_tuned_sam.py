@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from clipsam.models.clip import ClipSizes, SurgeryVision, build_clip
 from clipsam.models.image_encoder import AdapterConfig, embed_patches, run_plain_blocks
-from clipsam.models.tuned_sam import TunedSam, TunedSamConfig, fuse_patches
+from clipsam.models.tuned_sam import TunedSam, TunedSamConfig
+from tests.conftest import randomize
 
 SIZES = ClipSizes(
     image_size=32,
@@ -85,18 +87,37 @@ def test_frozen_weights_are_borrowed_and_tuned_ones_its_own(random_sam, vision, 
     }
 
 
-def test_patches_are_features_plus_similarity(asked):
-    """U = V + s on every channel (section 3.3); without V it is s, without s it is V."""
+@pytest.mark.parametrize("picture", ["whole", "part"])
+@pytest.mark.parametrize("seen", [(True, False), (False, True), (True, True)], ids=str)
+@torch.no_grad()
+def test_patches_are_features_plus_similarity(random_sam, vision, asked, seen, picture):
+    """U = V + s on every channel, without V it is s, without s it is V (section 3.3).
+
+    The adapter by hand: U is fused, projected and resized, and everything is added up before the
+    bottleneck. Ours does the shares of an image and of a class apart; known beforehand or not.
+    """
     tokens, text = asked
+    config = AdapterConfig(text=True, vision=seen[0], similarity=seen[1], semantic_dim=24)
+    model = TunedSam(random_sam, vision, TunedSamConfig(config, clip="surgery"))
+    randomize(model.image_encoder.blocks[1].mlp_adapter, seed=4)
+    adapter = model.image_encoder.blocks[1].mlp_adapter
     similarity = (tokens @ text[..., None])[:, 1:, 0].view(2, 1, 4, 4)
     features = tokens[:, 1:].transpose(1, 2).reshape(2, 24, 4, 4)
-
-    def seen(**fields) -> torch.Tensor:
-        return fuse_patches(tokens, text, AdapterConfig(**fields))
-
-    torch.testing.assert_close(seen(vision=True), features)
-    torch.testing.assert_close(seen(similarity=True), similarity.expand(-1, 24, -1, -1))
-    torch.testing.assert_close(seen(vision=True, similarity=True), features + similarity)
+    fused = seen[0] * features + seen[1] * similarity
+    fused = adapter.vision_projection(fused.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    grid = None
+    if picture == "part":
+        grid = 2.2 * torch.rand(2, 8, 8, 2, generator=torch.Generator().manual_seed(1)) - 1.1
+        fused = F.grid_sample(fused, grid, padding_mode="border", align_corners=False)
+    else:
+        fused = F.interpolate(fused, (8, 8), mode="bilinear")
+    x = torch.randn(2, 8, 8, 32, generator=torch.Generator().manual_seed(2))
+    words = F.gelu(adapter.text_projection(text))[:, None, None]
+    expected = adapter.up(F.gelu(adapter.down(x + words + fused.permute(0, 2, 3, 1))))
+    condition = model.condition(tokens, text, grid)
+    torch.testing.assert_close(adapter(x, condition), expected, atol=1e-5, rtol=1e-5)
+    patches = model.see_patches(tokens, grid)[1]
+    torch.testing.assert_close(adapter(x, condition, patches), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("modality", ["text", "vision", "similarity"])

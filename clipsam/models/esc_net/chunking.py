@@ -9,21 +9,28 @@ from __future__ import annotations
 
 from ..sam import PROMPT_DIM
 from .config import EscNetConfig
-from .fusion import HEADS
 
 MOST_MAPS = 32
 """Maps (images × classes) at a time, however large the budget: on a CPU more are not faster, and
-where memory is no concern every machine takes the same chunks."""
+where memory is no concern every such machine takes the same chunks."""
+
+MOST_MAPS_ON_GPU = 256
+"""There many small chunks leave it idle; this many fill any (reckoned, not measured)."""
 
 SLACK = 2
 """Convolutions copy what they read into another layout, which takes half as much again; and beside
-the tensors in use an allocator holds freed ones of other sizes. Measured: 1.5 to 3."""
+the tensors in use an allocator holds freed ones of other sizes. Measured: 1.5 to 2.5."""
 
 BYTES = 4
 
 
 def classes_at_a_time(
-    config: EscNetConfig, grid: int, images: int, classes: int, budget: int
+    config: EscNetConfig,
+    grid: int,
+    images: int,
+    classes: int,
+    budget: int,
+    most: int = MOST_MAPS,
 ) -> int:
     """The largest chunk with which a forward pass stays within the budget, as far as one can.
 
@@ -33,13 +40,14 @@ def classes_at_a_time(
         images: in the batch.
         classes: N_c.
         budget: bytes beside the weights; below what all classes keep, one is taken at a time.
+        most: maps (images × classes) at a time, however large the budget.
 
     Returns:
-        At least 1, at most ``classes`` and :data:`MOST_MAPS` / ``images``.
+        At least 1, at most ``classes`` and ``most`` / ``images``.
     """
     left = budget - images * classes * kept_bytes(config, grid)
     fitting = left // (images * working_bytes(config, grid))
-    return max(1, min(fitting, MOST_MAPS // images, classes))
+    return max(1, min(fitting, most // images, classes))
 
 
 def kept_bytes(config: EscNetConfig, grid: int) -> int:
@@ -56,10 +64,8 @@ def working_bytes(config: EscNetConfig, grid: int) -> int:
     """What one class of one image needs in passing, at the step that needs most."""
     # The MLP of a Swin block: its hidden layer twice, the state and what it is made from.
     fusion = 15 * config.hidden
-    if config.window < grid:  # windows are shifted; attention with a mask writes its scores down
-        fusion += 2 * HEADS * config.window**2
-    # Keys, with positions, projected, attended and normalised.
+    # Keys, projected for both attentions, attended and normalised.
     sam = 7 * PROMPT_DIM if config.use_sam else 0
-    # The last convolutions at 4h × 4w: 64 channels enlarged, 80 with the skip, twice 32.
-    decoder = 16 * (64 + 80 + 2 * 32)
+    # The last convolutions at 4h × 4w: 64 channels enlarged, and twice 32 made of them.
+    decoder = 16 * (64 + 2 * 32)
     return SLACK * BYTES * max(fusion, sam, decoder) * grid**2

@@ -5,7 +5,6 @@ Paper: section 3.5; skip features as in CAT-Seg (arXiv 2303.11797).
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ class SkipFeatures(nn.Sequential):
 
 
 class DoubleConv(nn.Sequential):
-    """Two convolutions with groups of 16 channels normalised: (R, in, h, w) → (R, out, h, w)."""
+    """Two convolutions of [x; skip], with groups of 16 channels normalised."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         layers: list[nn.Module] = []
@@ -33,6 +32,23 @@ class DoubleConv(nn.Sequential):
                 nn.ReLU(),
             ]
         super().__init__(*layers)
+
+    def read_skip(self, skip: Tensor) -> Tensor:
+        """What a skip feature (B, C, h, w) adds to the first convolution of any class.
+
+        It is the same for all of them, and a convolution of [x; skip] is a sum.
+        """
+        first = self[0]
+        return F.conv2d(skip, first.weight[:, -skip.shape[1] :], padding=first.padding)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """x (B · n, in − C, h, w), what :meth:`read_skip` gave → (B · n, out, h, w)."""
+        first, *others = self
+        x = F.conv2d(x, first.weight[:, : x.shape[1]], padding=first.padding)
+        x = (x.unflatten(0, (len(skip), -1)) + skip[:, None]).flatten(0, 1)
+        for layer in others:
+            x = layer(x)
+        return x
 
 
 class Decoder(nn.Module):
@@ -53,7 +69,10 @@ class Decoder(nn.Module):
 
     def read_skips(self, skips: tuple[Tensor, Tensor]) -> list[Tensor]:
         """CLIP's skip features (B, W, h, w) as :meth:`forward` takes them, once for all classes."""
-        return [read(features) for read, features in zip(self.skips, skips, strict=True)]
+        return [
+            convolve.read_skip(read(features))
+            for read, convolve, features in zip(self.skips, self.convolutions, skips, strict=True)
+        ]
 
     def forward(self, state: Tensor, skips: list[Tensor]) -> Tensor:
         """State E (B, n, h, w, C) → logits (B, n, 4h, 4w)."""
@@ -61,5 +80,5 @@ class Decoder(nn.Module):
         x = state.flatten(0, 1).permute(0, 3, 1, 2)
         for skip, convolve in zip(skips, self.convolutions, strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = convolve(torch.cat((x, skip.repeat_interleave(classes, dim=0)), dim=1))
+            x = convolve(x, skip)
         return self.head(x).unflatten(0, (batch, classes))[:, :, 0]

@@ -51,31 +51,48 @@ class SwinBlock(nn.Module):
 
     def forward(self, state: Tensor, guidance: Tensor) -> Tensor:
         """state (B, n, h, w, C), guidance (B, 1, h, w, G) → (B, n, h, w, C)."""
-        hidden = self.norm1(state)
-        query, key = self.query(hidden, guidance), self.key(hidden, guidance)
-        attended = self._attend(query, key, self.value(hidden))
-        state = state + self.projection(attended)
+        attended = self._attend(self._windows(self.norm1(state)), self._windows(guidance))
+        state = state + self.projection(self._cells(attended, state.shape))
         return state + self.mlp(self.norm2(state))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        batch, classes, height, width, _ = query.shape
-        # Windows as further heads, so that one mask (windows · heads, L, L) serves all rows.
-        mixed = F.scaled_dot_product_attention(
-            *(self._windows(x.flatten(0, 1)) for x in (query, key, value)), attn_mask=self.mask
-        )
-        mixed = mixed.unflatten(1, (-1, HEADS)).transpose(2, 3)
-        mixed = mixed.flatten(0, 1).flatten(2).unflatten(1, (self.window, self.window))
-        size = height, width
-        mixed = window_unpartition(mixed, self.window, size, size)
-        mixed = mixed.roll((self.shift, self.shift), dims=(1, 2))
-        return mixed.unflatten(0, (batch, classes))
+    def _attend(self, hidden: Tensor, guidance: Tensor) -> Tensor:
+        """Within each window: (B, n, windows, L, C), (B, 1, windows, L, G) → as ``hidden``."""
+        query, key, value = self._project(hidden, guidance)
+        if self.mask is None:
+            heads = [x.flatten(0, 2).transpose(1, 2) for x in (query, key, value)]
+            mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2)
+        else:
+            # Windows as further heads, so that one mask serves all rows.
+            heads = [x.flatten(0, 1).transpose(2, 3).flatten(1, 2) for x in (query, key, value)]
+            mixed = F.scaled_dot_product_attention(*heads, attn_mask=self.mask)
+            mixed = mixed.unflatten(1, (-1, HEADS)).transpose(2, 3)
+        return mixed.reshape(hidden.shape)
+
+    def _project(self, hidden: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, n, windows, L, heads, C / heads), in one multiplication."""
+        dim = hidden.shape[-1]
+        joint = torch.cat((self.query.weight, self.key.weight))
+        own, other = joint.split((dim, guidance.shape[-1]), dim=1)
+        bias = torch.cat((self.query.bias, self.key.bias, self.value.bias))
+        projected = F.linear(hidden, torch.cat((own, self.value.weight)), bias)
+        seeing, value = projected.split((2 * dim, dim), dim=-1)
+        query, key = (seeing + F.linear(guidance, other)).chunk(2, dim=-1)
+        return tuple(x.unflatten(-1, (HEADS, -1)) for x in (query, key, value))
 
     def _windows(self, x: Tensor) -> Tensor:
-        """(R, h, w, C) → (R, windows · heads, L, C / heads), L cells per window."""
-        rows = len(x)
-        x, _ = window_partition(x.roll((-self.shift, -self.shift), dims=(1, 2)), self.window)
-        x = x.flatten(1, 2).unflatten(2, (HEADS, -1)).unflatten(0, (rows, -1))
-        return x.transpose(2, 3).flatten(1, 2)
+        """(B, n, h, w, C) → (B, n, windows, L, C), L cells per window."""
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), dims=(2, 3))
+        windows, _ = window_partition(x.flatten(0, 1), self.window)
+        return windows.flatten(1, 2).unflatten(0, (*x.shape[:2], -1))
+
+    def _cells(self, windows: Tensor, shape: torch.Size) -> Tensor:
+        """What :meth:`_windows` took apart, of that shape, put together."""
+        size = tuple(shape[2:4])
+        sides = self.window, self.window
+        x = window_unpartition(windows.flatten(0, 2).unflatten(1, sides), self.window, size, size)
+        x = x.view(shape)
+        return x.roll((self.shift, self.shift), dims=(2, 3)) if self.shift else x
 
 
 def shifted_window_mask(grid: int, window: int, shift: int) -> Tensor:
@@ -84,14 +101,14 @@ def shifted_window_mask(grid: int, window: int, shift: int) -> Tensor:
     Shifting rolls the far edge of the image next to the near one.
 
     Returns:
-        bool (windows · heads, L, L).
+        bool (1, windows · heads, L, L); of fewer dimensions, torch would take a slower way.
     """
     steps = torch.arange(grid)
     band = (steps >= grid - window).int() + (steps >= grid - shift).int()
     region = (3 * band[:, None] + band)[None, ..., None]
     region = window_partition(region, window)[0].flatten(1)
     same = region[:, :, None] == region[:, None, :]
-    return same.repeat_interleave(HEADS, dim=0)
+    return same.repeat_interleave(HEADS, dim=0)[None]
 
 
 class SwinPair(nn.Module):
@@ -152,12 +169,13 @@ class ClassAttention(nn.Module):
 
     def forward(self, state: Tensor, words: Tensor, memory: ClassMemory) -> Tensor:
         """state (B, n, h, w, C), words t (n, C) of the same classes → (B, n, h, w, C)."""
-        query = self.query(self.norm1(state), words[:, None, None])
-        query = _feature(query.float().unflatten(-1, (HEADS, -1)))
+        query = _feature(self.query(self.norm1(state), words[:, None, None]).float())
         with torch.autocast(state.device.type, enabled=False):
-            read = torch.einsum("bnyxhc,hcd->bnyxhd", query, memory.values)
-            weight = (query * memory.keys).sum(-1, keepdim=True)
-        state = state + self.projection((read / (weight + 1e-6)).flatten(-2))
+            # All heads in one multiplication: zeros are cheaper than laying heads apart.
+            read = query @ torch.block_diag(*memory.values)
+            weight = query @ torch.block_diag(*memory.keys[..., None])
+            read = read.unflatten(-1, (HEADS, -1)) / (weight + 1e-6)[..., None]
+        state = state + self.projection(read.flatten(-2))
         return state + self.mlp(self.norm2(state))
 
 

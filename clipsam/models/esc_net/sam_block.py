@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from segment_anything.modeling import PromptEncoder, Sam
 from segment_anything.modeling.common import LayerNorm2d
-from segment_anything.modeling.transformer import TwoWayAttentionBlock
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
 from ..sam import PROMPT_DIM
@@ -36,6 +36,62 @@ def sam_neck(channels: int) -> nn.Sequential:
     )
 
 
+class SamLayer(TwoWayAttentionBlock):
+    """segment-anything's layer with its own weights; the same numbers from less work and memory.
+
+    The image is by far the largest of what it reads, and both attentions between tokens and image
+    read the same one: it is projected for both at once, positions, which all classes share, beside
+    it, and no attention writes its scores down.
+    """
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (R, P, 256) and image (R, h·w, 256) after attending to each other.
+
+        Args:
+            queries: the tokens.
+            keys: the image.
+            query_pe: positions of the tokens (R, P, 256).
+            key_pe: of the cells (h·w, 256).
+        """
+        own, first = self.self_attn, self.skip_first_layer_pe
+        placed = queries if first else queries + query_pe
+        attended = _attend(own, own.q_proj(placed), own.k_proj(placed), own.v_proj(queries))
+        queries = self.norm1(attended if first else queries + attended)
+
+        to_image, to_token = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        as_key, as_query, value = _project_image(keys, key_pe, to_image, to_token)
+        query = to_image.q_proj(queries + query_pe)
+        queries = self.norm2(queries + _attend(to_image, query, as_key, value))
+        queries = self.norm3(queries + self.mlp(queries))
+
+        key, value = to_token.k_proj(queries + query_pe), to_token.v_proj(queries)
+        return queries, self.norm4(keys + _attend(to_token, as_query, key, value))
+
+
+def _project_image(
+    image: Tensor, positions: Tensor, to_image: Attention, to_token: Attention
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The image (R, h·w, 256) as keys of one attention and queries of the other, and as values."""
+    placed = to_image.k_proj, to_token.q_proj
+    layers = *placed, to_image.v_proj
+    weight, bias = (torch.cat([getattr(f, name) for f in layers]) for name in ("weight", "bias"))
+    placed_weight = torch.cat([layer.weight for layer in placed])
+    widths = [layer.out_features for layer in layers]
+    together, value = F.linear(image, weight, bias).split((sum(widths[:2]), widths[2]), dim=-1)
+    return *(together + F.linear(positions, placed_weight)).split(widths[:2], dim=-1), value
+
+
+def _attend(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """segment-anything's attention from its projections (R, N, C) on, (R, M, C) of the keys."""
+    heads = (
+        x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
+    )
+    mixed = F.scaled_dot_product_attention(*heads)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
 class SamLayers(nn.Module):
     """What comes from SAM: both layers of its decoder, its output tokens, its prompt encoder.
 
@@ -53,7 +109,7 @@ class SamLayers(nn.Module):
         super().__init__()
         self.prompts = frozenset(prompts)
         self.layers = nn.ModuleList(
-            TwoWayAttentionBlock(PROMPT_DIM, num_heads=8, mlp_dim=2048, skip_first_layer_pe=first)
+            SamLayer(PROMPT_DIM, num_heads=8, mlp_dim=2048, skip_first_layer_pe=first)
             for first in (True, False)
         )
         self.iou_token = nn.Embedding(1, PROMPT_DIM)
