@@ -26,6 +26,8 @@ from clipsam.measure import PeakMemory, hardware
 from clipsam.methods import base as methods_module
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import save_bundle
+from clipsam.workbench.bundles import SessionBundles
+from clipsam.workbench.choices import all_choices
 from clipsam.workbench.compare.session import Session
 from clipsam.workbench.compare.tab import CompareTab
 from clipsam.workbench.models import ModelStore
@@ -79,17 +81,19 @@ def measure(max_bytes: int) -> list[Row]:
     """Run every method that the page offers for the preset."""
     models = ModelStore(max_bytes)
     with gr.Blocks():
-        tab = CompareTab(models)
+        tab = CompareTab(models, gr.State(SessionBundles()))
     session = Session()
     session.show(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
     marks = {"marks": [{"class": "cat", "x": SIZE[1] / 2, "y": SIZE[0] / 2, "label": 1}]}
     rows = []
-    for key, choice in tab.picker.choices.items():
+    for choice in all_choices():
+        key = choice.key
         if choice.problem(BASE):
             raise RuntimeError(f"{key}: {choice.problem(BASE)}")
         memory = PeakMemory(models.device)
-        asked = (session, "cat", BASE.name, marks, [key], [], 0.0, 0.0, lambda *_, **__: None)
-        for _ in tab.run(*asked):
+        asked = (session, "cat", marks, SessionBundles(), BASE.name, [key], [])
+        shown = (0.0, 0.0, "masks", "independent")
+        for _ in tab.run(*asked, *shown, lambda *_, **__: None):
             pass
         if session.run.failures:
             raise RuntimeError(f"{key}: {session.run.failures}")

@@ -10,6 +10,7 @@ import gradio as gr
 
 from .adapt.tab import AdaptTab
 from .api import add_api
+from .bundles import SessionBundles
 from .compare.tab import CompareTab
 from .evaluate.tab import EvaluateTab
 from .models import ModelStore
@@ -44,13 +45,15 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
         delete_cache=(HOUR, HOUR),  # Uploaded files are read once: none is kept for longer.
     ) as page:
         gr.HTML(HEADER, elem_id="header")
+        bundles = gr.State(SessionBundles(), delete_callback=SessionBundles.close)
         with gr.Tabs() as tabs:
             with gr.Tab("Compare", id=COMPARE):
-                compare = CompareTab(models)
+                compare = CompareTab(models, bundles)
             with gr.Tab("Evaluate"):
                 evaluate = EvaluateTab(models, folders)
             with gr.Tab("Adapt"):
-                AdaptTab(models)
+                adapt = AdaptTab(models, bundles)
+        compare.join(adapt)
         compare.open_cases_of(evaluate, tabs, COMPARE)
         add_api(models)
         if not ON_ZERO_GPU:  # there, nothing may load in this process

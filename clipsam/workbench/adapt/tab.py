@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import gradio as gr
 import numpy as np
@@ -26,6 +25,7 @@ from ...training.adapt import FEWEST, Adapted, adapt, trained_parts
 from ...types import PromptError
 from ...weights.bundle import WeightsError
 from ...weights.presets import PRESETS
+from ..bundles import SessionBundle, SessionBundles
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from . import cards
@@ -35,9 +35,6 @@ BUDGETS = {"1 minute": 60.0, "3 minutes": 180.0, "10 minutes": 600.0}
 
 POLL = 1.0
 """Seconds between two looks at a training."""
-
-KEPT = 4
-"""New bundles of a session; an older one goes when another comes."""
 
 EXAMPLE_PICTURES, EXAMPLE_SEED = 8, 4
 EXAMPLE_CLASS = "sticker"
@@ -55,27 +52,6 @@ PARTS = {
 """What the parts of a network are called for people; others are small."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AdaptedBundle:
-    """A method with weights that this session trained.
-
-    Attributes:
-        name: as shown.
-        method: its id.
-        preset: name of the preset.
-        folder: the bundle, as ``train`` writes it.
-        archive: the same as one zip.
-        predictor: ready to use.
-    """
-
-    name: str
-    method: str
-    preset: str
-    folder: Path
-    archive: Path
-    predictor: TrainablePredictor
 
 
 @dataclass
@@ -117,39 +93,18 @@ class AdaptState:
 
     Attributes:
         pictures: labelled ones, in their order.
-        bundles: what was trained, the latest last.
         course: the training that runs.
         sent: how many pictures came from elsewhere on the page.
-        trained: how many bundles there have been.
     """
 
     pictures: tuple[LabelledImage, ...] = ()
-    bundles: list[AdaptedBundle] = field(default_factory=list)
     course: Course | None = None
     sent: int = 0
-    trained: int = 0
-    _folder: TemporaryDirectory | None = None
-
-    def new_folder(self, name: str) -> Path:
-        """A folder that goes with the session at the latest."""
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="clipsam-adapt-", ignore_cleanup_errors=True)
-        return Path(self._folder.name) / name
-
-    def keep(self, bundle: AdaptedBundle) -> None:
-        """Add a bundle; the oldest of too many goes."""
-        self.bundles.append(bundle)
-        for old in self.bundles[:-KEPT]:
-            shutil.rmtree(old.folder, ignore_errors=True)
-            old.archive.unlink(missing_ok=True)
-        del self.bundles[:-KEPT]
 
     def close(self) -> None:
-        """End what runs, and remove what lies on the disk."""
+        """End what runs."""
         if self.course is not None:
             self.course.is_stopped = True
-        if self._folder is not None:
-            self._folder.cleanup()
 
 
 class AdaptTab:
@@ -158,15 +113,18 @@ class AdaptTab:
     Attributes:
         state: of one page.
         shown: what shows the labelled pictures, see :meth:`show`.
+        trained_one: the event after which there may be a new bundle.
     """
 
-    def __init__(self, models: ModelStore) -> None:
+    def __init__(self, models: ModelStore, bundles: gr.State) -> None:
         """Build the tab inside the ``gr.Blocks`` that is open.
 
         Args:
             models: whose SAM and CLIP the trained copies stand on.
+            bundles: what the session has trained.
         """
         self.models = models
+        self.bundles = bundles
         self.methods = _trainable()
         self.state = gr.State(AdaptState(), delete_callback=AdaptState.close)
         with gr.Column(elem_id="adapt"):
@@ -272,11 +230,12 @@ class AdaptTab:
             show_progress="hidden",
             api_visibility="private",
         )
-        self.start.click(
+        self.trained_one = self.start.click(
             self.run,
-            [self.state, self.method, self.budget],
+            [self.state, self.bundles, self.method, self.budget],
             [
                 self.state,
+                self.bundles,
                 self.start,
                 self.stop,
                 self.status,
@@ -352,6 +311,7 @@ class AdaptTab:
     def run(
         self,
         state: AdaptState,
+        bundles: SessionBundles,
         key: str | None,
         budget: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
@@ -370,7 +330,7 @@ class AdaptTab:
         }
         try:
             with ThreadPoolExecutor(1) as pool:
-                job = pool.submit(self._adapt, state, key, course)
+                job = pool.submit(self._adapt, state, bundles, key, course)
                 try:
                     while not job.done():
                         left = course.seconds - course.elapsed if course.is_training else None
@@ -381,7 +341,9 @@ class AdaptTab:
                     course.is_stopped = True  # The page may have been closed.
             adapted, bundle = job.result()
             came = {
-                self.status: note(f"Kept for this session as “{bundle.name}”."),
+                self.status: note(
+                    f"Kept for this session as “{bundle.name}”; it is ticked under Compare."
+                ),
                 self.results: cards.results(adapted, bundle.name),
                 self.download: gr.DownloadButton(value=str(bundle.archive), visible=True),
             }
@@ -394,17 +356,20 @@ class AdaptTab:
             state.course = None
         yield {
             self.state: state,
+            self.bundles: bundles,
             self.start: gr.Button(interactive=True),
             self.stop: gr.Button(interactive=False),
             self.curve: cards.curve(course.losses, None),
             **came,
         }
 
-    def _adapt(self, state: AdaptState, key: str, course: Course) -> tuple[Adapted, AdaptedBundle]:
+    def _adapt(
+        self, state: AdaptState, bundles: SessionBundles, key: str, course: Course
+    ) -> tuple[Adapted, SessionBundle]:
         """The work of :meth:`run`, in a thread of its own."""
         preset, method = key.split("/")
-        number = state.trained + 1
-        folder = state.new_folder(f"{method}-{preset}-adapted-{number}")
+        number = bundles.trained + 1
+        folder = bundles.new_folder(f"{method}-{preset}-adapted-{number}")
         adapted = adapt(
             find_method(method),
             self.models.backbones(preset),
@@ -415,9 +380,8 @@ class AdaptTab:
         )
         archive = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
         name = f"{find_method(method).info.name}, adapted {number}"
-        bundle = AdaptedBundle(name, method, preset, folder, Path(archive), adapted.predictor)
-        state.trained = number
-        state.keep(bundle)
+        bundle = SessionBundle(name, method, preset, folder, Path(archive))
+        bundles.keep(bundle)
         return adapted, bundle
 
 

@@ -75,6 +75,8 @@ def details(prediction: Prediction, threshold: float) -> str:
     return (
         f"{similarity_maps(prediction)}{block_by_block(prediction)}"
         f"{_candidates(prediction, threshold)}"
+        "<button type='button' class='send' title='These masks, as they are drawn now, become the "
+        "labels of this picture under Adapt'>Use these masks as labels in Adapt</button>"
         f"<details class='cost'><summary>{prediction.total_seconds:.2f} s · peak memory "
         f"{prediction.peak_memory_mb:.0f} MB</summary><table>{steps}</table></details>"
     )

@@ -17,15 +17,17 @@ from ...data.readers import DataError
 from ...evaluation.truth import Truth, TruthError, TruthFile
 from ...predictor import count_parameters, find_preset
 from ...types import Overlap, Prediction, PromptError
-from ..choices import DEFAULT_KEYS, Choice
+from ..adapt.tab import AdaptState, AdaptTab
+from ..bundles import KEPT, SessionBundles
+from ..choices import DEFAULT_KEYS, Choice, all_choices
 from ..evaluate.measuring import EvaluateSession
 from ..evaluate.tab import EvaluateTab
 from ..examples import all_examples
 from ..models import ModelStore
 from ..notes import Updates, note, problem
-from ..picker import DEFAULT_PRESET, MethodPicker
+from ..picker import DEFAULT_PRESET, MethodPicker, ready
 from ..strip import Item, strip, strip_html
-from ..zero_gpu import ON_ZERO_GPU, predict_all
+from ..zero_gpu import ON_ZERO_GPU, Asked, predict_all
 from . import cards
 from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
 from .archive import write_zip
@@ -42,12 +44,13 @@ OVERLAP_WORDS: dict[Overlap, str] = {
     "highest-presence": "The likeliest present",
 }
 
-TAKE_CANDIDATE = """
+CARD_BUTTONS = """
     element.onclick = (event) => {
-      const button = event.target.closest("button[data-candidate]");
+      const button = event.target.closest("button");
       if (!button) return;
       const { index, candidate } = button.dataset;
-      trigger("click", { index: Number(index), candidate: Number(candidate) });
+      if (candidate) trigger("click", { index: Number(index), candidate: Number(candidate) });
+      else trigger("select");
     };
 """
 """JavaScript of a card's details."""
@@ -65,13 +68,15 @@ class Card:
 class CompareTab:
     """Layout and events; keeps no user's data, all of which is in the :class:`Session`."""
 
-    def __init__(self, models: ModelStore) -> None:
+    def __init__(self, models: ModelStore, bundles: gr.State) -> None:
         """Build the tab inside the ``gr.Blocks`` that is open.
 
         Args:
             models: what runs.
+            bundles: what the session has trained.
         """
         self.models = models
+        self.bundles = bundles
         self.examples = all_examples()
         self.session = gr.State(Session())
         self.news = gr.State(0)
@@ -82,7 +87,7 @@ class CompareTab:
                 self._build_controls()
         self._build_results()
         self._build_summary()
-        self.truth = TruthPanel(self.picker.choices)
+        self.truth = TruthPanel()
         self._connect()
 
     # ---- layout ----
@@ -103,7 +108,7 @@ class CompareTab:
             placeholder="dog; puppy, grass",
             elem_id="classes",
         )
-        self.picker = MethodPicker()
+        self.picker = MethodPicker(self.bundles)
         with gr.Row():
             self.start = gr.Button("Run", variant="primary", elem_id="run", scale=3)
             self.live = gr.Checkbox(
@@ -153,15 +158,14 @@ class CompareTab:
         )
 
     def _build_results(self) -> None:
-        self.cards: dict[str, Card] = {}
+        self.cards: list[Card] = []
         with gr.Row(elem_id="results"):
-            for key in self.picker.choices:
+            # What a session trained has two modes at most.
+            for _ in range(len(all_choices()) + 2 * KEPT):
                 with gr.Column(visible=False, min_width=300, elem_classes="card") as column:
-                    self.cards[key] = Card(
-                        column,
-                        gr.HTML(apply_default_css=False),
-                        gr.HTML(js_on_load=TAKE_CANDIDATE, apply_default_css=False),
-                    )
+                    overlay = gr.HTML(apply_default_css=False)
+                    details = gr.HTML(js_on_load=CARD_BUTTONS, apply_default_css=False)
+                self.cards.append(Card(column, overlay, details))
 
     def _build_summary(self) -> None:
         with gr.Accordion("All methods: costs, scores, where they differ", open=False):
@@ -202,12 +206,13 @@ class CompareTab:
         scores = [self.truth.message, self.truth.table]
         results = [self.message, self.status, self.stale, self.news, self.past, self.archive]
         results += [self.left, self.right]
-        for card in self.cards.values():
+        for card in self.cards:
             results += [card.column, card.overlay, card.details]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
-        asked = [self.session, self.classes, self.picker.preset, self.annotator]
+        asked = [self.session, self.classes, self.annotator, self.picker.preset]
         seen = [self.threshold, self.least_presence, self.view, self.overlap, self.annotator]
-        overlays = [card.overlay for card in self.cards.values()]
+        self._seen = seen
+        overlays = [card.overlay for card in self.cards]
 
         self.upload.upload(
             self.take_upload,
@@ -226,7 +231,7 @@ class CompareTab:
         picker = self.picker
         self.past.click(
             self.come_back,
-            [self.session],
+            [self.session, self.bundles],
             [*page, picker.preset, *picker.offered],
             show_progress="hidden",
             api_visibility="private",
@@ -238,12 +243,7 @@ class CompareTab:
             self.stale,
             **quick,
         )
-        inputs = [
-            *asked,
-            self.picker.by_text,
-            self.picker.by_marks,
-            *seen[:-1],
-        ]
+        inputs = [self.session, self.classes, self.annotator, *picker.ticked, *seen[:-1]]
         gr.on([self.start.click, self.classes.submit], self.run, inputs, results, **heavy)
         self.annotator.input(
             self.run_again, [*inputs, self.live], results, trigger_mode="always_last", **heavy
@@ -267,9 +267,9 @@ class CompareTab:
             [self.costs, self.differences, self.two],
             **quick,
         )
-        for key, card in self.cards.items():
+        for place, card in enumerate(self.cards):
             card.details.click(
-                self._candidate_taker(key),
+                self._candidate_taker(place),
                 [self.session, self.threshold],
                 [card.details, self.news],
                 show_progress="hidden",
@@ -296,6 +296,25 @@ class CompareTab:
             api_visibility="private",
         )
         self.truth.connect(self.session, self.news)
+
+    def join(self, other: AdaptTab) -> None:
+        """Send masks there as labels, and offer, ticked, what is trained there."""
+        for place, card in enumerate(self.cards):
+            card.details.select(
+                self._sender(place, other),
+                [self.session, other.state, *self._seen],
+                [self.message, self.status, other.state, *other.shown],
+                show_progress="hidden",
+                api_visibility="private",
+            )
+        other.trained_one.then(
+            self.picker.take_bundle,
+            self.picker.ticked,
+            self.picker.offered,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
     def open_cases_of(self, other: EvaluateTab, tabs: gr.Tabs, name: str) -> None:
         """Show a measured case here when it is clicked there.
@@ -340,17 +359,17 @@ class CompareTab:
         updates = self._show(session, example.image, example.truth)
         return {**updates, self.classes: example.classes}
 
-    def come_back(self, session: Session, chosen: gr.EventData) -> Updates:
+    def come_back(self, session: Session, bundles: SessionBundles, chosen: gr.EventData) -> Updates:
         """Show an earlier run again: picture, classes, marks, methods and results."""
         past = session.history[int(chosen.index)]
         updates = self._show(session, past.run.scene.image)
         session.come_back(past)
         run = past.run
-        for key in past.keys:
-            card, prediction = self.cards[key], run.predictions.get(key)
+        for choice, card in zip(run.choices, self.cards, strict=False):
+            prediction = run.predictions.get(choice.key)
             updates |= {
                 card.column: gr.Column(visible=True),
-                card.overlay: cards.waiting(self.picker.choices[key]),
+                card.overlay: cards.waiting(choice),
                 card.details: "" if prediction is None else cards.details(prediction, 0.0),
             }
         return {
@@ -359,7 +378,7 @@ class CompareTab:
             self.classes: past.classes,
             self.annotator: with_picture(run.scene.image, past.marks),
             self.picker.preset: run.preset,
-            **self.picker.offer(run.preset, past.keys),
+            **self.picker.offer(bundles, run.preset, run.titles),
         }
 
     def _show(self, session: Session, image: np.ndarray, truth: TruthFile | None = None) -> Updates:
@@ -374,7 +393,7 @@ class CompareTab:
             self.archive: gr.File(visible=False),
             self.news: session.next_news(),
         }
-        for card in self.cards.values():
+        for card in self.cards:
             updates |= {card.column: gr.Column(visible=False), card.overlay: "", card.details: ""}
         return updates
 
@@ -384,8 +403,9 @@ class CompareTab:
         self,
         session: Session,
         classes: str,
-        preset: str,
         marks: object,
+        bundles: SessionBundles,
+        preset: str,
         by_text: Sequence[str],
         by_marks: Sequence[str],
         threshold: float,
@@ -396,9 +416,9 @@ class CompareTab:
     ) -> Iterator[Updates]:
         """Run the ticked methods one by one; each shows its card as soon as it has answered."""
         earlier, look = session.run, _look(threshold, least_presence, view, overlap, marks)
-        chosen = self.picker.ticked(by_text, by_marks)
+        chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
         try:
-            run = self._asked(session, classes, preset, marks, chosen)
+            run = _asked(session, classes, preset, marks, chosen)
         except PromptError as error:
             yield {self.message: problem(str(error))}
             return
@@ -408,12 +428,12 @@ class CompareTab:
             self.status: "",
             self.stale: "",
             self.archive: gr.File(visible=False),
-            **self._prepared(chosen, earlier),
+            **self._prepared(run, earlier),
         }
-        asked = [(choice.method, choice.mode) for choice in chosen]
+        asked = [Asked(choice.method, choice.mode, choice.bundle) for choice in chosen]
         with closing(predict_all(self.models, run.scene, run.prompt, run.preset, asked)) as answers:
-            for key, found, done in answers:
-                choice, card = self.picker.choices[key], self.cards[key]
+            for place, found, done in answers:
+                choice, card = chosen[place], self.cards[place]
                 progress(done, desc=choice.title, unit="classes")
                 if found is None:
                     continue
@@ -424,7 +444,7 @@ class CompareTab:
                     card.overlay: _overlay(choice, session, look),
                     card.details: "" if isinstance(found, str) else cards.details(found, threshold),
                 }
-        session.remember(classes, marks, [choice.key for choice in chosen])
+        session.remember(classes, marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
         yield {
             self.status: note(f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."),
@@ -437,8 +457,9 @@ class CompareTab:
         self,
         session: Session,
         classes: str,
-        preset: str,
         marks: object,
+        bundles: SessionBundles,
+        preset: str,
         by_text: Sequence[str],
         by_marks: Sequence[str],
         threshold: float,
@@ -453,8 +474,9 @@ class CompareTab:
             yield from self.run(
                 session,
                 classes,
-                preset,
                 marks,
+                bundles,
+                preset,
                 by_text,
                 by_marks,
                 threshold,
@@ -466,29 +488,14 @@ class CompareTab:
         else:
             yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
 
-    def _asked(
-        self,
-        session: Session,
-        classes: str,
-        preset: str,
-        marks: object,
-        chosen: Sequence[Choice],
-    ) -> Run:
-        if session.scene is None:
-            raise PromptError("There is no picture yet: upload one, or click an example.")
-        if not chosen:
-            raise PromptError("Tick at least one method.")
-        prompt = read_prompt(classes, marks)
-        prompt.check_inside(session.scene.size)
-        return Run(session.scene, prompt, find_preset(preset).name)
-
-    def _prepared(self, chosen: Sequence[Choice], earlier: Run | None) -> Updates:
-        """Cards before a run: the chosen ones shown, with what they showed before, if anything."""
-        updates: Updates = {}
-        for key, card in self.cards.items():
-            choice = self.picker.choices[key]
-            updates[card.column] = gr.Column(visible=choice in chosen)
-            if earlier is None or key not in earlier.predictions:
+    def _prepared(self, run: Run, earlier: Run | None) -> Updates:
+        """Cards before a run: one per choice, with what it showed before, if anything."""
+        updates: Updates = {card.column: gr.Column(visible=False) for card in self.cards}
+        before = () if earlier is None else earlier.choices
+        for place, (choice, card) in enumerate(zip(run.choices, self.cards, strict=False)):
+            updates[card.column] = gr.Column(visible=True)
+            kept = before[place : place + 1] == (choice,) and choice.key in earlier.predictions
+            if not kept:
                 updates |= {card.overlay: cards.waiting(choice), card.details: ""}
         return updates
 
@@ -499,10 +506,10 @@ class CompareTab:
             return
         run.predictions[choice.key] = found
         if not ON_ZERO_GPU:  # there, the network was in another process
-            predictor = self.models.predictor(run.preset, choice.method)
+            predictor = self.models.predictor(run.preset, choice.method, choice.bundle)
             run.parameters[choice.key] = count_parameters(predictor)
 
-    def freshness(self, session: Session, classes: str, preset: str, marks: object) -> str:
+    def freshness(self, session: Session, classes: str, marks: object, preset: str) -> str:
         """Say so when the results shown answer an earlier question."""
         if session.run is None:
             return ""
@@ -521,7 +528,8 @@ class CompareTab:
         if session.run is None:
             return [gr.skip()] * len(self.cards)
         look = _look(*seen)
-        return [_overlay(choice, session, look) for choice in self.picker.choices.values()]
+        shown = [_overlay(choice, session, look) for choice in session.run.choices]
+        return shown + [gr.skip()] * (len(self.cards) - len(shown))
 
     def score(self, session: Session, *seen: object) -> tuple[str, str]:
         """Message and table of the ground truth, see :meth:`TruthPanel.score`."""
@@ -536,7 +544,7 @@ class CompareTab:
             return "", "", ""
         made = dict(run.predictions)  # A run in progress may add to it.
         truth = _truth(session, look)
-        titles = self._titles
+        titles = run.titles
         pair = ""
         if left in made and right in made:
             pair = two(made[left], made[right], (titles[left], titles[right]), look)
@@ -546,24 +554,21 @@ class CompareTab:
             pair,
         )
 
-    @property
-    def _titles(self) -> dict[str, str]:
-        return {key: choice.title for key, choice in self.picker.choices.items()}
-
     def _two_of(self, run: Run) -> Updates:
         """The methods that the line can lie between: at first the first and the last."""
-        made = [(self._titles[key], key) for key in run.predictions]
+        made = [(run.titles[key], key) for key in run.predictions]
         keys = list(run.predictions) or [None]
         return {
             self.left: gr.Dropdown(made, value=keys[0]),
             self.right: gr.Dropdown(made, value=keys[-1]),
         }
 
-    def _candidate_taker(self, key: str) -> Callable[..., tuple[object, object]]:
+    def _candidate_taker(self, place: int) -> Callable[..., tuple[object, object]]:
         """What a card does when one of SAM's candidates is clicked."""
 
         def take(session: Session, threshold: float, chosen: gr.EventData) -> tuple[object, object]:
             run = session.run
+            key = None if run is None else run.choices[place].key
             if run is None or key not in run.predictions:
                 return gr.skip(), gr.skip()
             index, candidate = int(chosen.index), int(chosen.candidate)
@@ -572,6 +577,39 @@ class CompareTab:
             return cards.details(prediction, threshold), session.next_news()
 
         return take
+
+    def _sender(self, place: int, other: AdaptTab) -> Callable[..., Updates]:
+        """What a card does when its masks are to be labels."""
+
+        def send(session: Session, theirs: AdaptState, *seen: object) -> Updates:
+            run, look = session.run, _look(*seen)
+            key = None if run is None else run.choices[place].key
+            if run is None or key not in run.predictions:
+                return {self.message: gr.skip()}
+            found = run.predictions[key]
+            each = found.each_mask(look.threshold, None, look.overlap)
+            likely = np.nan_to_num(found.presence, nan=1.0) >= look.least_presence
+            masks = {
+                text: mask
+                for text, mask, shown in zip(found.texts, each, likely, strict=True)
+                if shown and mask.any()
+            }
+            if not masks:
+                return {self.message: problem("This card shows no mask that could be a label.")}
+            try:
+                other.add(theirs, run.scene.image, masks)
+            except DataError as error:
+                return {self.message: problem(str(error))}
+            count = len(theirs.pictures)
+            pictures = "picture is" if count == 1 else "pictures are"
+            return {
+                self.message: "",
+                self.status: note(f"Sent: {count} labelled {pictures} under Adapt now."),
+                other.state: theirs,
+                **other.show(theirs),
+            }
+
+        return send
 
     def pack(self, session: Session, *seen: object) -> Updates:
         """Everything of the latest run as an archive."""
@@ -586,7 +624,7 @@ class CompareTab:
                 path,
                 run.scene.image,
                 made,
-                self._titles,
+                run.titles,
                 truth,
                 look.threshold,
                 overlap=look.overlap,
@@ -600,16 +638,36 @@ class CompareTab:
 
     def warm_up(self) -> None:
         """Load the models that a first Run will ask for, while the user looks at the page."""
-        ready = {choice.key: choice for choice in self.picker.ready(DEFAULT_PRESET)}
-        for key in DEFAULT_KEYS:
-            if key in ready:
-                self.models.warm_up(DEFAULT_PRESET, ready[key].method)
+        for choice in ready(SessionBundles(), DEFAULT_PRESET):
+            if choice.key in DEFAULT_KEYS:
+                self.models.warm_up(DEFAULT_PRESET, choice.method)
+
+
+def _asked(
+    session: Session, classes: str, preset: str, marks: object, chosen: tuple[Choice, ...]
+) -> Run:
+    """What is to be run.
+
+    Raises:
+        PromptError: there is no picture, method or class, or a mark lies outside the picture.
+    """
+    if session.scene is None:
+        raise PromptError("There is no picture yet: upload one, or click an example.")
+    if not chosen:
+        raise PromptError("Tick at least one method.")
+    prompt = read_prompt(classes, marks)
+    prompt.check_inside(session.scene.size)
+    return Run(session.scene, prompt, find_preset(preset).name, chosen)
 
 
 def _earlier(session: Session) -> str:
     """The strip of the runs that a session remembers."""
     items = [
-        Item(past.run.scene.image, past.classes, f"{len(past.keys)} methods, {past.run.preset}")
+        Item(
+            past.run.scene.image,
+            past.classes,
+            f"{len(past.run.choices)} methods, {past.run.preset}",
+        )
         for past in session.history
     ]
     return strip_html(EARLIER, items)

@@ -30,13 +30,12 @@ from clipsam.weights.presets import TINY
 from clipsam.workbench.adapt import cards as cards
 from clipsam.workbench.adapt import tab as module
 from clipsam.workbench.adapt.tab import (
-    KEPT,
-    AdaptedBundle,
     AdaptState,
     AdaptTab,
     Course,
     example_pictures,
 )
+from clipsam.workbench.bundles import KEPT, SessionBundle, SessionBundles
 from clipsam.workbench.models import ModelStore
 from clipsam.workbench.page import launch
 
@@ -50,7 +49,7 @@ PATIENCE = 60
 def tab() -> AdaptTab:
     """The tab in a page of its own."""
     with gr.Blocks():
-        return AdaptTab(ModelStore())
+        return AdaptTab(ModelStore(), gr.State(SessionBundles()))
 
 
 def square(seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -94,7 +93,7 @@ def test_what_is_missing_is_said(tab: AdaptTab, count: int, sentence: str) -> No
     state = AdaptState(pictures=tuple(from_masks(f"{n}", *square(n)) for n in range(count)))
     if sentence:
         assert sentence in tab.show(state)[tab.listing]
-        (update,) = tab.run(state, "tiny/clip-guided-sam", "1 minute")
+        (update,) = tab.run(state, SessionBundles(), "tiny/clip-guided-sam", "1 minute")
         assert sentence in update[tab.status]
         assert state.course is None
 
@@ -136,22 +135,26 @@ def test_the_running_mean_begins_with_its_first_window() -> None:
 
 
 def test_old_bundles_and_the_folder_go(tmp_path: Path) -> None:
-    state = copy.deepcopy(AdaptState())  # As Gradio makes one for every page.
+    bundles = copy.deepcopy(SessionBundles())  # As Gradio makes one for every page.
     for number in range(KEPT + 1):
-        folder = state.new_folder(f"{number}")
+        folder = bundles.new_folder(f"{number}")
         folder.mkdir()
         archive = folder.with_suffix(".zip")
         archive.write_bytes(b"")
-        state.keep(AdaptedBundle(f"{number}", "sam-ptx", "tiny", folder, archive, None))
-    assert [one.name for one in state.bundles] == ["1", "2", "3", "4"]
-    folder = state.bundles[0].folder
+        bundles.keep(SessionBundle(f"{number}", "sam-ptx", "tiny", folder, archive))
+    assert [one.name for one in bundles.kept] == ["1", "2", "3", "4"]
+    folder = bundles.kept[0].folder
     assert sorted(path.name for path in folder.parent.iterdir()) == sorted(
         f"{number}{ending}" for number in range(1, KEPT + 1) for ending in ("", ".zip")
     )
-    state.course = Course(60)
+    bundles.close()
+    assert not folder.parent.exists()
+
+
+def test_a_training_ends_with_its_page() -> None:
+    state = AdaptState(course=Course(60))
     state.close()
     assert state.course.is_stopped
-    assert not folder.parent.exists()
 
 
 @needs_tiny
@@ -162,24 +165,25 @@ def test_two_sessions_train_apart_and_the_store_stays_as_it_was(
     monkeypatch.setattr(module, "POLL", 0.05)
     store = ModelStore()
     with gr.Blocks():
-        tab = AdaptTab(store)
+        tab = AdaptTab(store, gr.State(SessionBundles()))
     shared = store.predictor("tiny", "clip-guided-sam")
     scene, prompt = example_pictures()[0].image, prompt_from_classes([["sticker"]])
     before = shared.predict(Scene(scene), prompt).logits()
-    states = [AdaptState(), AdaptState()]
+    states, bundles = [AdaptState(), AdaptState()], [SessionBundles(), SessionBundles()]
     logits = []
-    for state, name in zip(states, ("sticker", "patch"), strict=True):
+    for state, mine, name in zip(states, bundles, ("sticker", "patch"), strict=True):
         for picture in example_pictures()[:4]:
             tab.add(state, picture.image, {name: picture.classes == 0})
-        *_, last = tab.run(state, "tiny/clip-guided-sam", "a blink")
+        *_, last = tab.run(state, mine, "tiny/clip-guided-sam", "a blink")
         assert "Kept for this session as “CLIP-Guided SAM, adapted 1”" in last[tab.status]
-        (bundle,) = state.bundles
+        (bundle,) = mine.kept
         assert (bundle.method, bundle.preset) == ("clip-guided-sam", "tiny")
-        assert store.predictor("tiny", "clip-guided-sam") is shared is not bundle.predictor
-        logits.append(bundle.predictor.predict(Scene(scene), prompt).logits())
+        own = store.predictor("tiny", "clip-guided-sam", bundle.folder)
+        assert store.predictor("tiny", "clip-guided-sam") is shared is not own
+        logits.append(own.predict(Scene(scene), prompt).logits())
     assert np.array_equal(before, shared.predict(Scene(scene), prompt).logits())
     assert not np.array_equal(*logits) and not np.array_equal(before, logits[0])
-    assert states[0].bundles[0].folder.parent != states[1].bundles[0].folder.parent
+    assert bundles[0].kept[0].folder.parent != bundles[1].kept[0].folder.parent
 
 
 @needs_tiny
@@ -188,7 +192,7 @@ def test_a_page_that_is_closed_ends_its_training(
 ) -> None:
     monkeypatch.setattr(module, "POLL", 0.05)
     state = AdaptState(pictures=example_pictures()[:4])
-    run = tab.run(state, "tiny/sam-decoder", "10 minutes")
+    run = tab.run(state, SessionBundles(), "tiny/sam-decoder", "10 minutes")
     next(run)
     course = state.course
     while not course.losses:
@@ -208,9 +212,10 @@ def test_an_unexpected_failure_is_one_sentence(
 
     monkeypatch.setattr(module, "adapt", fail)
     state = AdaptState(pictures=example_pictures()[:4])
-    *_, last = tab.run(state, "tiny/sam-decoder", "1 minute")
+    bundles = SessionBundles()
+    *_, last = tab.run(state, bundles, "tiny/sam-decoder", "1 minute")
     assert "It failed unexpectedly" in last[tab.status]
-    assert state.course is None and not state.bundles
+    assert state.course is None and not bundles.kept
 
 
 # ---- in the browser ----
@@ -227,7 +232,7 @@ def adapt_address() -> Iterator[str]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         with gr.Blocks(analytics_enabled=False, fill_width=True) as page, gr.Tab("Adapt"):
-            AdaptTab(ModelStore())
+            AdaptTab(ModelStore(), gr.State(SessionBundles()))
         where = {"server_name": "127.0.0.1", "server_port": port}
         launch(page, **where, prevent_thread_lock=True, quiet=True)
         yield f"http://127.0.0.1:{port}"
