@@ -972,3 +972,19 @@ def test_all_methods_beside_each_other(bench: Workbench, predictions: list[Predi
         "wanted => document.querySelectorAll('#two .left img, #two .right img').length === wanted",
         arg=2 * 2 * len(predictions[0].texts),
     )
+
+
+def test_masks_of_a_card_become_labels_under_adapt(
+    bench: Workbench, predictions: list[Prediction]
+) -> None:
+    bench.example("Shapes")
+    bench.choose_methods(SURGERY)
+    bench.run()
+    send = bench.card(SURGERY).get_by_role("button", name="Use these masks as labels")
+    send.click()
+    bench.expect_text("#status", "1 labelled picture is under Adapt now")
+    send.click()
+    bench.expect_text("#message", "the same picture")
+    bench.tab.get_by_role("tab", name="Adapt").click()
+    bench.expect_text("#adapt-listing", "from Compare 1")
+    assert len(predictions) == 1
