@@ -30,6 +30,7 @@ class ClipSurgerySamPredictor(ClipMapPredictor):
             "Points where CLIP's similarity map is high, handed to an unchanged SAM; optionally "
             "the map itself as dense prompt."
         ),
+        quoted="in 2605.24807: mIoU 41.2, with dense prompt 48.6 (VOC 1/16)",
     )
 
     def _vision(self) -> tuple[SurgeryVision, str]:
@@ -54,6 +55,7 @@ class DecoderTunedPredictor(TunedSamPredictor):
         summary=(
             "CLIP's similarity map prompts a SAM whose prompt encoder and mask decoder were tuned."
         ),
+        quoted="mIoU 58.8 (VOC 1/16), 34.6 (COCO 1/512)",
     )
 
     @classmethod
@@ -76,6 +78,7 @@ class AdaptersTunedPredictor(TunedSamPredictor):
             "CLIP's similarity map prompts a SAM with tuned decoder and parallel adapters that "
             "know no words."
         ),
+        quoted="mIoU 61.4 (VOC 1/16), 36.2 (COCO 1/512)",
     )
 
     @classmethod

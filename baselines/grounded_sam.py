@@ -28,6 +28,7 @@ class GroundedSamPredictor(BoxPromptedPredictor):
         kind="baseline",
         modes=("text",),
         summary="Boxes that Grounding DINO finds for the name, each handed to an unchanged SAM.",
+        quoted="in 2605.24807: mIoU 72.0 (VOC 1/16), 61.3 (COCO 1/512)",
     )
     published = GROUNDING_DINO
     detector: GroundingDino

@@ -52,6 +52,7 @@ class MethodInfo:
         kind: ``method`` of one of the three papers, or ``baseline``.
         modes: what it can be asked to do; the first is the default.
         summary: one sentence: what it does.
+        quoted: what its paper reports, of the published network and not of anything here.
     """
 
     id: str
@@ -60,6 +61,7 @@ class MethodInfo:
     kind: Literal["method", "baseline"]
     modes: tuple[str, ...]
     summary: str
+    quoted: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class ClipGuidedSamPredictor(TunedSamPredictor):
             "The class name and CLIP's patch features are injected into SAM's encoder; points and "
             "a dense prompt come from CLIP's similarity map, or the points from you."
         ),
+        quoted=(
+            "mIoU from text alone 78.3 (VOC 1/16), 60.5 (COCO 1/512), 47.9 (ADE20K 1/64); MAE with "
+            "clicks 0.015 (COD10K)"
+        ),
     )
 
     @classmethod

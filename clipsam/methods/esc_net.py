@@ -60,6 +60,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             "CLIP's map of each class prompts SAM's decoder layers, which sharpen CLIP's features; "
             "all classes are found together, from their names alone."
         ),
+        quoted="mIoU with CLIP B/16 35.6 (A-150), 59.0 (PC-59); with L/14 41.8 and 65.6",
     )
     config_type = EscNetConfig
 
@@ -287,6 +288,7 @@ class CatSegPredictor(EscNetPredictor):
             "CLIP's maps of all classes are refined together by attention, without SAM; CAT-Seg's "
             "idea in ESC-Net's form, not the published network."
         ),
+        quoted="mIoU with CLIP B/16 31.8 (A-150), 57.5 (PC-59); with L/14 37.9 and 63.3",
     )
 
     @classmethod

@@ -19,6 +19,7 @@ class SamPtxPredictor(TunedSamPredictor):
         kind="method",
         modes=("manual",),
         summary="The class name is injected into SAM's encoder; you give the points or a box.",
+        quoted="mIoU 67.35 (COCO), 71.38 (ADE20K), with its own protocol",
     )
 
     @classmethod

@@ -51,6 +51,12 @@ SETS = {
     "CamVid val": "60 of 101 street photographs, chosen by chance, 11 classes",
     "CCP val": "60 of 120 clothing photographs, chosen by chance, 58 classes",
 }
+TITLES = {
+    "miou": "Class-wise mIoU (pooled over the set), %",
+    "mean_iou": "Mean IoU per image and class, %",
+    "mae": "Mean absolute error, ×100",
+}
+"""Of the card's tables, by figure."""
 FIGURES = "figures"
 EVALUATION_SEED = 1_000_003
 """Far from every training seed: the scenes of the card were never trained on."""
@@ -144,6 +150,23 @@ def write_card(bundle: Path, work: Path) -> None:
     (bundle / "README.md").write_text("\n\n".join(sections) + "\n")
 
 
+def read_figures(card: str) -> dict[str, dict[str, str]]:
+    """Class-wise mIoU in %, as a card written by :func:`write_card` says it.
+
+    Args:
+        card: its text.
+
+    Returns:
+        By label of :data:`RUNS`, then by name of the set; empty if the card has no such table.
+    """
+    table = card.partition(f"### {TITLES['miou']}\n\n")[2].partition("\n\n")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    if len(cells) < 3:
+        return {}
+    (_, *sets), _, *rows = cells
+    return {label: dict(zip(sets, values, strict=True)) for label, *values in rows}
+
+
 def _introduction() -> str:
     return """# The tiny bundle
 
@@ -214,11 +237,6 @@ alone in the papers). No val photograph and no unseen pair was trained on. Recip
 
 
 def _figures(figures: Mapping[str, dict]) -> str:
-    titles = {
-        "miou": "Class-wise mIoU (pooled over the set), %",
-        "mean_iou": "Mean IoU per image and class, %",
-        "mae": "Mean absolute error, ×100",
-    }
     introduction = (
         "## Figures\n\nMean ± standard deviation over 3 seeds of the sampled points (CAT-Seg and "
         "ESC-Net draw none), at the images' own resolution, logits above 0. Only classes present "
@@ -227,7 +245,7 @@ def _figures(figures: Mapping[str, dict]) -> str:
     )
     sets = [f"- **{name}**: {text}" for name, text in SETS.items() if name in figures]
     tables = []
-    for key, title in titles.items():
+    for key, title in TITLES.items():
         head = f"### {title}\n\n| | {' | '.join(figures)} |\n|---{'|---' * len(figures)}|\n"
         rows = [
             f"| {label} | " + " | ".join(_cell(figures[n][label], key) for n in figures) + " |"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from html import escape
 
 import gradio as gr
 
-from ..predictor import find_preset, methods
+from ..predictor import find_preset
 from ..types import PromptError
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS
 from .bundles import SessionBundles
-from .choices import DEFAULT_KEYS, Choice, all_choices, why_not
+from .choices import DEFAULT_KEYS, Choice, all_choices
 from .downloads import Downloads, get_ticked
+from .method_cards import all_cards
 from .notes import Updates, note, problem
 
 DEFAULT_PRESET = "tiny"
@@ -52,7 +52,7 @@ class MethodPicker:
                 show_select_all=True,
                 elem_id="by-marks",
             )
-        self._note = gr.HTML(methods_note(DEFAULT_PRESET), elem_id="methods-note")
+        self._note = gr.HTML(all_cards(find_preset(DEFAULT_PRESET)), elem_id="methods-note")
         self._connect()
 
     @property
@@ -158,7 +158,7 @@ class MethodPicker:
         return {
             self.by_text: gr.CheckboxGroup(**text),
             self.by_marks: gr.CheckboxGroup(**marks),
-            self._note: methods_note(preset),
+            self._note: all_cards(find_preset(preset)),
         }
 
     def _offers(
@@ -197,27 +197,4 @@ def preset_dropdown(info: str, elem_id: str) -> gr.Dropdown:
         label="Preset",
         info=info,
         elem_id=elem_id,
-    )
-
-
-def methods_note(preset: str) -> str:
-    """What each method does, and why some cannot be chosen; open where none can."""
-    chosen = find_preset(preset)
-    lines: dict[str, list[str]] = {"method": [], "baseline": []}
-    missing = 0
-    for info in (method.info for method in methods().values()):
-        reason = why_not(info.id, chosen)
-        missing += bool(reason)
-        style = " class='off'" if reason else ""
-        why = f" <em>Not available: {escape(reason)}.</em>" if reason else ""
-        lines[info.kind].append(
-            f"<li{style}><b>{escape(info.name)}</b> ({escape(', '.join(info.modes))}): "
-            f"{escape(info.summary)}{why}</li>"
-        )
-    title = f"What they do; {missing} not available with {preset}" if missing else "What they do"
-    opened = " open" if missing == len(methods()) else ""
-    return (
-        f"<details{opened}><summary>{title}</summary>"
-        f"<h4>The papers' methods</h4><ul>{''.join(lines['method'])}</ul>"
-        f"<h4>Baselines</h4><ul>{''.join(lines['baseline'])}</ul></details>"
     )

@@ -23,6 +23,7 @@ from ..choices import DEFAULT_KEYS, Choice, all_choices
 from ..evaluate.measuring import EvaluateSession
 from ..evaluate.tab import EvaluateTab
 from ..examples import all_examples
+from ..method_cards import one_card
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from ..picker import DEFAULT_PRESET, MethodPicker, ready
@@ -370,7 +371,7 @@ class CompareTab:
             updates |= {
                 card.column: gr.Column(visible=True),
                 card.overlay: cards.waiting(choice),
-                card.details: "" if prediction is None else cards.details(prediction, 0.0),
+                card.details: "" if prediction is None else _details(choice, prediction, 0.0),
             }
         return {
             **updates,
@@ -442,7 +443,9 @@ class CompareTab:
                 self._take(run, choice, found)
                 yield {
                     card.overlay: _overlay(choice, session, look),
-                    card.details: "" if isinstance(found, str) else cards.details(found, threshold),
+                    card.details: ""
+                    if isinstance(found, str)
+                    else _details(choice, found, threshold),
                 }
         session.remember(classes, marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
@@ -574,7 +577,7 @@ class CompareTab:
             index, candidate = int(chosen.index), int(chosen.candidate)
             prediction = run.predictions[key].with_candidate(index, candidate)
             run.predictions[key] = prediction
-            return cards.details(prediction, threshold), session.next_news()
+            return _details(run.choices[place], prediction, threshold), session.next_news()
 
         return take
 
@@ -685,6 +688,12 @@ def _truth(session: Session, look: Look) -> Truth | None:
         return session.truth(look.active)
     except TruthError:
         return None
+
+
+def _details(choice: Choice, prediction: Prediction, threshold: float) -> str:
+    """What is below a card's picture: what led to the answer, what it cost, what the method is."""
+    about = one_card(choice.method, find_preset(prediction.preset), choice.bundle)
+    return cards.details(prediction, threshold) + about
 
 
 def _overlay(choice: Choice, session: Session, look: Look) -> object:

@@ -1,0 +1,109 @@
+"""What a method is: paper, training, what its paper reports, and what was measured here."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from html import escape
+from pathlib import Path
+
+from ..predictor import MethodInfo, find_method, methods
+from ..training.card import RUNS, read_figures
+from ..weights.backbones import BUNDLES
+from ..weights.bundle import read_config
+from ..weights.presets import Preset
+from .choices import why_not
+
+SHOWN_SETS = ("scenes, unseen pairs", "CamVid val", "COCO-100 val")
+"""Of the card of a preset's bundles."""
+
+
+def all_cards(preset: Preset) -> str:
+    """Every method's card, and why some cannot be chosen; open where none can."""
+    lines: dict[str, list[str]] = {"method": [], "baseline": []}
+    missing = 0
+    for info in (method.info for method in methods().values()):
+        reason = why_not(info.id, preset)
+        missing += bool(reason)
+        style = " class='off'" if reason else ""
+        why = f" <em>Not available: {escape(reason)}.</em>" if reason else ""
+        lines[info.kind].append(
+            f"<li{style}><b>{escape(info.name)}</b> ({escape(', '.join(info.modes))}): "
+            f"{escape(info.summary)}{why}{_facts(info, preset)}</li>"
+        )
+    about = "What they do, papers, training, figures"
+    title = f"{about}; {missing} not available with {preset.name}" if missing else about
+    opened = " open" if missing == len(methods()) else ""
+    return (
+        f"<details{opened}><summary>{title}</summary>"
+        f"<h4>The papers' methods</h4><ul>{''.join(lines['method'])}</ul>"
+        f"<h4>Baselines</h4><ul>{''.join(lines['baseline'])}</ul></details>"
+    )
+
+
+def one_card(method: str, preset: Preset, bundle: Path | None = None) -> str:
+    """What a result's card says of its method, folded.
+
+    Args:
+        method: its id.
+        preset: that it ran with.
+        bundle: weights of the session, if it ran with those.
+    """
+    info = find_method(method).info
+    return (
+        f"<details class='about'><summary>About {escape(info.name)}</summary>"
+        f"<p>{escape(info.summary)}</p>{_facts(info, preset, bundle)}</details>"
+    )
+
+
+def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
+    facts = {"Paper": _link(info.paper), "Trained": escape(trained(info.id, preset, bundle))}
+    if info.quoted:
+        facts["Quoted from the paper"] = f"{escape(info.quoted)}. Of the published networks."
+    figures = [] if bundle else measured(info.id, preset)
+    if figures:
+        facts[f"Measured here, {preset.name}"] = escape(
+            f"class-wise mIoU in %: {'; '.join(figures)}."
+        )
+    return (
+        "<dl>"
+        + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items())
+        + ("</dl>")
+    )
+
+
+def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
+    """One sentence: what its own weights were trained on."""
+    if not find_method(method).needs_training:
+        beside = " and ".join(one.repo for one in find_method(method).beside(preset))
+        return f"Nothing of its own; runs {beside}." if beside else "Nothing of its own."
+    folder = bundle or BUNDLES / preset.name / method
+    if not folder.is_dir():
+        return f"Not for {preset.name}." if bundle is None else "These weights are not kept any more."
+    training = read_config(folder)["training"]
+    return f"{training['steps']} steps on {training['images']} images: {training['split']}."
+
+
+def measured(method: str, preset: Preset) -> list[str]:
+    """What the card of the preset's bundles says of a method, by how it was asked."""
+    found = []
+    for label, figures in _figures(BUNDLES / preset.name / "README.md").items():
+        run = RUNS.get(label)
+        if run is not None and run.method == method:
+            clicks = f", {run.clicks} click{'s' if run.clicks > 1 else ''}" if run.clicks else ""
+            values = ", ".join(f"{name} {figures[name]}" for name in SHOWN_SETS if name in figures)
+            found.append(f"{run.mode}{clicks}: {values}")
+    return found
+
+
+@cache
+def _figures(card: Path) -> dict[str, dict[str, str]]:
+    return read_figures(card.read_text()) if card.is_file() else {}
+
+
+def _link(paper: str) -> str:
+    number = re.fullmatch(r"arXiv ([0-9.]+)", paper)
+    if number is None:
+        return escape(paper)
+    address = f"https://arxiv.org/abs/{number[1]}"
+    return f"<a href='{address}' target='_blank' rel='noopener'>{escape(paper)}</a>"
