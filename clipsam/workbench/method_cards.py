@@ -79,7 +79,7 @@ def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
         return f"Nothing of its own; runs {beside}." if beside else "Nothing of its own."
     folder = bundle or BUNDLES / preset.name / method
     if not folder.is_dir():
-        return f"Not for {preset.name}." if bundle is None else "These weights are not kept any more."
+        return "These weights are not kept any more." if bundle else f"Not for {preset.name}."
     training = read_config(folder)["training"]
     return f"{training['steps']} steps on {training['images']} images: {training['split']}."
 
