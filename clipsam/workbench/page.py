@@ -23,6 +23,9 @@ COMPARE = "compare"
 
 HOUR = 3600
 
+MOST_WAITING = 40
+"""Requests in the queue; who comes later is told so."""
+
 HEADER = f"""
 <h1>{TITLE}</h1>
 <p>Type what you look for; see side by side where each method finds it, and why. The bundled
@@ -68,6 +71,7 @@ def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
         page: see :func:`build_page`.
         where: ``server_name``, ``server_port`` and other settings of ``gr.Blocks.launch``.
     """
+    page.queue(max_size=MOST_WAITING)
     return page.launch(
         theme=_theme(),
         css_paths=Path(__file__).parent / "page.css",

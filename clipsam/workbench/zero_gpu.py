@@ -80,6 +80,7 @@ def predict_all(
     preset: str,
     asked: Sequence[Asked],
     options: Options | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
     """Run methods one after the other on one scene; that one fails does not stop the others.
 
@@ -90,10 +91,11 @@ def predict_all(
         preset: its name.
         asked: in the order to run.
         options: all but the mode.
+        is_stopped: asked after each class whether to end here; a forked process cannot ask.
     """
     options = options or Options()
     if not ON_ZERO_GPU:
-        return _answers(models, scene, prompt, preset, asked, options)
+        return _answers(models, scene, prompt, preset, asked, options, is_stopped)
     _stores[id(models)] = models
     return _lent(id(models), scene.image, prompt, preset, tuple(asked), options)
 
@@ -141,28 +143,35 @@ def _answers(
     preset: str,
     asked: Sequence[Asked],
     options: Options,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
     classes = len(prompt.concepts)
     for place, one in enumerate(asked):
-        answer = partial(_predict, models, scene, prompt, preset, one, options)
+        answer = partial(_predict, models, scene, prompt, preset, one, options, is_stopped)
         for done, found in _with_steps(answer):
             if found is not None:
                 done = classes
+            elif is_stopped():
+                return
             yield Answer(place, found, (place * classes + done, len(asked) * classes))
 
 
 def _with_steps(
-    answer: Callable[[Callable[[int, int], None]], Prediction | str],
+    answer: Callable[[Callable[[int], None]], Prediction | str | None],
 ) -> Iterator[tuple[int, Prediction | str | None]]:
     """Classes done while a method runs in a thread of its own, and at last what it found."""
     steps: SimpleQueue[int | None] = SimpleQueue()
     yield 0, None
     with ThreadPoolExecutor(1) as thread:
-        found = thread.submit(answer, lambda done, _: steps.put(done))
+        found = thread.submit(answer, steps.put)
         found.add_done_callback(lambda _: steps.put(None))
         while (done := steps.get()) is not None:
             yield done, None
     yield 0, found.result()
+
+
+class _Stopped(Exception):
+    """Nobody waits for the answer any more."""
 
 
 def _predict(
@@ -172,14 +181,23 @@ def _predict(
     preset: str,
     asked: Asked,
     options: Options,
-    step: Callable[[int, int], None],
-) -> Prediction | str:
-    """What a method answers, or one sentence why it cannot."""
+    is_stopped: Callable[[], bool],
+    step: Callable[[int], None],
+) -> Prediction | str | None:
+    """What a method answers, or one sentence why it cannot; ``None`` if it was stopped."""
+
+    def progress(done: int, _: int) -> None:
+        if is_stopped():
+            raise _Stopped
+        step(done)
+
     try:
         predictor = models.predictor(preset, asked.method, asked.bundle)
-        return predictor.predict(scene, prompt, replace(options, mode=asked.mode), step)
+        return predictor.predict(scene, prompt, replace(options, mode=asked.mode), progress)
     except (PromptError, WeightsError) as error:
         return str(error)
+    except _Stopped:
+        return None
     except Exception:
         name = " · ".join(filter(None, (find_method(asked.method).info.name, asked.mode)))
         logger.exception("%s failed", name)

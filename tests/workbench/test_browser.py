@@ -389,10 +389,75 @@ def test_a_new_picture_ends_the_run_of_the_old(
     bench.example("Lion")
     bench.tab.wait_for_selector(".card", state="hidden")
     may_go_on.set()
-    wait_for(bench, lambda: len(predictions) == 1)
     bench.run()
-    assert [made.texts[0] for made in predictions] == ["red heart", "lion", "lion"]
-    bench.expect_mask(GUIDED, 0, predictions[1].class_mask(0))
+    assert [made.texts[0] for made in predictions] == ["lion", "lion"]
+    bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0))
+
+
+def test_stop_ends_a_run_after_the_class_at_hand(
+    bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
+
+    asked: list[str] = []
+    started, may_go_on = threading.Event(), threading.Event()
+    predict_concept = ClipGuidedSamPredictor._predict_concept
+
+    def held_up(self: object, scene: object, concept: object, *rest: object) -> object:
+        asked.append(concept.text)
+        if len(asked) == 2:
+            started.set()
+            assert may_go_on.wait(2 * PATIENCE)
+        return predict_concept(self, scene, concept, *rest)
+
+    monkeypatch.setattr(ClipGuidedSamPredictor, "_predict_concept", held_up)
+    bench.example("Shapes")
+    bench.tab.click("#run")
+    assert started.wait(PATIENCE)
+    bench.tab.click("#stop")
+    bench.expect_text("#stop", "Stopping")
+    may_go_on.set()
+    bench.expect_text("#status", "Stopped: 0 of 2 done")
+    assert asked == ["red heart", "red cross"] and predictions == []
+    assert "Stopped before it could answer" in bench.card(SURGERY).inner_text()
+    bench.run()
+    bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0))
+    assert len(predictions) == 2
+
+
+def test_stop_ends_what_still_waits_for_others(
+    bench: Workbench,
+    chromium: object,
+    address: str,
+    predictions: list[Prediction],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One runs at a time; the other is told its place, and may leave."""
+    from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
+
+    started, may_go_on = threading.Event(), threading.Event()
+    predict_concept = ClipGuidedSamPredictor._predict_concept
+
+    def held_up(*args: object) -> object:
+        started.set()
+        assert may_go_on.wait(2 * PATIENCE)
+        return predict_concept(*args)
+
+    monkeypatch.setattr(ClipGuidedSamPredictor, "_predict_concept", held_up)
+    bench.example("Shapes")
+    bench.tab.click("#run")
+    assert started.wait(PATIENCE)
+    other = chromium.new_context()
+    second = Workbench(other.new_page(), address)
+    second.example("Lion")
+    second.tab.click("#run")
+    second.expect_text("#status", "queue: 1/1")
+    second.tab.click("#stop")
+    may_go_on.set()
+    bench.expect_text("#status", "2 of 2 done")
+    second.expect_text("#status", "Stopped before it began")
+    assert [made.texts[0] for made in predictions] == ["red heart", "red heart"]
+    other.close()
 
 
 def test_two_windows_do_not_share_a_picture(

@@ -79,6 +79,7 @@ class Session:
         truth_file: the ground truth for it.
         truth_problem: why the last ground truth given cannot be used; empty if it can.
         news: how often something changed that the page must show.
+        stopped: whether Stop was pressed since the latest Run.
         history: earlier runs, the latest first, at most :data:`MOST_PAST`.
     """
 
@@ -87,6 +88,7 @@ class Session:
     truth_file: TruthFile | None = None
     truth_problem: str = ""
     news: int = 0
+    stopped: bool = False
     history: tuple[Past, ...] = ()
     _map_scores: dict[tuple[int, int], dict[str, MapScore]] = field(default_factory=dict)
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None

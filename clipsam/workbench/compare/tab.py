@@ -112,6 +112,7 @@ class CompareTab:
         self.picker = MethodPicker(self.bundles)
         with gr.Row():
             self.start = gr.Button("Run", variant="primary", elem_id="run", scale=3)
+            self.stop = gr.Button("Stop", interactive=False, elem_id="stop", scale=2, min_width=80)
             self.live = gr.Checkbox(
                 True,
                 label="Again at every click",
@@ -206,7 +207,7 @@ class CompareTab:
         }
         scores = [self.truth.message, self.truth.table]
         results = [self.message, self.status, self.stale, self.news, self.past, self.archive]
-        results += [self.left, self.right]
+        results += [self.left, self.right, self.start, self.stop]
         for card in self.cards:
             results += [card.column, card.overlay, card.details]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
@@ -245,10 +246,20 @@ class CompareTab:
             **quick,
         )
         inputs = [self.session, self.classes, self.annotator, *picker.ticked, *seen[:-1]]
-        gr.on([self.start.click, self.classes.submit], self.run, inputs, results, **heavy)
-        self.annotator.input(
-            self.run_again, [*inputs, self.live], results, trigger_mode="always_last", **heavy
+        buttons = [self.start, self.stop]
+        # The first at once, so that Stop also ends what still waits for others.
+        begun = gr.on(
+            [self.start.click, self.classes.submit], self.begin, self.session, buttons, **quick
         )
+        runs = [
+            begun.then(self.run, inputs, results, **heavy),
+            self.annotator.input(
+                self.run_again, [*inputs, self.live], results, trigger_mode="always_last", **heavy
+            ),
+        ]
+        for run in runs:
+            run.then(self.rest, None, buttons, **quick)
+        self.stop.click(self.end, self.session, self.stop, **quick)
         # Answers may overtake each other, but not those of one listener, which asks again only
         # when it has been answered: so each thing shown has one, and news make it ask once more.
         looks = [self.threshold.change, self.overlap.change, self.news.change]
@@ -400,6 +411,26 @@ class CompareTab:
 
     # ---- running ----
 
+    def begin(self, session: Session) -> Updates:
+        """Offer Stop instead of Run."""
+        session.stopped = False
+        return {
+            self.start: gr.Button(interactive=False),
+            self.stop: gr.Button("Stop", interactive=True),
+        }
+
+    def end(self, session: Session) -> gr.Button:
+        """Let a run end after the class at hand; what has been answered stays."""
+        session.stopped = True
+        return gr.Button("Stopping …", interactive=False)
+
+    def rest(self) -> Updates:
+        """Offer Run again, however the last one ended."""
+        return {
+            self.start: gr.Button(interactive=True),
+            self.stop: gr.Button("Stop", interactive=False),
+        }
+
     def run(
         self,
         session: Session,
@@ -416,6 +447,9 @@ class CompareTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
         """Run the ticked methods one by one; each shows its card as soon as it has answered."""
+        if session.stopped:
+            yield {self.status: note("Stopped before it began.")}
+            return
         earlier, look = session.run, _look(threshold, least_presence, view, overlap, marks)
         chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
         try:
@@ -432,27 +466,38 @@ class CompareTab:
             **self._prepared(run, earlier),
         }
         asked = [Asked(choice.method, choice.mode, choice.bundle) for choice in chosen]
-        with closing(predict_all(self.models, run.scene, run.prompt, run.preset, asked)) as answers:
+        answers = predict_all(
+            self.models,
+            run.scene,
+            run.prompt,
+            run.preset,
+            asked,
+            is_stopped=lambda: session.stopped or session.run is not run,
+        )
+        with closing(answers):
             for place, found, done in answers:
                 choice, card = chosen[place], self.cards[place]
                 progress(done, desc=choice.title, unit="classes")
-                if found is None:
-                    continue
-                if session.run is not run:
-                    return
-                self._take(run, choice, found)
-                yield {
-                    card.overlay: _overlay(choice, session, look),
-                    card.details: ""
-                    if isinstance(found, str)
-                    else _details(choice, found, threshold),
-                }
-        session.remember(classes, marks)
+                if session.run is run and found is not None:
+                    self._take(run, choice, found)
+                    below = "" if isinstance(found, str) else _details(choice, found, threshold)
+                    yield {card.overlay: _overlay(choice, session, look), card.details: below}
+                if session.stopped or session.run is not run:
+                    break
+        if session.run is not run:
+            return
+        for choice in chosen:
+            if choice.key not in run.predictions:
+                run.failures.setdefault(choice.key, "Stopped before it could answer.")
+        if run.predictions:
+            session.remember(classes, marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
+        stopped = "Stopped: " if session.stopped else ""
+        done = f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."
         yield {
-            self.status: note(f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."),
+            self.status: note(stopped + done),
             self.news: session.next_news(),  # A slider may have moved while the methods ran.
-            self.past: gr.HTML(_earlier(session), visible=True),
+            self.past: gr.HTML(_earlier(session), visible=bool(session.history)),
             **self._two_of(run),
         }
 
@@ -474,6 +519,7 @@ class CompareTab:
     ) -> Iterator[Updates]:
         """Run after a point or box was set, if the user has run before and wants it so."""
         if live and session.run is not None:
+            yield self.begin(session)
             yield from self.run(
                 session,
                 classes,
