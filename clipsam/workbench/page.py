@@ -57,6 +57,7 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
             with gr.Tab("Adapt"):
                 adapt = AdaptTab(models, bundles)
         compare.join(adapt)
+        compare.open_links(page)
         compare.open_cases_of(evaluate, tabs, COMPARE)
         add_api(models)
         if not ON_ZERO_GPU:  # there, nothing may load in this process

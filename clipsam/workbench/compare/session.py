@@ -12,6 +12,7 @@ from ...evaluation.truth import Truth, TruthFile, match_truth
 from ...scene import Scene
 from ...types import Prediction, Prompt
 from ..choices import Choice
+from .link import Question
 
 MapScores = dict[str, dict[str, MapScore]]
 """By key of the choice, then by class."""
@@ -61,11 +62,13 @@ class Past:
         classes: as typed.
         marks: value of the canvas.
         truth_file: the ground truth at the time.
+        example: title of the example, if the image is one.
     """
 
     run: Run
     classes: str
     marks: object
+    example: str
     truth_file: TruthFile | None
 
 
@@ -75,6 +78,8 @@ class Session:
 
     Attributes:
         scene: the image with its features.
+        example: title of the example that it is, if it is one.
+        awaited: what a link asks about an image that is still to be uploaded.
         run: the latest run on it.
         truth_file: the ground truth for it.
         truth_problem: why the last ground truth given cannot be used; empty if it can.
@@ -84,6 +89,8 @@ class Session:
     """
 
     scene: Scene | None = None
+    example: str = ""
+    awaited: Question | None = None
     run: Run | None = None
     truth_file: TruthFile | None = None
     truth_problem: str = ""
@@ -93,22 +100,26 @@ class Session:
     _map_scores: dict[tuple[int, int], dict[str, MapScore]] = field(default_factory=dict)
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None
 
-    def show(self, image: np.ndarray, truth_file: TruthFile | None = None) -> None:
+    def show(
+        self, image: np.ndarray, truth_file: TruthFile | None = None, example: str = ""
+    ) -> None:
         """Take a new image (uint8 (H, W, 3)); forget all that was about the old one."""
         self.scene = Scene(image)
+        self.example = example
+        self.awaited = None
         self.run = None
         self.take_truth(truth_file)
 
     def remember(self, classes: str, marks: object) -> None:
         """Keep the latest run, in the place of an earlier one that asked the same."""
         run = replace(self.run, scene=Scene(self.run.scene.image))
-        past = Past(run, classes, marks, self.truth_file)
+        past = Past(run, classes, marks, self.example, self.truth_file)
         others = [one for one in self.history if not _asks_the_same(one, past)]
         self.history = (past, *others)[:MOST_PAST]
 
     def come_back(self, past: Past) -> None:
         """Show an earlier run again."""
-        self.show(past.run.scene.image, past.truth_file)
+        self.show(past.run.scene.image, past.truth_file, past.example)
         self.run = replace(past.run, scene=self.scene)
 
     def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:

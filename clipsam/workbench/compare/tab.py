@@ -32,6 +32,7 @@ from ..zero_gpu import ON_ZERO_GPU, Asked, predict_all
 from . import cards
 from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
 from .archive import write_zip
+from .link import Question, read_link, write_link
 from .session import Run, Session
 from .summary import costs, differences, slider, two
 from .truth_panel import TruthPanel
@@ -55,6 +56,16 @@ CARD_BUTTONS = """
     };
 """
 """JavaScript of a card's details."""
+
+
+WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query}`"
+
+RUN_LINKED = """() => {
+  const asked = new URLSearchParams(location.search);
+  const shown = document.querySelector("#annotator .filled");
+  if (asked.get("picture") && shown) document.querySelector("#run").click();
+}"""
+"""A link about a picture that is here is answered at once."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +199,15 @@ class CompareTab:
             self.two = slider()
         with gr.Row():
             self.export = gr.Button("Download all as zip", size="sm", elem_id="export")
+            self.link = gr.Button("Link to this", size="sm", elem_id="link")
             self.archive = gr.File(label="Archive", visible=False, elem_id="archive")
+            self.address = gr.Textbox(
+                label="Link",
+                info="Opens with all that you typed, marked and ticked; never with your picture.",
+                buttons=["copy"],
+                visible=False,
+                elem_id="address",
+            )
 
     # ---- events ----
 
@@ -287,6 +306,13 @@ class CompareTab:
                 show_progress="hidden",
                 api_visibility="private",
             )
+        self.link.click(
+            self.offer_link,
+            [self.session, self.classes, *picker.ticked, *seen],
+            [self.message, self.address],
+            show_progress="hidden",
+            api_visibility="private",
+        ).then(None, self.address, self.address, js=WITH_ORIGIN, api_visibility="private")
         self.export.click(
             self.pack,
             [self.session, *seen],
@@ -308,6 +334,16 @@ class CompareTab:
             api_visibility="private",
         )
         self.truth.connect(self.session, self.news)
+
+    def open_links(self, page: gr.Blocks) -> None:
+        """Show what the page's address asks, and run it if its picture is here."""
+        page.load(
+            self.open_link,
+            [self.session, self.bundles],
+            [*self._page, self.picker.preset, *self.picker.offered, *self._seen],
+            show_progress="hidden",
+            api_visibility="private",
+        ).then(None, None, None, js=RUN_LINKED, api_visibility="private")
 
     def join(self, other: AdaptTab) -> None:
         """Send masks there as labels, and offer, ticked, what is trained there."""
@@ -363,13 +399,85 @@ class CompareTab:
             image = open_image(path)
         except ImageError as error:
             return {self.message: problem(str(error))}
-        return self._show(session, image)
+        awaited = session.awaited
+        updates = self._show(session, image)
+        if awaited is not None and awaited.size == image.shape[:2]:
+            updates[self.annotator] = with_picture(image, awaited.value)
+        return updates
 
     def take_example(self, session: Session, chosen: gr.EventData) -> Updates:
         """Show an example, with its classes and its ground truth."""
         example = self.examples[int(chosen.index)]
-        updates = self._show(session, example.image, example.truth)
+        updates = self._show(session, example.image, example.truth, example.title)
         return {**updates, self.classes: example.classes}
+
+    def open_link(self, session: Session, bundles: SessionBundles, request: gr.Request) -> Updates:
+        """Show what the page's address asks; nothing if it asks nothing."""
+        examples = {example.title: example for example in self.examples}
+        try:
+            question = read_link(request.query_params, examples)
+        except PromptError as error:
+            return {self.message: problem(str(error))}
+        if question is None:
+            return {self.message: gr.skip()}
+        look = question.look
+        updates: Updates = {
+            self.classes: question.classes,
+            self.picker.preset: question.preset,
+            self.threshold: look.threshold,
+            self.least_presence: look.least_presence,
+            self.view: look.view,
+            self.overlap: look.overlap,
+            **self.picker.offer(bundles, question.preset, question.keys),
+        }
+        if question.example:
+            example = examples[question.example]
+            shown = self._show(session, example.image, example.truth, example.title)
+            marked = with_picture(example.image, question.value)
+            return {**updates, **shown, self.annotator: marked}
+        session.awaited = question
+        height, width = question.size
+        said = (
+            f"This link asks about a picture of {width} × {height} pixels, which stayed with its "
+            "owner: upload it, then press Run."
+        )
+        return {**updates, self.session: session, self.message: note(said)}
+
+    def offer_link(
+        self,
+        session: Session,
+        classes: str,
+        bundles: SessionBundles,
+        preset: str,
+        by_text: Sequence[str],
+        by_marks: Sequence[str],
+        *seen: object,
+    ) -> Updates:
+        """The address that asks what is asked now, but for its origin."""
+        if session.scene is None:
+            return {self.message: problem("There is no picture yet: upload one, or click one.")}
+        marks = seen[-1]
+        try:
+            prompt = read_prompt(classes, marks)
+            names = {concept.text for concept in prompt.concepts}
+            question = Question(
+                session.example,
+                session.scene.size,
+                classes,
+                tuple(mark for mark in marks["marks"] if mark["class"] in names),
+                preset,
+                # Weights of a session stay in it.
+                tuple(
+                    choice.key
+                    for choice in self.picker.chosen(bundles, preset, by_text, by_marks)
+                    if choice.bundle is None
+                ),
+                _look(*seen),
+            )
+            query = write_link(question)
+        except PromptError as error:
+            return {self.message: problem(str(error))}
+        return {self.message: "", self.address: gr.Textbox(query, visible=True)}
 
     def come_back(self, session: Session, bundles: SessionBundles, chosen: gr.EventData) -> Updates:
         """Show an earlier run again: picture, classes, marks, methods and results."""
@@ -393,8 +501,14 @@ class CompareTab:
             **self.picker.offer(bundles, run.preset, run.titles),
         }
 
-    def _show(self, session: Session, image: np.ndarray, truth: TruthFile | None = None) -> Updates:
-        session.show(image, truth)
+    def _show(
+        self,
+        session: Session,
+        image: np.ndarray,
+        truth: TruthFile | None = None,
+        example: str = "",
+    ) -> Updates:
+        session.show(image, truth, example)
         updates: Updates = {
             self.session: session,  # Unchanged, but Gradio forgets in time what it saw returned.
             self.message: "",

@@ -1,0 +1,121 @@
+"""A question of the Compare tab as the query of an address, and back.
+
+Everything is in the address, nothing is kept for it on the server: a picture that somebody uploaded
+stays with its owner, and a link about one waits until whoever opens it brings the picture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import get_args
+from urllib.parse import urlencode
+
+from ...predictor import find_preset
+from ...types import OVERLAPS, PromptError
+from .annotator import read_prompt
+from .views.looks import Look, View
+
+LONGEST = 6000
+"""Characters that every browser and server carries."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a link asks.
+
+    Attributes:
+        example: title of the picture; empty for one that was uploaded.
+        size: (height, width) of the picture.
+        classes: as typed.
+        marks: points and boxes, as in the value of the canvas.
+        preset: its name.
+        keys: of the ticked choices.
+        look: how the answers are to be drawn.
+    """
+
+    example: str
+    size: tuple[int, int]
+    classes: str
+    marks: tuple[Mapping[str, object], ...]
+    preset: str
+    keys: tuple[str, ...]
+    look: Look
+
+    @property
+    def value(self) -> dict[str, object]:
+        """Of the canvas."""
+        return {"active": self.look.active, "marks": list(self.marks)}
+
+
+def write_link(question: Question) -> str:
+    """The query of an address, without its question mark.
+
+    Raises:
+        PromptError: it would be too long.
+    """
+    look = question.look
+    query = urlencode(
+        {
+            "picture": question.example,
+            "size": f"{question.size[1]}x{question.size[0]}",
+            "classes": question.classes,
+            "marks": json.dumps(question.marks, separators=(",", ":"), ensure_ascii=False),
+            "preset": question.preset,
+            "methods": " ".join(question.keys),
+            "threshold": f"{look.threshold:g}",
+            "presence": f"{look.least_presence:g}",
+            "view": look.view,
+            "overlap": look.overlap,
+            "class": look.active or "",
+        }
+    )
+    if len(query) > LONGEST:
+        raise PromptError(
+            "These classes and marks are too many for a link: download all as zip instead."
+        )
+    return query
+
+
+def read_link(query: Mapping[str, str], examples: Collection[str]) -> Question | None:
+    """What the query of an address asks; ``None`` if it is no link of ours.
+
+    Args:
+        query: its parameters.
+        examples: titles of the pictures that there are.
+
+    Raises:
+        PromptError: it was cut off or changed, or its picture is not here.
+    """
+    if "picture" not in query or "classes" not in query:
+        return None
+    try:
+        width, height = (int(side) for side in query["size"].split("x"))
+        threshold, presence = float(query["threshold"]), float(query["presence"])
+        marks = json.loads(query["marks"])
+        view, overlap = query["view"], query["overlap"]
+        sound = (
+            min(width, height) > 0
+            and all(map(math.isfinite, (threshold, presence)))
+            and view in get_args(View)
+            and overlap in OVERLAPS
+        )
+    except (KeyError, ValueError, RecursionError):
+        sound = False
+    if not sound:
+        raise PromptError("This link was cut off or changed: ask for it again.")
+    find_preset(query["preset"])
+    if query["picture"] and query["picture"] not in examples:
+        raise PromptError(f"There is no example “{query['picture']}” here: ask for another link.")
+    read_prompt(query["classes"], {"marks": marks})
+    return Question(
+        query["picture"],
+        (height, width),
+        query["classes"],
+        tuple(marks),
+        query["preset"],
+        tuple(query.get("methods", "").split()),
+        Look(threshold, presence, view, overlap, query.get("class") or None),
+    )

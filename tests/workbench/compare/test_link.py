@@ -1,0 +1,69 @@
+"""What is asked goes into an address and comes back as it was, or is refused in a sentence."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import pytest
+
+from clipsam.types import PromptError
+from clipsam.workbench.compare.link import LONGEST, Question, read_link, write_link
+from clipsam.workbench.compare.views.looks import Look
+
+EXAMPLES = ("Lion", "One & only")
+QUESTION = Question(
+    example="One & only",
+    size=(480, 640),
+    classes="Größe; size, a=b&c, 犬",
+    marks=(
+        {"class": "犬", "x": 1.25, "y": 470, "label": 0},
+        {"class": "a=b&c", "box": [0, 0, 10.5, 20]},
+    ),
+    preset="tiny",
+    keys=("sam/manual", "clip-guided-sam/semi-automatic"),
+    look=Look(-1.5, 0.25, "errors", "argmax", "a=b&c"),
+)
+
+
+def opened(query: str) -> Question | None:
+    """As a server that follows RFC 3986 and HTML forms reads it."""
+    return read_link(dict(parse_qsl(query, keep_blank_values=True)), EXAMPLES)
+
+
+@pytest.mark.parametrize("example", ["One & only", ""])
+def test_a_link_brings_back_what_was_asked(example: str) -> None:
+    question = Question(**{**vars(QUESTION), "example": example})
+    query = write_link(question)
+    assert query.isascii()
+    assert opened(query) == question
+
+
+def test_an_address_without_a_question_asks_nothing() -> None:
+    assert opened("") is None
+    assert opened("__theme=dark") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("view=errors", "view=x", "was cut off or changed"),
+        ("size=640x480", "size=0x480", "was cut off or changed"),
+        ("threshold=-1.5", "threshold=nan", "was cut off or changed"),
+        ("&overlap=argmax", "", "was cut off or changed"),
+        ("preset=tiny", "preset=giant", "There is no preset “giant”"),
+        ("picture=One+%26+only", "picture=Tiger", "There is no example “Tiger”"),
+        ("marks=%5B", "marks=", "was cut off or changed"),
+        ("%22x%22%3A1.25", "%22x%22%3A%22a%22", "neither a point nor a box"),
+    ],
+)
+def test_what_was_changed_on_the_way_is_said(old: str, new: str, sentence: str) -> None:
+    query = write_link(QUESTION)
+    assert old in query
+    with pytest.raises(PromptError, match=sentence):
+        opened(query.replace(old, new))
+
+
+def test_too_much_for_an_address() -> None:
+    mark = {"class": "犬", "x": 1.25, "y": 470.0, "label": 1}
+    with pytest.raises(PromptError, match="too many for a link"):
+        write_link(Question(**{**vars(QUESTION), "marks": (mark,) * (LONGEST // 30)}))
