@@ -1103,3 +1103,27 @@ def test_a_link_about_somebody_s_picture_waits_for_it(
     assert np.allclose(made.prompt.concepts[0].points, [[0.3 * 256, 0.6 * 256]], atol=0.5)
     assert second.console == []
     other.close()
+
+
+def test_points_and_a_box_by_keyboard(
+    bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
+) -> None:
+    bench.upload_picture(scene[0], (256, 256))
+    bench.type_classes("green square")
+    bench.choose_methods(SAM)
+    keys = bench.tab.keyboard
+    bench.tab.locator("#annotator canvas").focus()
+    for key in ("ArrowRight", "ArrowRight", "Shift+ArrowUp", "Enter"):
+        keys.press(key)
+    bench.tab.get_by_role("radio", name="box").focus()
+    keys.press("Enter")
+    bench.tab.locator("#annotator canvas").focus()
+    for key in ("Enter", *["ArrowLeft"] * 4, *["ArrowDown"] * 3, "Enter"):
+        keys.press(key)
+    bench.tab.locator("#run").focus()
+    keys.press("Enter")
+    bench.expect_text("#status", "1 of 1 done")
+    (concept,) = predictions[0].prompt.concepts
+    step = 256 / 40
+    assert np.allclose(concept.points, [[128 + 2 * step, 128 - 256 / 200]], atol=0.01)
+    assert np.allclose(concept.box, [128 - 4 * step, 128, 128, 128 + 3 * step], atol=0.01)

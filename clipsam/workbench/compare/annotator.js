@@ -6,6 +6,7 @@ const chips = element.querySelector(".classes");
 const pen = canvas.getContext("2d");
 let tool = "foreground";
 let dragged = null; // [x0, y0, x1, y1] while a box is being drawn
+let cursor = null; // [x, y] that the keyboard moves, while it does
 
 const marked = () => props.value || { active: null, marks: [] };
 const classNamed = (name) => props.classes.find((one) => one.name === name);
@@ -99,6 +100,7 @@ function add(mark) {
 }
 
 canvas.onpointerdown = (event) => {
+  cursor = null;
   if (event.button !== 0 || !classNamed(marked().active)) return;
   const [x, y] = position(event);
   if (tool === "box") {
@@ -111,7 +113,9 @@ canvas.onpointermove = (event) => {
   dragged.splice(2, 2, ...position(event));
   draw();
 };
-canvas.onpointerup = () => {
+canvas.onpointerup = endBox;
+
+function endBox() {
   if (!dragged) return;
   const [xa, ya, xb, yb] = dragged;
   dragged = null;
@@ -120,7 +124,8 @@ canvas.onpointerup = () => {
   const wide = (box[2] - box[0]) * scale > 3 && (box[3] - box[1]) * scale > 3;
   if (wide) add({ box });
   else draw();
-};
+}
+
 canvas.onpointercancel = () => {
   dragged = null;
   draw();
@@ -129,6 +134,38 @@ canvas.onclick = (event) => {
   if (tool === "box" || !classNamed(marked().active)) return;
   const [x, y] = position(event);
   add({ x, y, label: tool === "foreground" ? 1 : 0 });
+};
+
+// ---- the same by keyboard ----
+
+const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+canvas.onkeydown = (event) => {
+  if (!props.picture || !classNamed(marked().active)) return;
+  const [width, height] = props.size;
+  cursor ??= [width / 2, height / 2];
+  if (event.key in steps) {
+    const far = Math.max(width, height) / (event.shiftKey ? 200 : 40);
+    const inside = (value, size) => Math.min(size, Math.max(0, value));
+    cursor = [
+      inside(cursor[0] + far * steps[event.key][0], width),
+      inside(cursor[1] + far * steps[event.key][1], height),
+    ];
+    if (dragged) dragged.splice(2, 2, ...cursor);
+    draw();
+  } else if (event.key === "Enter" || event.key === " ") {
+    if (tool !== "box") add({ x: cursor[0], y: cursor[1], label: tool === "foreground" ? 1 : 0 });
+    else if (dragged) endBox();
+    else dragged = [...cursor, ...cursor];
+  } else if (event.key === "Escape") {
+    dragged = cursor = null;
+    draw();
+  } else return;
+  event.preventDefault();
+};
+canvas.onblur = () => {
+  dragged = cursor = null;
+  draw();
 };
 
 function draw() {
@@ -148,6 +185,20 @@ function draw() {
   }
   pen.globalAlpha = 1;
   if (dragged) drawBox(dragged, classNamed(active).colour, scale, ratio);
+  if (cursor) drawCursor(cursor, scale, ratio);
+}
+
+function drawCursor([x, y], scale, ratio) {
+  for (const [style, width] of [["#000", 3], ["#fff", 1]]) {
+    pen.beginPath();
+    pen.moveTo(x * scale, 0);
+    pen.lineTo(x * scale, canvas.height);
+    pen.moveTo(0, y * scale);
+    pen.lineTo(canvas.width, y * scale);
+    pen.strokeStyle = style;
+    pen.lineWidth = width * ratio;
+    pen.stroke();
+  }
 }
 
 function drawBox([x0, y0, x1, y1], colour, scale, ratio) {
