@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -63,10 +63,19 @@ class Movable(Protocol):
         """Move them."""
 
 
-def place(network: nn.Module, device: torch.device) -> None:
-    """Move a network's weights in place: whoever shares some finds them moved."""
+def weights(*networks: nn.Module) -> dict[int, Tensor]:
+    """All parameters and buffers by their ``id``, those that several networks share once."""
+    return {
+        id(tensor): tensor
+        for network in networks
+        for tensor in chain(network.parameters(), network.buffers())
+    }
+
+
+def place(tensors: Iterable[Tensor], device: torch.device) -> None:
+    """Move weights in place: whoever shares some finds them moved."""
     with torch.no_grad():
-        for tensor in chain(network.parameters(), network.buffers()):
+        for tensor in tensors:
             moved = tensor.to(device)  # itself, if it is there
             if moved is not tensor:
                 tensor.data = moved
@@ -87,9 +96,9 @@ class Step:
     def bring(self, *holders: Movable) -> None:
         """Move to the device what is computed with; what is on a GPU, :func:`step_down` clears."""
         for holder in holders:
-            holder.to(self.device)
             if self.device != CPU:
-                _on_gpu.add(holder)
+                _on_gpu.add(holder)  # before: it may come to lie there in part
+            holder.to(self.device)
 
     def __str__(self) -> str:
         if self.classes is None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
-from .memory import Step, place, step_down
+from .memory import Step, place, step_down, weights
 from .models.clip import build_clip
 from .models.sam import build_sam, decode_masks
 from .prompting import (
@@ -171,7 +171,7 @@ class Predictor(ABC):
 
     def to(self, device: torch.device) -> None:
         """Move the weights of all that runs; networks that other methods share go along."""
-        place(self.network(), device)
+        place(weights(self.network()).values(), device)
 
     @abstractmethod
     def _predict_concept(

@@ -23,7 +23,7 @@ import baselines  # noqa: F401 (registers them)
 import clipsam.methods  # noqa: F401
 from clipsam import memory
 from clipsam.export import write_prediction
-from clipsam.memory import CPU, Recent, Step, exclusive, place, step_down
+from clipsam.memory import CPU, Recent, Step, exclusive, place, step_down, weights
 from clipsam.models.clip import ClassTextEncoder
 from clipsam.predictor import Options, Predictor, load_predictor
 from clipsam.scene import Scene
@@ -209,7 +209,8 @@ def test_weights_move_in_place() -> None:
     one = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     other, places = nn.Sequential(one[0]), {t.data_ptr() for t in one.state_dict().values()}
     before = [*one.parameters(), *one.buffers()]
-    place(one, GPU)
+    place(weights(one, other).values(), GPU)
+    assert len(weights(one, other)) == len(before)
     for tensor, now in zip(before, [*one.parameters(), *one.buffers()], strict=True):
         assert now is tensor and now.data_ptr() not in places
     assert other[0].weight is one[0].weight and one[0].weight.requires_grad
