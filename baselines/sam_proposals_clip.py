@@ -18,6 +18,7 @@ from torchvision.ops import roi_align
 
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
+from clipsam.memory import MOST_TEXTS, Recent
 from clipsam.models.clip import encode_text
 from clipsam.predictor import JointPredictor, MethodInfo, Options, register
 from clipsam.scene import Scene
@@ -71,7 +72,7 @@ class SamProposalsClipPredictor(JointPredictor):
         """
         super().__init__(backbones)
         self.config = config or self.design(backbones.preset)
-        self._texts: dict[tuple[str, ...], Tensor] = {}
+        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
 
     @classmethod
     def design(cls, preset: Preset) -> NamingConfig:
@@ -182,12 +183,14 @@ class SamProposalsClipPredictor(JointPredictor):
 
     def _encode(self, synonyms: tuple[str, ...]) -> Tensor:
         """Unit-norm text feature (T,) of a class, remembered; synonyms are averaged."""
-        if synonyms not in self._texts:
-            backbones = self.backbones
+        backbones = self.backbones
+
+        def compute() -> Tensor:
             texts = [self.config.template.format(name) for name in synonyms]
             features = encode_text(backbones.clip, backbones.text.tokenizer, texts)
-            self._texts[synonyms] = F.normalize(F.normalize(features, dim=-1).mean(0), dim=0)
-        return self._texts[synonyms]
+            return F.normalize(F.normalize(features, dim=-1).mean(0), dim=0)
+
+        return self._texts.get(synonyms, compute).to(backbones.device)
 
 
 def crop_masks(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
+from .memory import Step, place, step_down, weights
 from .models.clip import build_clip
 from .models.sam import build_sam, decode_masks
 from .prompting import (
@@ -76,6 +78,9 @@ class Options:
         point_threshold: on the min–max-scaled map; ``None`` takes the calibrated one.
         sampling: how points are drawn.
         dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
+        classes_at_a_time: a method that computes several classes at once takes at most so many,
+            and answers the same with less memory; ``None`` leaves the number to the method. When
+            memory runs out, a prediction lowers it by itself, see ``memory.step_down``.
     """
 
     mode: str | None = None
@@ -84,8 +89,13 @@ class Options:
     point_threshold: float | None = None
     sampling: Sampling = "spread"
     dense_logit: float = 8.0
+    classes_at_a_time: int | None = None
 
     def __post_init__(self) -> None:
+        if self.classes_at_a_time is not None and self.classes_at_a_time < 1:
+            raise PromptError(
+                f"At least one class at a time is needed, got {self.classes_at_a_time}."
+            )
         if self.num_points < 1:
             raise PromptError(f"At least one point per class is needed, got {self.num_points}.")
 
@@ -152,6 +162,19 @@ class Predictor(ABC):
         Those with ``requires_grad`` are what the method's training changes.
         """
 
+    def on(self, device: torch.device) -> Predictor:
+        """The same method with the same networks, to compute elsewhere; none is copied or moved."""
+        backbones = self.backbones.on(device)
+        if backbones is self.backbones:
+            return self
+        view = copy.copy(self)
+        view.backbones = backbones
+        return view
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights of all that runs; networks that other methods share go along."""
+        place(weights(self.network()).values(), device)
+
     @abstractmethod
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
@@ -184,7 +207,6 @@ class Predictor(ABC):
         """Side of the logits, and of the dense prompt."""
         return self.backbones.preset.sam.mask_side
 
-    @torch.inference_mode()
     def predict(
         self,
         scene: Scene,
@@ -194,6 +216,9 @@ class Predictor(ABC):
     ) -> Prediction:
         """Segment every class of a prompt in a scene.
 
+        Weights that were moved off the device come back. Where its memory does not suffice, all is
+        computed again with less, at last on the CPU; then the note of the first result says so.
+
         Args:
             scene: the image; features computed here stay in it for the next method.
             prompt: the classes, with points and boxes in pixels of the original image.
@@ -202,10 +227,38 @@ class Predictor(ABC):
 
         Raises:
             PromptError: the prompt does not fit the image, the mode or the method.
+            torch.OutOfMemoryError: not even the CPU's suffices.
         """
         options = options or Options()
         prompt.check_inside(scene.size)
         modes = self._modes(prompt, options)
+
+        def run(step: Step) -> Prediction:
+            there = self.on(step.device)
+            step.bring(there, scene)
+            most = [n for n in (options.classes_at_a_time, step.classes) if n is not None]
+            given = replace(options, classes_at_a_time=min(most, default=None))
+            return there._predict(scene, prompt, modes, given, progress)
+
+        device, classes = self.backbones.device, len(prompt.concepts)
+        prediction, note, lost = step_down(run, device, classes)
+        if not note:
+            return prediction
+        first, *others = prediction.results
+        first = replace(first, note=" ".join(filter(None, (note, first.note))))
+        seconds = {"out of memory": lost, **prediction.seconds}
+        return replace(prediction, results=(first, *others), seconds=seconds)
+
+    @torch.inference_mode()
+    def _predict(
+        self,
+        scene: Scene,
+        prompt: Prompt,
+        modes: Sequence[str],
+        options: Options,
+        progress: Callable[[int, int], None] | None,
+    ) -> Prediction:
+        """All classes once, here and with these options."""
         watch = Stopwatch(self.backbones.device)
         memory = PeakMemory(self.backbones.device)
         results = self._predict_all(scene, prompt.concepts, modes, options, watch, progress)

@@ -53,6 +53,11 @@ class Scene:
             self._features.popitem(last=False)
         return self._features[key]
 
+    def to(self, device: torch.device) -> None:
+        """Move all features to where the next method computes."""
+        for key, tensor in self._features.items():
+            self._features[key] = tensor.to(device)
+
     def _bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self._features.values())
 

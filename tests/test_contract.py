@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 import baselines  # noqa: F401  (registers)
@@ -312,3 +314,27 @@ def test_drawn_points_follow_the_seed(case, answer):
     other = predictor.predict(Scene(IMAGE), PROMPT, Options(mode=options.mode, seed=1))
     pairs = zip(answer.results, other.results, strict=True)
     assert any(not np.array_equal(a.prompts.points, b.prompts.points) for a, b in pairs)
+
+
+class Touched(TorchFunctionMode):
+    """Notes the parameters that anything is computed with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameters: dict[int, nn.Parameter] = {}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        for given in tree_leaves((args, kwargs)):
+            if isinstance(given, nn.Parameter):
+                self.parameters[id(given)] = given
+        return function(*args, **(kwargs or {}))
+
+
+def test_all_that_it_computes_with_is_its_network(case):
+    """So that moving the network to a device moves everything."""
+    predictor, options = case
+    with Touched() as touched:
+        predictor.predict(Scene(IMAGE), PROMPT, options)
+    own = {id(parameter) for parameter in predictor.network().parameters()}
+    assert len(touched.parameters) > 50
+    assert set(touched.parameters) <= own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ..geometry import SquareTransform, normalize
 from ..measure import Stopwatch, free_memory
+from ..memory import MOST_TEXTS, Recent
 from ..models.esc_net import (
     BlockTrace,
     ClipFeatures,
@@ -72,7 +74,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         """
         super().__init__(backbones, config)
         self.memory_budget: int | None = None
-        self._texts: dict[tuple[str, ...], Tensor] = {}
+        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
         self._texts_of = -1
 
     def _build(self) -> EscNet:
@@ -132,10 +134,11 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         """
         with watch.step("CLIP text"):
             text = self._encode_texts(concepts)
-        output = self._whole(scene, text, watch)
+        most = options.classes_at_a_time
+        output = self._whole(scene, text, watch, most)
         logits = output.logits[0].float()
         if SLIDING in modes:
-            logits = self._with_windows(scene, text, logits, watch)
+            logits = self._with_windows(scene, text, logits, watch, most)
         correlation = output.correlation[0].cpu().numpy()
         blocks = [self._rounds(scene, block) for block in output.blocks]
         results = []
@@ -163,22 +166,29 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         # Training changes the text tower in place: what it said before is then forgotten.
         version = sum(p._version for p in clip.text_model.parameters() if p.requires_grad)
         if version != self._texts_of:
-            self._texts, self._texts_of = {}, version
-        for concept in concepts:
-            if concept.synonyms not in self._texts:
-                features = encode_classes(
-                    clip, self.backbones.text.tokenizer, concept.synonyms, self.config.template
-                )
-                self._texts[concept.synonyms] = F.normalize(features.mean(0), dim=0)
-        return torch.stack([self._texts[concept.synonyms] for concept in concepts])
+            self._texts, self._texts_of = Recent(MOST_TEXTS), version
 
-    def _whole(self, scene: Scene, text: Tensor, watch: Stopwatch) -> EscNetOutput:
+        def encode(synonyms: tuple[str, ...]) -> Tensor:
+            tokenizer = self.backbones.text.tokenizer
+            features = encode_classes(clip, tokenizer, synonyms, self.config.template)
+            return F.normalize(features.mean(0), dim=0)
+
+        asked = [concept.synonyms for concept in concepts]
+        features = [self._texts.get(one, partial(encode, one)) for one in asked]
+        return torch.stack([feature.to(self.backbones.device) for feature in features])
+
+    def _whole(
+        self, scene: Scene, text: Tensor, watch: Stopwatch, most: int | None = None
+    ) -> EscNetOutput:
+        """The answer for the whole image, at most so many classes at a time."""
         with watch.step("CLIP image"):
             features = self._features(scene, WHOLE, lambda: self._pixels(scene))
         with watch.step("ESC-Net"):
-            return self.model(features, text, self._chunk(features, text))
+            return self.model(features, text, self._chunk(features, text, most))
 
-    def _with_windows(self, scene: Scene, text: Tensor, whole: Tensor, watch: Stopwatch) -> Tensor:
+    def _with_windows(
+        self, scene: Scene, text: Tensor, whole: Tensor, watch: Stopwatch, most: int | None
+    ) -> Tensor:
         """Mean probability of the whole image and four windows (CAT-Seg's inference), as logits.
 
         Args:
@@ -186,6 +196,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             text: of the classes (N_c, D).
             whole: logits of the whole image (N_c, h, w).
             watch: counts the seconds.
+            most: classes at a time.
 
         Returns:
             (N_c, 640, 640).
@@ -194,7 +205,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         with watch.step("CLIP image"):
             features = self._features(scene, SLIDING, lambda: self._windows(scene, corners))
         with watch.step("ESC-Net"):
-            chunk = self._chunk(features, text)
+            chunk = self._chunk(features, text, most)
             windows = self.model(features, text, chunk).logits.float()
             count = whole.new_zeros(CANVAS, CANVAS)
             for y, x in corners:
@@ -209,14 +220,15 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
                 out[index] = ((total / count + once) / 2).logit(eps=1e-6)
             return out
 
-    def _chunk(self, features: ClipFeatures, text: Tensor) -> int:
-        """How many classes the network takes at a time."""
+    def _chunk(self, features: ClipFeatures, text: Tensor, most: int | None = None) -> int:
+        """How many classes the network takes at a time, ``most`` or fewer."""
         device, budget = self.backbones.device, self.memory_budget
         if budget is None:
             budget = int(MEMORY_SHARE * free_memory(device))
-        most = MOST_MAPS_ON_GPU if device.type == "cuda" else MOST_MAPS
+        maps = MOST_MAPS_ON_GPU if device.type == "cuda" else MOST_MAPS
         images, _, _, grid = features.dense.shape
-        return classes_at_a_time(self.config, grid, images, len(text), budget, most)
+        fitting = classes_at_a_time(self.config, grid, images, len(text), budget, maps)
+        return min(fitting, most or fitting)
 
     def _pixels(self, scene: Scene) -> Tensor:
         """The whole image as the network takes it, (1, 3, S, S)."""

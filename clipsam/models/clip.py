@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
+
+from ..memory import MOST_TEXTS, Recent
 
 FeatureNorm = Literal["cosine", "reference"]
 
@@ -228,13 +231,13 @@ def class_text_feature(raw: Tensor, redundant: Tensor) -> Tensor:
 
 
 class ClassTextEncoder:
-    """Text features of class names for one frozen CLIP, each computed once."""
+    """Text features of class names for one frozen CLIP, computed once while remembered."""
 
     def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._clip = clip
         self.tokenizer = tokenizer
         self._redundant: Tensor | None = None
-        self._features: dict[tuple[str, ...], Tensor] = {}
+        self._features: Recent[Tensor] = Recent(MOST_TEXTS)
 
     @torch.no_grad()
     def __call__(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
@@ -242,13 +245,17 @@ class ClassTextEncoder:
 
         Synonyms are averaged raw, before the redundant feature is removed.
         """
+        device = self._clip.text_projection.weight.device  # CLIP may have been moved since
         if self._redundant is None:
             self._redundant = redundant_feature(self._clip, self.tokenizer)
-        for synonyms in classes:
-            if synonyms not in self._features:
-                raw = encode_text(self._clip, self.tokenizer, synonyms).mean(0)
-                self._features[synonyms] = class_text_feature(raw, self._redundant)
-        return torch.stack([self._features[synonyms] for synonyms in classes])
+        self._redundant = self._redundant.to(device)
+
+        def encode(synonyms: tuple[str, ...]) -> Tensor:
+            raw = encode_text(self._clip, self.tokenizer, synonyms).mean(0)
+            return class_text_feature(raw, self._redundant)
+
+        features = [self._features.get(one, partial(encode, one)) for one in classes]
+        return torch.stack([feature.to(device) for feature in features])
 
 
 PROMPT_TEMPLATES: tuple[str, ...] = (

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessor
 
+from ..memory import MOST_TEXTS, Recent
+
 
 class ClipSeg(nn.Module):
     """CLIPSeg that reads an image once for many classes, and a name once for many images."""
@@ -30,7 +32,7 @@ class ClipSeg(nn.Module):
         self.model = model
         self._tokenizer = tokenizer
         self._processor = processor
-        self._texts: dict[str, Tensor] = {}
+        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
 
     @torch.no_grad()
     def read_image(self, image: np.ndarray) -> Tensor:
@@ -46,15 +48,17 @@ class ClipSeg(nn.Module):
     @torch.no_grad()
     def read_text(self, name: str) -> Tensor:
         """The condition (T,) that a name sets, the name as it is, in no template; remembered."""
-        if name not in self._texts:
+
+        def compute() -> Tensor:
             batch = self._tokenizer(
                 name,
                 truncation=True,
                 max_length=self.model.config.text_config.max_position_embeddings,
                 return_tensors="pt",
             ).to(self.model.device)
-            self._texts[name] = self.model.get_conditional_embeddings(batch_size=1, **batch)[0]
-        return self._texts[name]
+            return self.model.get_conditional_embeddings(batch_size=1, **batch)[0]
+
+        return self._texts.get(name, compute).to(self.model.device)
 
     @torch.no_grad()
     def logits(self, activations: Tensor, texts: Tensor) -> Tensor:

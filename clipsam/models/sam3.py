@@ -6,6 +6,7 @@ Source: SAM 3 (arXiv 2511.16719).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 
 import numpy as np
@@ -18,6 +19,11 @@ try:
     from transformers import Sam3ImageProcessor
 except ImportError:  # what transformers 5.0 calls it
     from transformers import Sam3ImageProcessorFast as Sam3ImageProcessor
+
+from ..memory import Recent
+
+MOST_PHRASES = 512
+"""Of each, features of every token are remembered: 100 MB in all."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,12 @@ class TextOnceSam3Model(Sam3Model):
 
     def __init__(self, config: Sam3Config) -> None:
         super().__init__(config)
-        self._texts: dict[tuple[int, ...], object] = {}
+        self._texts: Recent[object] = Recent(MOST_PHRASES)
 
     def get_text_features(self, input_ids: Tensor, *args: object, **kwargs: object) -> object:
         """As in the base class, for one text; its tokens say all about its padding."""
-        key = tuple(input_ids.flatten().tolist())
-        if key not in self._texts:
-            self._texts[key] = super().get_text_features(input_ids, *args, **kwargs)
-        return self._texts[key]
+        compute = partial(super().get_text_features, input_ids, *args, **kwargs)
+        return self._texts.get((input_ids.device, *input_ids.flatten().tolist()), compute)
 
 
 class Sam3(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -37,7 +37,8 @@ class Backbones:
         vision: its vision tower, read with CLIP Surgery.
         text: its class text features.
         calibration: what its similarities mean.
-        device: where all of it lies.
+        device: where all of it computes. Weights may have been moved elsewhere since: a prediction
+            brings those that it needs, see :meth:`~clipsam.predictor.Predictor.to`.
     """
 
     preset: Preset
@@ -50,6 +51,10 @@ class Backbones:
     _beside: WeakValueDictionary[Published, nn.Module] = field(
         default_factory=WeakValueDictionary, repr=False, compare=False
     )
+
+    def on(self, device: torch.device) -> Backbones:
+        """The same networks, to compute elsewhere; none is copied or moved."""
+        return self if device == self.device else replace(self, device=device)
 
     def beside(self, published: Published, method: str) -> nn.Module:
         """Another published network, loaded from this machine to the same device.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..memory import CPU, exclusive, place, weights
 from ..predictor import Predictor, find_method, find_preset, load_predictor
 from ..scene import Scene
 from ..types import prompt_from_classes
@@ -23,9 +24,10 @@ class ModelStore:
     """Backbones by preset and predictors by preset and method. Images are never kept here.
 
     Attributes:
-        device: where they run.
-        max_bytes: weights beyond this are unloaded, the longest unused method first; the one
-            asked for last always stays.
+        device: where they run. All are loaded to the CPU; what a GPU needs a prediction brings.
+        max_bytes: weights beyond this leave the GPU for the CPU, the longest unused method first,
+            and come back when it runs again. Beyond as much again there, or beyond this without a
+            GPU, they are unloaded. The method asked for last always stays.
     """
 
     def __init__(self, max_bytes: int = 4 * 2**30) -> None:
@@ -42,10 +44,17 @@ class ModelStore:
             PromptError: no such preset.
             WeightsError: its weights are missing or damaged.
         """
-        with self._loading:
-            if preset not in self._backbones:
-                self._backbones[preset] = load_backbones(find_preset(preset), self.device)
-            return self._backbones[preset]
+        with self._loading, exclusive(self.device):
+            backbones = self._loaded(preset).on(self.device)
+            if self.device != CPU:
+                place(weights(backbones.sam, backbones.clip).values(), self.device)
+            return backbones
+
+    def _loaded(self, preset: str) -> Backbones:
+        """The SAM and CLIP of a preset as they were loaded, to compute on the CPU."""
+        if preset not in self._backbones:
+            self._backbones[preset] = load_backbones(find_preset(preset))
+        return self._backbones[preset]
 
     def predictor(self, preset: str, method: str, bundle: Path | None = None) -> Predictor:
         """A method on a preset.
@@ -64,9 +73,14 @@ class ModelStore:
                 # What comes from a file is known to be large before it is read.
                 beside = find_method(method).beside(find_preset(preset))
                 self._make_room(sum(10**6 * published.megabytes for published in beside))
-                self._predictors[key] = load_predictor(method, self.backbones(preset), bundle)
+                backbones = self._loaded(preset)
+                with exclusive(self.device):  # its own weights are made from these, on the CPU
+                    place(weights(backbones.sam, backbones.clip).values(), CPU)
+                    predictor = load_predictor(method, backbones, bundle)
+                self._predictors[key] = predictor.on(self.device)
                 self._make_room(0)
             self._predictors.move_to_end(key)
+            self._clear_gpu()
             return self._predictors[key]
 
     def warm_up(self, preset: str, method: str) -> None:
@@ -91,11 +105,35 @@ class ModelStore:
 
         A method that still runs stays in memory until it has answered.
         """
-        while self.bytes + needed > self.max_bytes and len(self._predictors) > 1:
+        most = self.max_bytes if self.device == CPU else 2 * self.max_bytes
+        while self.bytes + needed > most and len(self._predictors) > 1:
             (preset, method, _), _ = self._predictors.popitem(last=False)
             logger.info("%s on %s is unloaded, to make room.", method, preset)
             used = {preset for preset, _, _ in self._predictors}
             self._backbones = {name: one for name, one in self._backbones.items() if name in used}
             gc.collect()  # transformers' networks know themselves in circles
-        if self.device.type == "cuda":
+
+    def _clear_gpu(self) -> None:
+        """Move what was unused for longest to the CPU, until what was asked for last fits.
+
+        What a method may bring back counts, whether it is there now or not. Half of the card stays
+        free of weights, whatever is allowed.
+        """
+        if self.device == CPU:
+            return
+        most = min(self.max_bytes, torch.cuda.mem_get_info(self.device)[1] // 2)
+        *idle, asked = (
+            weights(one.network(), one.backbones.sam, one.backbones.clip)
+            for one in self._predictors.values()
+        )
+        kept, fits = dict(asked), True
+        for held in reversed(idle):
+            both = kept | held
+            fits = fits and sum(tensor.nbytes for tensor in both.values()) <= most
+            if fits:
+                kept = both
+            else:
+                with exclusive(self.device):
+                    place([held[key] for key in held.keys() - kept.keys()], CPU)
+        if not fits:
             torch.cuda.empty_cache()

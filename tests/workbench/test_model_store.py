@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import baselines  # noqa: F401 (registers them)
 import clipsam.methods  # noqa: F401
+from clipsam.predictor import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import PromptError, prompt_from_classes
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.published import Published
 from clipsam.workbench import models
+
+GPU = torch.device("cpu", 0)
+"""Stands in for one: it differs from what ``torch.device("cpu")`` is, and computes the same."""
 
 
 class FakePredictor:
@@ -28,16 +34,21 @@ class FakePredictor:
     def network(self) -> torch.nn.Module:
         return torch.nn.ModuleList([self.own, self.backbones.sam])
 
+    def on(self, device: torch.device) -> FakePredictor:
+        return self
+
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What has been loaded, in order; nothing real is."""
     names: list[str] = []
 
-    def load_backbones(preset: object, device: object) -> SimpleNamespace:
+    def load_backbones(preset: object) -> SimpleNamespace:
         names.append(preset.name)
         sam, clip = (torch.nn.Linear(500, 1, bias=False) for _ in range(2))
-        return SimpleNamespace(sam=sam, clip=clip)
+        backbones = SimpleNamespace(sam=sam, clip=clip)
+        backbones.on = lambda device: backbones
+        return backbones
 
     def load_predictor(method: str, backbones: SimpleNamespace, _: object) -> FakePredictor:
         names.append(method)
@@ -116,15 +127,100 @@ def test_a_method_gives_the_same_answer_after_it_was_unloaded(tiny) -> None:
     assert (before.logits() == after.logits()).all()
 
 
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Weights that lie on the stand-in of a GPU, by ``id``; a card of 10,000 weights."""
+    lying: set[int] = set()
+
+    def place(tensors: Iterable[torch.Tensor], device: torch.device) -> None:
+        ids = {id(tensor) for tensor in tensors}
+        if device == GPU:
+            lying.update(ids)
+        else:
+            lying.difference_update(ids)
+
+    monkeypatch.setattr(models, "place", place)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 4 * 10_000))
+    return lying
+
+
+def gpu_store(max_bytes: int) -> models.ModelStore:
+    store = models.ModelStore(max_bytes)
+    store.device = GPU
+    return store
+
+
+def asked(store: models.ModelStore, method: str, on_gpu: set[int]) -> FakePredictor:
+    """A method of the store, which brings its weights as a prediction does."""
+    predictor = store.predictor("tiny", method)
+    models.place(predictor.network().parameters(), GPU)
+    return predictor
+
+
+def test_on_a_gpu_the_longest_unused_goes_to_the_cpu_first(loaded, on_gpu) -> None:
+    store = gpu_store(4 * 3000)
+    made = {method: asked(store, method, on_gpu) for method in "ab"}
+    assert {id(one.own.weight) for one in made.values()} <= on_gpu
+    made["c"] = asked(store, "c", on_gpu)
+    lying = {name for name, one in made.items() if id(one.own.weight) in on_gpu}
+    # What the others share with it stays.
+    assert lying == {"b", "c"} and id(made["a"].backbones.sam.weight) in on_gpu
+    assert asked(store, "a", on_gpu) is made["a"]
+    lying = {name for name, one in made.items() if id(one.own.weight) in on_gpu}
+    assert lying == {"a", "c"}
+    assert loaded == ["tiny", "a", "b", "c"]
+
+
+def test_what_fits_neither_there_nor_beside_it_is_unloaded(loaded, on_gpu) -> None:
+    store = gpu_store(4 * 2000)
+    first = asked(store, "a", on_gpu)
+    for method in "bc":
+        asked(store, method, on_gpu)
+    assert asked(store, "a", on_gpu) is first
+    assert store.bytes == 2 * store.max_bytes
+    for method in "de":
+        asked(store, method, on_gpu)
+    assert asked(store, "b", on_gpu) and loaded == ["tiny", *"abcdeb"]
+    assert store.bytes <= 2 * store.max_bytes
+
+
+def test_half_of_a_card_is_for_what_is_computed(loaded, on_gpu) -> None:
+    store = gpu_store(4 * 10**6)
+    made = [asked(store, method, on_gpu) for method in "abcdef"]
+    assert [id(one.own.weight) in on_gpu for one in made] == [False, False] + 4 * [True]
+
+
+def test_backbones_to_train_on_are_brought(loaded, on_gpu) -> None:
+    store = gpu_store(4 * 3000)
+    backbones = store.backbones("tiny")
+    assert {id(backbones.sam.weight), id(backbones.clip.weight)} == on_gpu
+
+
+def test_a_method_gives_the_same_answer_after_it_was_moved_away(tiny, monkeypatch) -> None:
+    """With torch's second name for the CPU in the place of a GPU."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 2))
+    store, prompt = gpu_store(2**40), prompt_from_classes([["red disc"], ["star"]])
+    scene = Scene(torch.randint(0, 256, (60, 80, 3), dtype=torch.uint8).numpy())
+    names = ("clip-guided-sam", "esc-net", "clip-surgery-sam")
+    before = [store.predictor("tiny", name).predict(scene, prompt) for name in names]
+    for name, expected in zip(names, before, strict=True):
+        predictor = store.predictor("tiny", name)
+        assert predictor.backbones.device == GPU
+        assert (predictor.predict(scene, prompt).logits() == expected.logits()).all()
+        alone = load_predictor(name, tiny).predict(Scene(scene.image), prompt)
+        np.testing.assert_allclose(alone.logits(), expected.logits(), atol=1e-4)
+
+
 def test_an_unknown_preset_is_one_sentence() -> None:
     with pytest.raises(PromptError, match="no preset “x”"):
         models.ModelStore().backbones("x")
 
 
 def test_a_failed_load_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([WeightsError("not there"), "backbones"])
+    found = SimpleNamespace(on=lambda device: found)
+    answers = iter([WeightsError("not there"), found])
 
-    def load(preset: object, device: object) -> object:
+    def load(preset: object) -> object:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
@@ -134,4 +230,4 @@ def test_a_failed_load_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     store = models.ModelStore()
     with pytest.raises(WeightsError, match="not there"):
         store.backbones("tiny")
-    assert store.backbones("tiny") == "backbones"
+    assert store.backbones("tiny") is found
