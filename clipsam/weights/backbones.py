@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from weakref import WeakValueDictionary
 
 import torch
@@ -25,6 +26,10 @@ from .published import Published
 BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
 """Where the bundles that come with the project lie, one folder per preset."""
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Of the encoders' matrix products: ``auto`` is bfloat16 where the device is made for it (GPUs that
+compute in it) and the network large enough to gain; elsewhere it is float32, as are decoders."""
+
 
 @dataclass(frozen=True)
 class Backbones:
@@ -38,6 +43,7 @@ class Backbones:
         text: its class text features.
         calibration: what its similarities mean.
         device: where all of it lies.
+        bfloat16: whether encoders compute in it; weights and decoders stay float32.
     """
 
     preset: Preset
@@ -47,9 +53,14 @@ class Backbones:
     text: ClassTextEncoder
     calibration: Calibration
     device: torch.device
+    bfloat16: bool = False
     _beside: WeakValueDictionary[Published, nn.Module] = field(
         default_factory=WeakValueDictionary, repr=False, compare=False
     )
+
+    def encoding(self) -> torch.autocast:
+        """A context for image encoders in inference; cast to float32 what comes out of it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def beside(self, published: Published, method: str) -> nn.Module:
         """Another published network, loaded from this machine to the same device.
@@ -78,6 +89,7 @@ def assemble(
     tokenizer: PreTrainedTokenizerBase | None = None,
     calibration: Calibration | None = None,
     device: torch.device | str = "cpu",
+    precision: Precision = "auto",
 ) -> Backbones:
     """Freeze the networks and put them together; without a tokenizer they can only be counted."""
     device = torch.device(device)
@@ -91,7 +103,16 @@ def assemble(
         text=ClassTextEncoder(clip, tokenizer),
         calibration=calibration or Calibration(),
         device=device,
+        bfloat16=_computes_in_bfloat16(precision, preset, device),
     )
+
+
+def _computes_in_bfloat16(precision: Precision, preset: Preset, device: torch.device) -> bool:
+    if precision != "auto":
+        return precision == "bfloat16"
+    # Of the published sizes only; older GPUs (before Ampere) would have to emulate it.
+    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return capable and bool(preset.sources)
 
 
 def has_weights(preset: Preset) -> bool:
@@ -103,7 +124,10 @@ def has_weights(preset: Preset) -> bool:
 
 
 def load_backbones(
-    preset: Preset, device: torch.device | str = "cpu", folder: Path | None = None
+    preset: Preset,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+    precision: Precision = "auto",
 ) -> Backbones:
     """Load the SAM and CLIP of a preset from this machine; nothing is ever downloaded here.
 
@@ -112,12 +136,13 @@ def load_backbones(
         device: where to.
         folder: holds the bundles ``sam`` and ``clip``; ``None`` takes the project's, or the
             published weights for a preset that has some.
+        precision: of the encoders in inference.
 
     Raises:
         WeightsError: they are not on this machine, damaged, or another network's.
     """
     if folder is None and preset.sources:
-        return _load_published(preset, device)
+        return _load_published(preset, device, precision)
     folder = folder or BUNDLES / preset.name
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     _, sam_state = load_bundle(folder / "sam")
@@ -126,17 +151,17 @@ def load_backbones(
     load_into(clip, clip_state, str(folder / "clip"))
     tokenizer = read_tokenizer(folder / "clip" / "tokenizer.json")
     calibration = Calibration(**config.get("calibration", {}))
-    return assemble(preset, sam, clip, tokenizer, calibration, device)
+    return assemble(preset, sam, clip, tokenizer, calibration, device, precision)
 
 
-def _load_published(preset: Preset, device: torch.device | str) -> Backbones:
+def _load_published(preset: Preset, device: torch.device | str, precision: Precision) -> Backbones:
     command = f"python -m clipsam download {preset.name}"
     sam_files, clip_files = (_located(source, command) for source in preset.sources)
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     sam.load_state_dict(read_sam(sam_files, preset.sam))
     clip.load_state_dict(read_clip(clip_files, preset.clip))
     tokenizer = read_clip_tokenizer(clip_files, preset.clip)
-    return assemble(preset, sam, clip, tokenizer, device=device)
+    return assemble(preset, sam, clip, tokenizer, device=device, precision=precision)
 
 
 def _located(published: Published, command: str) -> LocalFiles:
