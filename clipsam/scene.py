@@ -82,10 +82,12 @@ class Scene:
             for known in range(blocks - 1, -1, -1):
                 if ("sam", name, known) in self._features:
                     tokens = self._features["sam", name, known]
-                    return run_plain_blocks(encoder, tokens, known, blocks)
+                    with backbones.encoding():
+                        return run_plain_blocks(encoder, tokens, known, blocks).float()
             pixels = sam_input(self.image, backbones.preset).to(backbones.device)
-            tokens = embed_patches(encoder, pixels)
-            return run_plain_blocks(encoder, tokens, 0, blocks)
+            with backbones.encoding():
+                tokens = embed_patches(encoder, pixels)
+                return run_plain_blocks(encoder, tokens, 0, blocks).float()
 
         return self.cached(("sam", name, blocks), compute)
 
@@ -93,10 +95,13 @@ class Scene:
     def sam_embedding(self, backbones: Backbones) -> Tensor:
         """Plain SAM's image embedding (1, 256, h, w)."""
         encoder = backbones.sam.image_encoder
-        return self.cached(
-            ("sam embedding", backbones.preset.name),
-            lambda: apply_neck(encoder, self.sam_tokens(backbones, len(encoder.blocks))),
-        )
+
+        def compute() -> Tensor:
+            tokens = self.sam_tokens(backbones, len(encoder.blocks))
+            with backbones.encoding():
+                return apply_neck(encoder, tokens).float()
+
+        return self.cached(("sam embedding", backbones.preset.name), compute)
 
     @torch.no_grad()
     def clip_tokens(self, backbones: Backbones, vision: SurgeryVision, name: str) -> Tensor:
@@ -111,7 +116,9 @@ class Scene:
 
         def compute() -> Tensor:
             pixels = clip_input(self.image, preset).to(backbones.device)
-            return normalize_tokens(vision(pixels), preset.feature_norm)
+            with backbones.encoding():
+                tokens = vision(pixels).float()
+            return normalize_tokens(tokens, preset.feature_norm)
 
         return self.cached(("clip", preset.name, name), compute)
 

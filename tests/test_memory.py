@@ -28,7 +28,7 @@ from clipsam.models.clip import ClassTextEncoder
 from clipsam.predictor import Options, Predictor, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt, PromptError
-from clipsam.workbench.maps import similarity_maps
+from clipsam.workbench.compare.views.maps import similarity_maps
 
 GPU = torch.device("cpu", 0)
 """Differs from :data:`CPU` for whoever compares, computes the same."""

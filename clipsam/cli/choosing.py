@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from ..predictor import Predictor, find_method, find_preset
 from ..types import PromptError
-from ..weights.backbones import load_backbones
+from ..weights.backbones import Precision, load_backbones
 
 CHOICE = "ID[:MODE][@BUNDLE]"
 CHOICE_HELP = (
@@ -36,7 +37,15 @@ class LoadedChoice:
     predictor: Predictor
 
 
-def load_choices(texts: Sequence[str], preset: str) -> list[LoadedChoice]:
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISION_HELP = (
+    "of the image encoders; auto is bfloat16 on a GPU that computes in it, for published sizes"
+)
+
+
+def load_choices(
+    texts: Sequence[str], preset: str, precision: Precision = "auto"
+) -> list[LoadedChoice]:
     """Load what was asked for, all on one pair of backbones.
 
     A choice is called by its id; where one id is asked for several times, also by its mode and
@@ -54,7 +63,7 @@ def load_choices(texts: Sequence[str], preset: str) -> list[LoadedChoice]:
         asked.append((method, mode, Path(bundle) if bundle else None))
     chosen = find_preset(preset)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbones = load_backbones(chosen, device)
+    backbones = load_backbones(chosen, device, precision=precision)
     ids = [method for method, _, _ in asked]
     choices: dict[str, LoadedChoice] = {}
     for method, mode, bundle in asked:

@@ -11,7 +11,7 @@ from ..evaluation.runner import MANUAL, Run
 from ..evaluation.study import Settings, Shard, Study
 from ..predictor import Predictor
 from ..types import PromptError
-from .choosing import CHOICE, CHOICE_HELP, load_choices
+from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
 
 SINGLE_OBJECT_KIND = "camouflage"
 
@@ -29,6 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
     )
     parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the points")
     parser.add_argument(
         "--clicks", type=int, default=5, help="points per class in manual modes, inside the truth"
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         part=args.part,
         methods=tuple(args.method),
         preset=args.preset,
+        precision=args.precision,
         clicks=args.clicks,
         seeds=args.seeds,
         limit=args.limit,
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     data = open_data(args.data, args.part)
     runs: list[Run] = []
     predictors: dict[str, Predictor] = {}
-    for choice in load_choices(args.method, args.preset):
+    for choice in load_choices(args.method, args.preset, args.precision):
         info = choice.predictor.info
         # One network for all modes: they share what it computes from an image.
         method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"

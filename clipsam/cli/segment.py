@@ -16,7 +16,7 @@ from ..export import write_prediction, write_results
 from ..predictor import Options
 from ..scene import Scene
 from ..types import OVERLAPS, Concept, Prompt, PromptError, parse_classes
-from .choosing import CHOICE, CHOICE_HELP, load_choices
+from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--box", action="append", default=[], metavar="CLASS:x0,y0,x1,y1")
     parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
     parser.add_argument("--threshold", type=float, default=0.0, help="of the mask, on logits")
     parser.add_argument("--seed", type=int, default=0, help="of the points drawn from maps")
     parser.add_argument(
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         names = None if args.truth_classes is None else _read_names(args.truth_classes)
         truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
     scene = Scene(image)
-    choices = load_choices(args.method, args.preset)
+    choices = load_choices(args.method, args.preset, args.precision)
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:

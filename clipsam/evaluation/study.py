@@ -22,6 +22,7 @@ from ..data.splits import some_images
 from ..measure import hardware
 from ..predictor import Predictor
 from ..scene import Scene
+from ..weights.backbones import Precision
 from .metrics import Counts, iou
 from .report import write_report
 from .rows import Row, RowWriter, read_rows
@@ -43,6 +44,7 @@ class Settings:
         part: of the data set.
         methods: ``ID[:MODE][@BUNDLE]`` of each.
         preset: of the backbones.
+        precision: of the encoders.
         clicks: points per class in manual modes.
         seeds: their number; they are 0, 1, …
         limit: images, chosen by chance; ``None`` for all.
@@ -60,6 +62,7 @@ class Settings:
     limit: int | None = None
     absent: int | str | None = None
     single_object: bool = False
+    precision: Precision = "auto"
 
     def command(self) -> str:
         """The command line that asks for this study."""
@@ -74,6 +77,8 @@ class Settings:
             words += ["--absent", str(self.absent)]
         if self.single_object:
             words.append("--single-object")
+        if self.precision != "auto":
+            words += ["--precision", self.precision]
         return shlex.join(words)
 
 

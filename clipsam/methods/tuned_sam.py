@@ -124,10 +124,12 @@ class TunedSamPredictor(TrainablePredictor):
             grid = scene.sam_transform(backbones.preset).sampling_grid(prefix.shape[1])
             grid = None if grid is None else grid.to(device)
             patches = None
-            if adapters.sees_patches:
-                key = ("patches", preset, self.name)
-                patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
-            return model.encode(prefix, model.condition(tokens, text, grid), patches)
+            with backbones.encoding():
+                if adapters.sees_patches:
+                    key = ("patches", preset, self.name)
+                    patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
+                condition = model.condition(tokens, text, grid)
+                return model.encode(prefix, condition, patches).float()
 
         asked = concept.synonyms if adapters.sees_class else None
         return scene.cached(("tuned", preset, self.name, asked), encode)

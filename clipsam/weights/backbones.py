@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 from weakref import WeakValueDictionary
 
 import torch
@@ -25,6 +26,10 @@ from .published import Published
 BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
 """Where the bundles that come with the project lie, one folder per preset."""
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Of the encoders' matrix products: ``auto`` is bfloat16 where the device is made for it (GPUs that
+compute in it) and the network large enough to gain; elsewhere it is float32, as are decoders."""
+
 
 @dataclass(frozen=True)
 class Backbones:
@@ -39,6 +44,7 @@ class Backbones:
         calibration: what its similarities mean.
         device: where all of it computes. Weights may have been moved elsewhere since: a prediction
             brings those that it needs, see :meth:`~clipsam.predictor.Predictor.to`.
+        bfloat16: whether encoders compute in it; weights and decoders stay float32.
     """
 
     preset: Preset
@@ -48,6 +54,7 @@ class Backbones:
     text: ClassTextEncoder
     calibration: Calibration
     device: torch.device
+    bfloat16: bool = False
     _beside: WeakValueDictionary[Published, nn.Module] = field(
         default_factory=WeakValueDictionary, repr=False, compare=False
     )
@@ -55,6 +62,10 @@ class Backbones:
     def on(self, device: torch.device) -> Backbones:
         """The same networks, to compute elsewhere; none is copied or moved."""
         return self if device == self.device else replace(self, device=device)
+
+    def encoding(self) -> torch.autocast:
+        """A context for image encoders in inference; cast to float32 what comes out of it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def beside(self, published: Published, method: str) -> nn.Module:
         """Another published network, loaded from this machine to the same device.
@@ -83,6 +94,7 @@ def assemble(
     tokenizer: PreTrainedTokenizerBase | None = None,
     calibration: Calibration | None = None,
     device: torch.device | str = "cpu",
+    precision: Precision = "auto",
 ) -> Backbones:
     """Freeze the networks and put them together; without a tokenizer they can only be counted."""
     device = torch.device(device)
@@ -96,7 +108,16 @@ def assemble(
         text=ClassTextEncoder(clip, tokenizer),
         calibration=calibration or Calibration(),
         device=device,
+        bfloat16=_computes_in_bfloat16(precision, preset, device),
     )
+
+
+def _computes_in_bfloat16(precision: Precision, preset: Preset, device: torch.device) -> bool:
+    if precision != "auto":
+        return precision == "bfloat16"
+    # Of the published sizes only; older GPUs (before Ampere) would have to emulate it.
+    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return capable and bool(preset.sources)
 
 
 def has_weights(preset: Preset) -> bool:
@@ -108,7 +129,10 @@ def has_weights(preset: Preset) -> bool:
 
 
 def load_backbones(
-    preset: Preset, device: torch.device | str = "cpu", folder: Path | None = None
+    preset: Preset,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+    precision: Precision = "auto",
 ) -> Backbones:
     """Load the SAM and CLIP of a preset from this machine; nothing is ever downloaded here.
 
@@ -117,12 +141,13 @@ def load_backbones(
         device: where to.
         folder: holds the bundles ``sam`` and ``clip``; ``None`` takes the project's, or the
             published weights for a preset that has some.
+        precision: of the encoders in inference.
 
     Raises:
         WeightsError: they are not on this machine, damaged, or another network's.
     """
     if folder is None and preset.sources:
-        return _load_published(preset, device)
+        return _load_published(preset, device, precision)
     folder = folder or BUNDLES / preset.name
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     _, sam_state = load_bundle(folder / "sam")
@@ -131,17 +156,17 @@ def load_backbones(
     load_into(clip, clip_state, str(folder / "clip"))
     tokenizer = read_tokenizer(folder / "clip" / "tokenizer.json")
     calibration = Calibration(**config.get("calibration", {}))
-    return assemble(preset, sam, clip, tokenizer, calibration, device)
+    return assemble(preset, sam, clip, tokenizer, calibration, device, precision)
 
 
-def _load_published(preset: Preset, device: torch.device | str) -> Backbones:
+def _load_published(preset: Preset, device: torch.device | str, precision: Precision) -> Backbones:
     command = f"python -m clipsam download {preset.name}"
     sam_files, clip_files = (_located(source, command) for source in preset.sources)
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     sam.load_state_dict(read_sam(sam_files, preset.sam))
     clip.load_state_dict(read_clip(clip_files, preset.clip))
     tokenizer = read_clip_tokenizer(clip_files, preset.clip)
-    return assemble(preset, sam, clip, tokenizer, device=device)
+    return assemble(preset, sam, clip, tokenizer, device=device, precision=precision)
 
 
 def _located(published: Published, command: str) -> LocalFiles:

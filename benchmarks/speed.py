@@ -1,0 +1,442 @@
+"""Speed as ratios: every fast path beside the plain one, in one run, with the same results.
+
+    python -m benchmarks.speed                  # everything: an hour or two on two cores
+    python -m benchmarks.speed --only encoder   # one section; the others keep their last figures
+
+Networks of the published sizes with random weights. Ways to one result are timed in turns after a
+warm-up, in which they must agree within 1e-4, or nothing is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from transformers import SamConfig as TransformersSamConfig
+from transformers import SamModel
+
+import baselines  # noqa: F401 (registers)
+import clipsam.methods  # noqa: F401 (registers)
+from clipsam.data.readers import open_data
+from clipsam.data.scenes import SceneData
+from clipsam.evaluation.metrics import class_wise_miou
+from clipsam.evaluation.runner import Run, evaluate
+from clipsam.measure import hardware
+from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
+from clipsam.methods.tuned_sam import TunedSamPredictor
+from clipsam.models.clip import ClassTextEncoder, build_clip
+from clipsam.models.image_encoder import encode_images
+from clipsam.models.sam import build_sam
+from clipsam.predictor import Options, find_method, load_predictor
+from clipsam.scene import Scene
+from clipsam.types import Concept, Prediction, Prompt
+from clipsam.weights.backbones import BUNDLES, Backbones, assemble, load_backbones, read_tokenizer
+from clipsam.weights.convert import sam_to_transformers
+from clipsam.weights.presets import PRESETS, TINY, Preset
+
+from .naive import NaiveClipGuidedSam
+from .timing import TOLERANCE, Measured, compare, timed
+
+REPORT = Path(__file__).with_suffix(".md")
+SIZE = (683, 1024)
+"""(height, width) of the picture."""
+CLASSES = (1, 5, 20)
+METHODS = (
+    ("sam", "manual"),
+    ("clip-surgery-sam", "vanilla"),
+    ("clip-surgery-sam", "dense-prompt"),
+    ("clip-surgery-sam-decoder", "semi-automatic"),
+    ("sam-ptx", "manual"),
+    ("clip-guided-sam", "semi-automatic"),
+)
+"""M = 1…6: the first M of them."""
+BATCH = 8
+"""Images at a time on a GPU."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all sections are measured with.
+
+    Attributes:
+        preset: sizes of the networks.
+        repeats: of each way; long rows get fewer.
+        device: the CPU, but for the sections of the GPU.
+        photographs: folder with ``camvid/``, ``ccp/`` and ``coco100/``, or none.
+        images: of each data set where accuracy is measured.
+    """
+
+    preset: Preset
+    repeats: int
+    device: torch.device
+    photographs: Path
+    images: int
+
+    def fewer(self, share: int) -> int:
+        """Repeats of a row that takes ``share`` times as long as others."""
+        return max(1, self.repeats // share)
+
+
+def encoder(conditions: Conditions) -> list[str]:
+    """Plain SAM: one image to its embedding."""
+    backbones = random_backbones(conditions.preset)
+    image = picture(side=conditions.preset.sam.image_size)
+    theirs = SamPredictor(backbones.sam)
+    theirs.set_image(image)
+    pixels = theirs.model.preprocess(torch.from_numpy(image).permute(2, 0, 1)[None])
+
+    def predictor() -> Tensor:
+        theirs.set_image(image)
+        return theirs.features
+
+    ways: dict[str, Callable[[], Tensor]] = {"segment_anything, `SamPredictor`": predictor}
+    for attention in ("eager", "sdpa"):
+        other = transformers_sam(backbones.sam, conditions.preset, attention)
+        ways[f"transformers, `SamModel` {attention}"] = lambda other=other: (
+            other.get_image_embeddings(pixels)
+        )
+    ways["ours"] = lambda: Scene(image).sam_embedding(backbones)
+    halves = replace(backbones, bfloat16=True)
+    ways["ours, bfloat16"] = lambda: Scene(image).sam_embedding(halves)
+    found = compare(ways, conditions.repeats, conditions.device, loose=["ours, bfloat16"])
+    return table(found, against=("ours",))
+
+
+def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> list[str]:
+    """CLIP-Guided SAM, class names alone, against everything again for every class."""
+    backbones = random_backbones(conditions.preset)
+    design = ClipGuidedSamPredictor.design(conditions.preset)
+    design = replace(design, adapters=replace(design.adapters, last_blocks=last_blocks))
+    ours = ClipGuidedSamPredictor(backbones, design)
+    disturb(ours.model)
+    naive = NaiveClipGuidedSam(backbones, design)
+    naive.model = ours.model
+    prompt, image, tokenizer = names(classes), picture(), backbones.text.tokenizer
+
+    def run(predictor: TunedSamPredictor) -> Tensor:
+        return logits(predictor.predict(Scene(image), prompt, Options(mode="semi-automatic")))
+
+    def cold() -> Tensor:  # as if just loaded
+        ours.backbones = replace(backbones, text=ClassTextEncoder(backbones.clip, tokenizer))
+        return run(ours)
+
+    ways = {"naive": lambda: run(naive), "ours": cold}
+    repeats = conditions.fewer(classes)
+    return table(compare(ways, repeats, conditions.device), against=("ours",))
+
+
+def click(conditions: Conditions) -> list[str]:
+    """A new click after the first result, against the whole run again; five classes."""
+    backbones = random_backbones(conditions.preset)
+    predictor = ClipGuidedSamPredictor.untrained(backbones)
+    disturb(predictor.model)
+    image, options = picture(), Options(mode="manual")
+
+    def ask(scene: Scene, x: float) -> Tensor:
+        concepts = names(5).concepts
+        asked = (replace(c, points=[[x, 300.0]], labels=[1]) for c in concepts)
+        return logits(predictor.predict(scene, Prompt(tuple(asked)), options))
+
+    known = Scene(image)
+    ask(known, 500.0)
+    ways = {"full run": lambda: ask(Scene(image), 200.0), "new click": lambda: ask(known, 200.0)}
+    found = compare(ways, conditions.fewer(2), conditions.device)
+    share = found[1].median / found[0].median
+    return [*table(found, against=("new click",)), "", f"Share of a full run: {share:.2%}."]
+
+
+def methods(conditions: Conditions) -> list[str]:
+    """Six methods on one image and its scene, against the same with a scene each; one class."""
+    backbones = random_backbones(conditions.preset)
+    predictors = {}
+    for method, _ in METHODS:
+        if method not in predictors:
+            predictors[method] = find_method(method).untrained(backbones)
+            if isinstance(predictors[method], TunedSamPredictor):
+                disturb(predictors[method].model)
+    concept = Concept(("a red disc",), points=[[500.0, 300.0]], labels=[1])
+    image, prompt = picture(), Prompt((concept,))
+
+    def run(method: str, mode: str, scene: Scene) -> Tensor:
+        return logits(predictors[method].predict(scene, prompt, Options(mode=mode)))
+
+    times: dict[str, list[list[float]]] = {"shared": [], "separate": []}
+    answers: dict[str, Tensor] = {}
+    for _ in range(1 + conditions.fewer(2)):  # once to warm up
+        for way, seconds in times.items():
+            scene, steps, found = Scene(image), [], []
+            for method, mode in METHODS:
+                start = time.perf_counter()
+                found.append(run(method, mode, scene if way == "shared" else Scene(image)))
+                steps.append(time.perf_counter() - start)
+            seconds.append(steps)
+            answers[way] = torch.cat(found)
+    difference = (answers["shared"] - answers["separate"]).abs().max().item()
+    if not difference <= TOLERANCE:
+        raise SystemExit(f"shared and separate results differ by {difference:.2g}")
+    sums = {way: np.cumsum(times[way][1:], axis=1) for way in times}
+    lines = [
+        "| M | and | shared, s | separate, s | shared / separate | min–max of the ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for index, (method, mode) in enumerate(METHODS):
+        shared, separate = (np.median(sums[way][:, index]) for way in times)
+        ratios = sums["shared"][:, index] / sums["separate"][:, index]
+        lines.append(
+            f"| {index + 1} | {method}, {mode} | {shared:.2f} | {separate:.2f} | "
+            f"{shared / separate:.2f} | {ratios.min():.2f}–{ratios.max():.2f} |"
+        )
+    count = len(times["shared"]) - 1
+    return [*lines, "", f"{count} repeats. Largest difference of logits: {difference:.1g}."]
+
+
+def accuracy(conditions: Conditions) -> list[str]:
+    """What bfloat16 in the encoders does to the tiny preset's class-wise mIoU."""
+    runs = (
+        Run("sam", "manual", 5),
+        Run("clip-surgery-sam", "dense-prompt"),
+        Run("clip-guided-sam", "semi-automatic"),
+        Run("clip-guided-sam", "manual", 5),
+    )
+    data = {"scenes": f"scenes:{4 * conditions.images}"}
+    for name in ("camvid", "ccp"):
+        if (conditions.photographs / name).is_dir():
+            data[name] = f"folder:{conditions.photographs / name}"
+    backbones = {
+        name: load_backbones(TINY, conditions.device, precision=name)
+        for name in ("float32", "bfloat16")
+    }
+    lines = ["| data | run | float32 | bfloat16 | change, points |", "|---|---|---|---|---|"]
+    changes = []
+    for name, spec in data.items():
+        opened = open_data(spec, "val")
+        found = [
+            evaluate(
+                opened,
+                {run.method: load_predictor(run.method, own) for run in runs},
+                runs,
+                seeds=range(3),
+            )
+            for own in backbones.values()
+        ]
+        for run in runs:
+            exact, halves = (
+                100 * statistics.mean(class_wise_miou(scores[run, seed]) for seed in range(3))
+                for scores in found
+            )
+            changes.append(halves - exact)
+            lines.append(
+                f"| {name}, {len(opened)} images | {run.method}, {run.mode} | {exact:.2f} | "
+                f"{halves:.2f} | {halves - exact:+.2f} |"
+            )
+    mean, largest = statistics.mean(changes), max(changes, key=abs)
+    return [*lines, "", f"Mean change {mean:+.2f} points, largest {largest:+.2f}; 3 seeds."]
+
+
+def gpu(conditions: Conditions) -> list[str]:
+    """Images per second on a GPU, and the share of what it reaches in matrix products."""
+    if not torch.cuda.is_available():
+        return ["Not measured: there is no GPU here."]
+    device = torch.device("cuda")
+    backbones = random_backbones(conditions.preset, device)
+    side = conditions.preset.sam.image_size
+    images = torch.randn(BATCH, 3, side, side, device=device)
+    own = backbones.sam.image_encoder
+
+    @torch.inference_mode()
+    def ours(bfloat16: bool) -> Tensor:
+        with replace(backbones, bfloat16=bfloat16).encoding():
+            return encode_images(own, images).float()
+
+    ways = {
+        "segment_anything, eager float32": torch.inference_mode()(lambda: own(images)),
+        "ours, float32": lambda: ours(bfloat16=False),
+        "ours, bfloat16": lambda: ours(bfloat16=True),
+    }
+    found = compare(ways, conditions.repeats, device, loose=["ours, bfloat16"])
+    seconds, ceiling = found[-1].median, matmul_rate(device)
+    rate = BATCH * encoder_products(conditions.preset) / seconds
+    return [
+        *table(found, against=("ours, float32", "ours, bfloat16")),
+        "",
+        f"{hardware(device)}, batch {BATCH}: "
+        + ", ".join(f"{one.name} {BATCH / one.median:.1f} images/s" for one in found)
+        + f". bfloat16 reaches {rate / 1e12:.0f} Tflop/s of {ceiling / 1e12:.0f} measured in "
+        f"matrix products of 8192: {rate / ceiling:.0%}.",
+    ]
+
+
+def matmul_rate(device: torch.device) -> float:
+    """Operations per second of the best of ten large bfloat16 products."""
+    a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+    seconds = min(timed(lambda: a @ a, device) for _ in range(10))
+    return 2 * 8192**3 / seconds
+
+
+def encoder_products(preset: Preset) -> float:
+    """Operations of one image's matrix products in SAM's encoder, padding not counted."""
+    sam = preset.sam
+    tokens, dim = (sam.image_size // sam.patch_size) ** 2, sam.embed_dim
+    attended = len(sam.global_blocks) * tokens
+    attended += (sam.depth - len(sam.global_blocks)) * sam.window_size**2
+    return 2 * tokens * dim * (12 * sam.depth * dim + 2 * attended + 3 * sam.patch_size**2)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Conditions], list[str]]]] = {
+    "encoder": ("SAM's encoder, one image", encoder),
+    **{
+        f"guided-{label}-{count}": (
+            f"CLIP-Guided SAM, {label}, {count} class{'' if count == 1 else 'es'}",
+            lambda conditions, blocks=blocks, count=count: guided(conditions, blocks, count),
+        )
+        for label, blocks in (("all-blocks", None), ("last-4-blocks", 4))
+        for count in CLASSES
+    },
+    "click": ("A new click, CLIP-Guided SAM, five classes", click),
+    "methods": ("Several methods on one image, one class", methods),
+    "accuracy": ("What bfloat16 costs: mIoU in %, preset tiny", accuracy),
+    "gpu": ("On a GPU", gpu),
+}
+
+
+def main() -> None:
+    """Measure what is asked for, and write all that has been measured so far."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="repeatable")
+    parser.add_argument("--missing", action="store_true", help="only what has no figures yet")
+    parser.add_argument("--preset", default="base", help="for example huge-sam: SAM ViT-H")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--images", type=int, default=50, help="where accuracy is measured")
+    parser.add_argument("--photographs", type=Path, default=Path("../shared/data"))
+    parser.add_argument(
+        "--out", type=Path, default=REPORT, help="its figures lie beside it as JSON"
+    )
+    args = parser.parse_args()
+    kept = args.out.with_suffix(".json")
+    results = json.loads(kept.read_text()) if kept.exists() else {}
+    conditions = Conditions(
+        PRESETS[args.preset], args.repeats, torch.device("cpu"), args.photographs, args.images
+    )
+    for name in args.only or SECTIONS:
+        key = f"{args.preset}/{name}"
+        if args.missing and key in results:
+            continue
+        sys.stderr.write(f"{key}\n")
+        lines = SECTIONS[name][1](conditions)
+        where = f"{hardware(conditions.device)}, torch {torch.__version__}"
+        results[key] = {"measured": where, "lines": lines}
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        args.out.write_text(report(results))
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def report(results: Mapping[str, dict]) -> str:
+    """All sections that have been measured, in their order."""
+    lines = [
+        "# Speed",
+        "",
+        "Written by `python -m benchmarks.speed`. Random weights, float32 unless said, a picture",
+        f"of {SIZE[1]} × {SIZE[0]}. Each table was measured in one run, in turns after a warm-up;",
+        "*difference* is the largest absolute one from the first row's result, *memory* what was",
+        "in use at the peak beyond what was before.",
+    ]
+    for preset in PRESETS:
+        for name, (title, _) in SECTIONS.items():
+            found = results.get(f"{preset}/{name}")
+            if found is not None:
+                lines += ["", f"## {title} (`{preset}`)", "", f"{found['measured']}.", ""]
+                lines += found["lines"]
+    return "\n".join(lines) + "\n"
+
+
+def table(found: list[Measured], against: tuple[str, ...]) -> list[str]:
+    """Rows of one comparison; how many times as fast ``against`` is as each."""
+    ours = {one.name: one.median for one in found if one.name in against}
+    repeats = len(found[0].seconds)
+    columns = "".join(f" {name} is × faster |" for name in ours)
+    lines = [
+        f"| {repeats} repeat{'' if repeats == 1 else 's'} | median, s | min–max, s |{columns} "
+        "memory, MB | difference |",
+        "|---" * (5 + len(ours)) + "|",
+    ]
+    for one in found:
+        ratios = "".join(f" {one.median / median:.2f} |" for median in ours.values())
+        lines.append(
+            f"| {one.name} | {one.median:.3f} | {min(one.seconds):.3f}–{max(one.seconds):.3f} |"
+            f"{ratios} {one.peak_mb:,.0f} | {one.difference:.1g} |"
+        )
+    return lines
+
+
+def random_backbones(preset: Preset, device: torch.device | str = "cpu") -> Backbones:
+    """A preset's networks with random weights of which none is zero, and tiny's tokenizer."""
+    torch.manual_seed(0)
+    sam, clip = build_sam(preset.sam), build_clip(preset.clip)
+    with torch.no_grad():
+        for parameter in sam.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    tokenizer = read_tokenizer(BUNDLES / "tiny" / "clip" / "tokenizer.json")
+    return assemble(preset, sam, clip, tokenizer, device=device, precision="float32")
+
+
+def disturb(model: nn.Module) -> None:
+    """Give what a method adds some noise, so that nothing hides behind an initial zero."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.image_encoder.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+
+
+def transformers_sam(sam: Sam, preset: Preset, attention: str) -> SamModel:
+    """The same SAM as transformers computes it."""
+    sizes = preset.sam
+    square = dict(image_size=sizes.image_size, patch_size=sizes.patch_size)
+    vision = dict(
+        hidden_size=sizes.embed_dim,
+        num_hidden_layers=sizes.depth,
+        num_attention_heads=sizes.num_heads,
+        global_attn_indexes=list(sizes.global_blocks),
+        window_size=sizes.window_size,
+        **square,
+    )
+    config = TransformersSamConfig(
+        vision_config=vision, prompt_encoder_config=square, attn_implementation=attention
+    )
+    other = SamModel(config).eval().requires_grad_(False)
+    other.load_state_dict(sam_to_transformers(sam.state_dict()), strict=False)
+    other.tie_weights()
+    return other
+
+
+def picture(side: int | None = None) -> np.ndarray:
+    """A drawn scene, enlarged; a square one with ``side``."""
+    image = SceneData(1, seed=7)[0].image
+    height, width = (side, side) if side else SIZE
+    rows, columns = (np.arange(n) * image.shape[i] // n for i, n in enumerate((height, width)))
+    return np.ascontiguousarray(image[rows][:, columns])
+
+
+def names(count: int) -> Prompt:
+    """That many classes by name."""
+    return Prompt(tuple(Concept((f"class number {index}",)) for index in range(count)))
+
+
+def logits(prediction: Prediction) -> Tensor:
+    """(C, 4h, 4w), at SAM's own resolution."""
+    return torch.from_numpy(np.stack([result.logits for result in prediction.results]))
+
+
+if __name__ == "__main__":
+    main()

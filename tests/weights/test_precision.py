@@ -1,0 +1,91 @@
+"""Encoders in bfloat16: on request, everywhere the same, and everything else in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import baselines  # noqa: F401  (registers)
+import clipsam.methods  # noqa: F401  (registers)
+from clipsam.data.scenes import SceneData
+from clipsam.evaluation.metrics import class_wise_miou
+from clipsam.evaluation.runner import Run, evaluate, prompt_of
+from clipsam.predictor import Options, load_predictor
+from clipsam.scene import Scene
+from clipsam.weights.backbones import Backbones, _computes_in_bfloat16, load_backbones
+from clipsam.weights.presets import PRESETS, TINY
+
+RUNS = [Run("clip-guided-sam", "semi-automatic"), Run("clip-guided-sam", "manual", clicks=1)]
+METHODS = ["sam", "clip-surgery-sam", "clip-guided-sam", "sam-lora", "sam-proposals-clip"]
+
+
+@pytest.fixture(scope="module")
+def halved(tiny) -> Backbones:
+    return load_backbones(TINY, precision="bfloat16")
+
+
+def test_a_cpu_computes_in_float32_unless_asked(tiny, halved):
+    assert not tiny.bfloat16
+    assert halved.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("preset", "capability", "expected"),
+    [("base", (8, 0), True), ("base", (7, 5), False), ("tiny", (9, 0), False)],
+)
+def test_auto_on_a_gpu(monkeypatch, preset, capability, expected):
+    """bfloat16 for published sizes, where the hardware has it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    device = torch.device("cuda")
+    assert _computes_in_bfloat16("auto", PRESETS[preset], device) == expected
+    assert not _computes_in_bfloat16("float32", PRESETS[preset], device)
+    assert _computes_in_bfloat16("bfloat16", PRESETS[preset], device)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_encoders_in_bfloat16_decoders_in_float32(halved, method):
+    sample = SceneData(1, seed=7)[0]
+    prompt = prompt_of(sample, clicks=1, seed=0)
+    predictor = load_predictor(method, halved)
+    seen = {}
+
+    def note(name: str):
+        return lambda module, inputs, output: seen.setdefault(name, []).append(output)
+
+    block = halved.sam.image_encoder.blocks[0]
+    upscaling = [m for m in predictor.network().modules() if hasattr(m, "output_upscaling")]
+    hooks = [block.attn.qkv.register_forward_hook(note("qkv"))]
+    hooks += [m.output_upscaling.register_forward_hook(note("masks")) for m in upscaling]
+    scene = Scene(sample.image)
+    mode = predictor.info.modes[0]
+    try:
+        halves = predictor.predict(scene, prompt, Options(mode=mode))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert {output.dtype for output in seen["qkv"]} == {torch.bfloat16}
+    assert {output.dtype for output in seen.get("masks", [])} <= {torch.float32}
+    assert np.isfinite(halves.logits()).all()
+
+
+def test_features_are_nearly_the_same(halved, tiny):
+    """To the eight bits of bfloat16, summed up over the layers; and kept in float32."""
+    image = SceneData(1, seed=7)[0].image
+    for features in (
+        lambda scene, backbones: scene.sam_embedding(backbones),
+        lambda scene, backbones: scene.clip_tokens(backbones, backbones.vision, "surgery"),
+    ):
+        exact, halves = features(Scene(image), tiny), features(Scene(image), halved)
+        assert halves.dtype == torch.float32
+        assert 0 < (halves - exact).norm() < 0.03 * exact.norm()
+
+
+def test_bfloat16_costs_no_accuracy(halved, tiny):
+    data = SceneData(12, seed=1_000_003)
+    found = []
+    for backbones in (tiny, halved):
+        predictors = {"clip-guided-sam": load_predictor("clip-guided-sam", backbones)}
+        scores = evaluate(data, predictors, RUNS, seeds=[0])
+        found.append([class_wise_miou(scores[run, 0]) for run in RUNS])
+    np.testing.assert_allclose(found[0], found[1], atol=0.01)
