@@ -53,11 +53,12 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
             with gr.Tab("Compare", id=COMPARE):
                 compare = CompareTab(models, bundles)
             with gr.Tab("Evaluate"):
-                evaluate = EvaluateTab(models, folders)
+                evaluate = EvaluateTab(models, bundles, folders)
             with gr.Tab("Adapt"):
                 adapt = AdaptTab(models, bundles)
         compare.join(adapt)
         compare.open_links(page)
+        evaluate.join(adapt)
         compare.open_cases_of(evaluate, tabs, COMPARE)
         add_api(models)
         if not ON_ZERO_GPU:  # there, nothing may load in this process

@@ -342,7 +342,8 @@ class AdaptTab:
             adapted, bundle = job.result()
             came = {
                 self.status: note(
-                    f"Kept for this session as “{bundle.name}”; it is ticked under Compare."
+                    f"Kept for this session as “{bundle.name}”; it is ticked under Compare and "
+                    "Evaluate."
                 ),
                 self.results: cards.results(adapted, bundle.name),
                 self.download: gr.DownloadButton(value=str(bundle.archive), visible=True),

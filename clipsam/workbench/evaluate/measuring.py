@@ -110,7 +110,7 @@ class Measuring:
         count = min(asked.images, len(whole))
         self._data = SubsetData(whole, choose_split(whole, str(count), asked.seed).indices)
         self._runs = {
-            choice: Run(choice.method, choice.mode, asked.clicks if choice.needs_marks else 0)
+            choice: Run(weights_of(choice), choice.mode, asked.clicks if choice.needs_marks else 0)
             for choice in asked.choices
         }
         self._rows: dict[int, list[Row]] = {}
@@ -141,7 +141,7 @@ class Measuring:
         """Measure image by image; yields after each.
 
         Args:
-            predictors: methods by their ids.
+            predictors: methods by :func:`weights_of` their choices.
             step: called before each method with what has been answered and what is next.
         """
         for place in range(self.total):
@@ -201,9 +201,9 @@ class Measuring:
         rows = [row for rows in self._rows.values() for row in rows]
         figures = {(one["method"], one["mode"]): one for one in summarize(rows, self.asked.preset)}
         return {
-            choice: figures[choice.method, choice.mode]
-            for choice in self._runs
-            if (choice.method, choice.mode) in figures
+            choice: figures[run.method, run.mode]
+            for choice, run in self._runs.items()
+            if (run.method, run.mode) in figures
         }
 
     def shown_in(self) -> dict[str, int]:
@@ -218,7 +218,7 @@ class Measuring:
         """Write the tables and the report of what has been measured, as the command line does.
 
         Args:
-            predictors: methods by their ids.
+            predictors: methods by :func:`weights_of` their choices.
 
         Returns:
             :data:`FILES` and where they are.
@@ -236,7 +236,7 @@ class Measuring:
         settings = Settings(
             data=f"{part.kind}:{self._source.name.removesuffix('.zip')}",
             part=asked.part,
-            methods=tuple(f"{choice.method}:{choice.mode}" for choice in asked.choices),
+            methods=tuple(map(_as_typed, asked.choices)),
             preset=asked.preset,
             clicks=asked.clicks,
             limit=self._limit,
@@ -330,6 +330,20 @@ class EvaluateSession:
     def close(self) -> None:
         """Delete everything."""
         self.take(None)
+
+
+def weights_of(choice: Choice) -> str:
+    """What tells a method with its weights from all others, as the command line calls it.
+
+    That is its id, or ``ID@BUNDLE`` with the name of a folder that the session trained.
+    """
+    return choice.key.removesuffix(f"/{choice.mode}")
+
+
+def _as_typed(choice: Choice) -> str:
+    """A choice as the command line takes it, the bundle's folder being where it is called."""
+    bundle = "" if choice.bundle is None else f"@{choice.bundle.name}"
+    return f"{choice.method}:{choice.mode}{bundle}"
 
 
 def sample_iou(score: SampleScore) -> float:

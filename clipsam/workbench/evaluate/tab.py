@@ -13,14 +13,16 @@ from ...data.readers import DataError
 from ...predictor import Predictor, find_preset
 from ...types import PromptError
 from ...weights.bundle import WeightsError
-from ..choices import DEFAULT_KEYS, Choice, all_choices
+from ..adapt.tab import AdaptTab
+from ..bundles import SessionBundles
+from ..choices import DEFAULT_KEYS, Choice
 from ..examples import Example
 from ..models import ModelStore
 from ..notes import Updates, note, problem
-from ..picker import DEFAULT_PRESET, preset_dropdown
+from ..picker import DEFAULT_PRESET, all_offered, preset_dropdown, ready
 from .data_panel import DataPanel
 from .leaderboard import cases_html, cases_strip, leaderboard, per_class, table
-from .measuring import FILES, Asked, EvaluateSession, Measuring
+from .measuring import FILES, Asked, EvaluateSession, Measuring, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +47,16 @@ class EvaluateTab:
         cases: a strip whose ``click`` event carries the ``index`` of a case, see :meth:`case`.
     """
 
-    def __init__(self, models: ModelStore, folders: Sequence[Path] = ()) -> None:
+    def __init__(self, models: ModelStore, bundles: gr.State, folders: Sequence[Path] = ()) -> None:
         """Build the tab inside the ``gr.Blocks`` that is open.
 
         Args:
             models: what runs.
+            bundles: what the session has trained.
             folders: whose sub-folders may be measured on, besides what users bring.
         """
         self.models = models
-        self.choices = {choice.key: choice for choice in all_choices()}
+        self.bundles = bundles
         self.session = gr.State(EvaluateSession(), delete_callback=EvaluateSession.close)
         with gr.Row(elem_id="evaluate-desk"):
             with gr.Column(scale=5, min_width=320):
@@ -70,7 +73,7 @@ class EvaluateTab:
             "Which SAM and CLIP run. Weights are downloaded under Compare.", "evaluate-preset"
         )
         self.methods = gr.CheckboxGroup(
-            **self._offer(DEFAULT_PRESET, DEFAULT_KEYS),
+            **_offer(SessionBundles(), DEFAULT_PRESET, DEFAULT_KEYS),
             label="Methods",
             info="Those that can run with the preset. Manual modes get clicks from the truth.",
             show_select_all=True,
@@ -143,15 +146,6 @@ class EvaluateTab:
         )
         self.cases = cases_strip()
 
-    def _offer(self, preset: str, ticked: Sequence[str]) -> dict[str, object]:
-        """Methods that can run with a preset; what is ticked stays so where it can."""
-        chosen = find_preset(preset)
-        ready = [choice for choice in self.choices.values() if not choice.problem(chosen)]
-        return {
-            "choices": [(choice.title, choice.key) for choice in ready],
-            "value": [choice.key for choice in ready if choice.key in ticked],
-        }
-
     # ---- events ----
 
     def _connect(self) -> None:
@@ -161,14 +155,14 @@ class EvaluateTab:
         for others in self.data.connect(self.session):
             others.then(self.without_results, None, results, **quick)
         self.preset.change(
-            lambda preset, ticked: gr.CheckboxGroup(**self._offer(preset, ticked)),
-            [self.preset, self.methods],
+            self.offer,
+            [self.bundles, self.preset, self.methods],
             self.methods,
             trigger_mode="always_last",
             **quick,
         )
-        asked = [self.session, self.data.part, self.preset, self.methods, self.images, self.seed]
-        asked += [self.classes, self.clicks]
+        asked = [self.session, self.bundles, self.data.part, self.preset, self.methods]
+        asked += [self.images, self.seed, self.classes, self.clicks]
         # The first at once, so that Stop also ends what still waits for others.
         begun = self.start.click(self.begin, self.session, [self.start, self.stop], **quick)
         run = begun.then(
@@ -183,6 +177,32 @@ class EvaluateTab:
         run.then(self.rest, None, [self.start, self.stop], **quick)
         self.stop.click(self.end, self.session, self.stop, **quick)
         self.shown.input(self.show_cases, [self.session, self.shown], self.cases, **quick)
+
+    def join(self, other: AdaptTab) -> None:
+        """Offer, ticked, what is trained there."""
+        other.trained_one.then(
+            self.take_bundle,
+            [self.bundles, self.preset, self.methods],
+            self.methods,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    # ---- methods ----
+
+    def offer(
+        self, bundles: SessionBundles, preset: str, ticked: Sequence[str]
+    ) -> gr.CheckboxGroup:
+        """Offer what can run with a preset; what is ticked stays so where it can."""
+        return gr.CheckboxGroup(**_offer(bundles, preset, ticked))
+
+    def take_bundle(
+        self, bundles: SessionBundles, preset: str, ticked: Sequence[str]
+    ) -> gr.CheckboxGroup:
+        """Offer what the session trained last, ticked, beside what is ticked already."""
+        new = (choice.key for choice in bundles.kept[-1].choices) if bundles.kept else ()
+        return self.offer(bundles, preset, (*ticked, *new))
 
     # ---- running ----
 
@@ -220,6 +240,7 @@ class EvaluateTab:
     def run(
         self,
         session: EvaluateSession,
+        bundles: SessionBundles,
         part: str | None,
         preset: str,
         keys: Sequence[str],
@@ -233,7 +254,7 @@ class EvaluateTab:
         try:
             yield from self._run(
                 session,
-                lambda: self._asked(part, preset, keys, images, seed, classes, clicks),
+                lambda: _asked(bundles, part, preset, keys, images, seed, classes, clicks),
                 progress,
             )
         except (PromptError, WeightsError, DataError) as error:
@@ -290,35 +311,14 @@ class EvaluateTab:
             **{self.downloads[name]: str(path) for name, path in files.items()},
         }
 
-    def _asked(
-        self,
-        part: str | None,
-        preset: str,
-        keys: Sequence[str],
-        images: float,
-        seed: float | None,
-        classes: str,
-        clicks: float,
-    ) -> Asked:
-        chosen = find_preset(preset)
-        choices = tuple(choice for key, choice in self.choices.items() if key in keys)
-        if not choices:
-            raise PromptError("Tick at least one method.")
-        for choice in choices:
-            if reason := choice.problem(chosen):
-                raise PromptError(f"{choice.title} cannot run with {preset}: {reason}.")
-        if seed is None:
-            raise PromptError("The seed is missing: type a whole number, such as 0.")
-        count = int(images), int(seed)
-        return Asked(str(part), preset, choices, *count, classes == EVERY, int(clicks))
-
     def _predictors(self, asked: Asked) -> dict[str, Predictor]:
         """The methods, all kept in memory until the end."""
         predictors: dict[str, Predictor] = {}
         sizes: dict[int, int] = {}
-        for method in dict.fromkeys(choice.method for choice in asked.choices):
-            predictors[method] = self.models.predictor(asked.preset, method)
-            network = predictors[method].network()
+        for choice in asked.choices:
+            weights = weights_of(choice)
+            predictor = self.models.predictor(asked.preset, choice.method, choice.bundle)
+            network = predictors.setdefault(weights, predictor).network()
             sizes |= {p.data_ptr(): p.nbytes for p in network.parameters()}
             if len(predictors) > 1 and sum(sizes.values()) > self.models.max_bytes:
                 raise PromptError(
@@ -332,10 +332,9 @@ class EvaluateTab:
     def show_cases(self, session: EvaluateSession, key: str) -> str:
         """The worst and best cases of a method."""
         measuring = session.measuring
-        choice = self.choices.get(key)
-        if measuring is None or choice not in measuring.asked.choices:
-            return ""
-        return cases_html(*measuring.cases(choice))
+        choices = () if measuring is None else measuring.asked.choices
+        found = (cases_html(*measuring.cases(choice)) for choice in choices if choice.key == key)
+        return next(found, "")
 
     def case(self, session: EvaluateSession, index: int) -> Example:
         """The image of a case, with its classes and its truth, to be opened in Compare.
@@ -350,6 +349,43 @@ class EvaluateTab:
         if session.measuring is None:
             raise DataError("This case is not there any more: run again.")
         return session.measuring.example(index)
+
+
+def _offer(bundles: SessionBundles, preset: str, ticked: Sequence[str]) -> dict[str, object]:
+    """The methods to tick, and which of them are."""
+    offered = ready(bundles, preset)
+    return {
+        "choices": [(choice.title, choice.key) for choice in offered],
+        "value": [choice.key for choice in offered if choice.key in ticked],
+    }
+
+
+def _asked(
+    bundles: SessionBundles,
+    part: str | None,
+    preset: str,
+    keys: Sequence[str],
+    images: float,
+    seed: float | None,
+    classes: str,
+    clicks: float,
+) -> Asked:
+    """What is to be measured.
+
+    Raises:
+        PromptError: no preset, method or seed, or a method that cannot run.
+    """
+    chosen = find_preset(preset)
+    choices = tuple(choice for choice in all_offered(bundles, preset) if choice.key in keys)
+    if not choices:
+        raise PromptError("Tick at least one method.")
+    for choice in choices:
+        if reason := choice.problem(chosen):
+            raise PromptError(f"{choice.title} cannot run with {preset}: {reason}.")
+    if seed is None:
+        raise PromptError("The seed is missing: type a whole number, such as 0.")
+    count = int(images), int(seed)
+    return Asked(str(part), preset, choices, *count, classes == EVERY, int(clicks))
 
 
 def _told(measuring: Measuring) -> str:

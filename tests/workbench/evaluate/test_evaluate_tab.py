@@ -28,9 +28,12 @@ from clipsam.evaluation import study
 from clipsam.evaluation.runner import Run, evaluate
 from clipsam.evaluation.summary import present_figures
 from clipsam.evaluation.truth import match_truth
-from clipsam.predictor import Predictor, load_predictor
+from clipsam.predictor import Predictor, find_method, load_predictor
+from clipsam.training.adapt import adapt
 from clipsam.types import parse_classes, prompt_from_classes
 from clipsam.weights.backbones import Backbones
+from clipsam.workbench.adapt.tab import example_pictures
+from clipsam.workbench.bundles import SessionBundle, SessionBundles
 from clipsam.workbench.evaluate import sources, unpacking
 from clipsam.workbench.evaluate.measuring import CASES, FILES, EvaluateSession, sample_iou
 from clipsam.workbench.evaluate.sources import Source, from_server, from_zip, offered
@@ -421,7 +424,7 @@ def models(tiny: Backbones) -> ModelStore:
 @pytest.fixture
 def whole_tab(models: ModelStore, tmp_path: Path) -> EvaluateTab:
     with gr.Blocks():
-        return EvaluateTab(models, [tmp_path])
+        return EvaluateTab(models, gr.State(SessionBundles()), [tmp_path])
 
 
 @pytest.fixture
@@ -432,6 +435,7 @@ def tab(whole_tab: EvaluateTab, monkeypatch: pytest.MonkeyPatch) -> EvaluateTab:
 
 
 ASKED = {
+    "bundles": SessionBundles(),
     "part": "all",
     "preset": "tiny",
     "keys": KEYS,
@@ -501,6 +505,49 @@ def test_figures_are_those_of_the_command_line(
     assert "<h2>Worst samples</h2>" in Path(shown["report.html"]).read_text()
     assert shown["status"].endswith("3 of 3 images done.</p>")
     assert ("false alarms %" in shown["board"]) == (classes == EVERY)
+
+
+@pytest.fixture
+def bundles(tiny: Backbones) -> Iterator[SessionBundles]:
+    """What a session has that trained a decoder for three steps."""
+    bundles = SessionBundles()
+    folder = bundles.new_folder("sam-decoder-tiny-adapted-1")
+    method = find_method("sam-decoder")
+    adapt(method, tiny, example_pictures()[:4], 60, folder, lambda step, _: step == 3)
+    bundles.keep(SessionBundle("Mine", "sam-decoder", "tiny", folder, folder.with_suffix(".zip")))
+    yield bundles
+    bundles.close()
+
+
+def test_weights_of_the_session_have_figures_of_their_own(
+    tab: EvaluateTab,
+    session: EvaluateSession,
+    bundles: SessionBundles,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = "sam-decoder-tiny-adapted-1"
+    keys = ["sam-decoder/manual", f"sam-decoder@{own}/manual"]
+    offered = tab.take_bundle(bundles, "tiny", keys[:1])
+    assert offered.choices[-1] == ("Mine · manual", keys[1]) and offered.value == keys
+    assert tab.offer(SessionBundles(), "tiny", keys).value == keys[:1]
+    shown = run(tab, session, bundles=bundles, keys=keys)
+    monkeypatch.chdir(bundles.kept[0].folder.parent)
+    command = ["evaluate", "--data", f"folder:{scenes}", "--limit", "16", "--clicks", "2"]
+    command += ["--method", "sam-decoder:manual", "--method", f"sam-decoder:manual@{own}"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    table = lines(tmp_path / "out" / "results.csv")
+    assert [one["method"] for one in table] == ["sam-decoder", f"sam-decoder@{own}"]
+    assert table[0]["miou"] != table[1]["miou"]
+    assert lines(Path(getattr(shown, "results.csv"))) == table
+    results = json.loads(Path(getattr(shown, "results.json")).read_text())
+    assert results["settings"]["methods"] == command[-3::2]
+    for name, line in zip(("SAM, decoder tuned", "Mine"), table, strict=True):
+        row = next(part for part in shown.board.split("<tr>") if f"{name}</td>" in part)
+        assert f"{100 * float(line['miou']):.1f}<" in row.replace("<b>", "")
+    # Another user's session knows nothing of it.
+    assert "Tick at least one" in run(tab, session, keys=keys[1:]).message
 
 
 def test_the_leaderboard_follows_each_image(
@@ -651,10 +698,9 @@ def test_the_seed_chooses_the_images(tab: EvaluateTab, session: EvaluateSession)
 def test_cases_are_the_worst_and_the_best(tab: EvaluateTab, session: EvaluateSession) -> None:
     run(tab, session)
     samples = lines(Path(session.measuring._files.name) / "samples.csv")
-    for key in KEYS:
-        method = key.partition("/")[0]
-        ious = sorted(float(one["iou"]) for one in samples if one["method"] == method)
-        worst, best = session.measuring.cases(tab.choices[key])
+    for choice in session.measuring.asked.choices:
+        ious = sorted(float(one["iou"]) for one in samples if one["method"] == choice.method)
+        worst, best = session.measuring.cases(choice)
         kept = min(CASES, len(ious) - len(ious) // 2), min(CASES, len(ious) // 2)
         assert (len(worst), len(best)) == kept
         assert [sample_iou(one.score) for one in worst] == pytest.approx(
@@ -671,7 +717,7 @@ def test_a_case_opens_with_its_classes_and_truth(
 ) -> None:
     run(tab, session)
     data = FolderData(scenes)
-    worst, best = session.measuring.cases(tab.choices[KEYS[1]])
+    worst, best = session.measuring.cases(session.measuring.asked.choices[1])
     for case in (*worst, *best):
         example = tab.case(session, case.number)
         sample = data[data.keys.index(case.score.image)]
@@ -718,7 +764,7 @@ def test_two_users_do_not_see_each_other(
 ) -> None:
     other = EvaluateSession()
     run(tab, session)
-    number = session.measuring.cases(tab.choices[KEYS[0]])[0][0].number
+    number = session.measuring.cases(session.measuring.asked.choices[0])[0][0].number
     with pytest.raises(DataError, match="not there any more"):
         tab.case(other, number)
     assert tab.show_cases(other, KEYS[0]) == ""
@@ -809,7 +855,7 @@ def page(chromium: object, models: ModelStore, tmp_path: Path) -> Iterator[Page]
     for key in KEYS:
         models.warm_up("tiny", key.partition("/")[0])
     with gr.Blocks() as blocks:
-        tab = EvaluateTab(models, [tmp_path])
+        tab = EvaluateTab(models, gr.State(SessionBundles()), [tmp_path])
         opened = gr.Textbox(elem_id="opened")
 
         def open_case(session: EvaluateSession, chosen: gr.EventData) -> str:
