@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,28 @@ ARGUMENTS = (
 )
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "runs" / "screenshots"
+"""What every browser test saw last, for people to look at."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Keep what the browser shows, before its windows are closed."""
+    browser = getattr(item, "funcargs", {}).get("chromium")
+    windows = [tab for context in browser.contexts for tab in context.pages] if browser else []
+    name = re.sub(r"[^\w-]+", "-", item.name)
+    for number, tab in enumerate(windows, start=1):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        tab.screenshot(path=SCREENSHOTS / f"{name}{f'-{number}' if number > 1 else ''}.png")
+
+
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """Where the page is served."""
@@ -34,9 +58,7 @@ def address() -> Iterator[str]:
     from clipsam.workbench.models import ModelStore
     from clipsam.workbench.page import build_page, launch
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     models = ModelStore()
     # Loaded before a test counts predictions, of which a warm-up makes some.
     for method in ("clip-guided-sam", "clip-surgery-sam"):

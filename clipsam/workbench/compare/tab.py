@@ -226,7 +226,7 @@ class CompareTab:
         }
         scores = [self.truth.message, self.truth.table]
         results = [self.message, self.status, self.stale, self.news, self.past, self.archive]
-        results += [self.left, self.right, self.start, self.stop]
+        results += [self.left, self.right, self.stop]
         for card in self.cards:
             results += [card.column, card.overlay, card.details]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
@@ -265,19 +265,17 @@ class CompareTab:
             **quick,
         )
         inputs = [self.session, self.classes, self.annotator, *picker.ticked, *seen[:-1]]
-        buttons = [self.start, self.stop]
-        # The first at once, so that Stop also ends what still waits for others.
-        begun = gr.on(
-            [self.start.click, self.classes.submit], self.begin, self.session, buttons, **quick
-        )
+        asks = [self.start.click, self.classes.submit]
+        # At once, so that Stop also ends what still waits for others.
+        gr.on(asks, self.begin, self.session, self.stop, **quick)
         runs = [
-            begun.then(self.run, inputs, results, **heavy),
+            gr.on(asks, self.run, inputs, results, **heavy),
             self.annotator.input(
                 self.run_again, [*inputs, self.live], results, trigger_mode="always_last", **heavy
             ),
         ]
         for run in runs:
-            run.then(self.rest, None, buttons, **quick)
+            run.then(self.rest, self.session, self.stop, **quick)
         self.stop.click(self.end, self.session, self.stop, **quick)
         # Answers may overtake each other, but not those of one listener, which asks again only
         # when it has been answered: so each thing shown has one, and news make it ask once more.
@@ -525,25 +523,20 @@ class CompareTab:
 
     # ---- running ----
 
-    def begin(self, session: Session) -> Updates:
-        """Offer Stop instead of Run."""
+    def begin(self, session: Session) -> gr.Button:
+        """Offer Stop."""
         session.stopped = False
-        return {
-            self.start: gr.Button(interactive=False),
-            self.stop: gr.Button("Stop", interactive=True),
-        }
+        return gr.Button("Stop", interactive=True)
 
     def end(self, session: Session) -> gr.Button:
         """Let a run end after the class at hand; what has been answered stays."""
         session.stopped = True
         return gr.Button("Stopping …", interactive=False)
 
-    def rest(self) -> Updates:
-        """Offer Run again, however the last one ended."""
-        return {
-            self.start: gr.Button(interactive=True),
-            self.stop: gr.Button("Stop", interactive=False),
-        }
+    def rest(self, session: Session) -> gr.Button:
+        """Offer nothing to stop, however the last run ended."""
+        session.stopped = False
+        return gr.Button("Stop", interactive=False)
 
     def run(
         self,
@@ -633,7 +626,7 @@ class CompareTab:
     ) -> Iterator[Updates]:
         """Run after a point or box was set, if the user has run before and wants it so."""
         if live and session.run is not None:
-            yield self.begin(session)
+            yield {self.stop: self.begin(session)}
             yield from self.run(
                 session,
                 classes,

@@ -163,9 +163,9 @@ class EvaluateTab:
         )
         asked = [self.session, self.bundles, self.data.part, self.preset, self.methods]
         asked += [self.images, self.seed, self.classes, self.clicks]
-        # The first at once, so that Stop also ends what still waits for others.
-        begun = self.start.click(self.begin, self.session, [self.start, self.stop], **quick)
-        run = begun.then(
+        # At once, so that Stop also ends what still waits for others.
+        self.start.click(self.begin, self.session, self.stop, **quick)
+        run = self.start.click(
             self.run,
             asked,
             [*results, *self.downloads.values()],
@@ -174,7 +174,7 @@ class EvaluateTab:
             show_progress_on=[self.status],
             api_visibility="private",
         )
-        run.then(self.rest, None, [self.start, self.stop], **quick)
+        run.then(self.rest, self.session, self.stop, **quick)
         self.stop.click(self.end, self.session, self.stop, **quick)
         self.shown.input(self.show_cases, [self.session, self.shown], self.cases, **quick)
 
@@ -206,13 +206,10 @@ class EvaluateTab:
 
     # ---- running ----
 
-    def begin(self, session: EvaluateSession) -> Updates:
-        """Offer Stop instead of Run."""
+    def begin(self, session: EvaluateSession) -> gr.Button:
+        """Offer Stop."""
         session.stopped = False
-        return {
-            self.start: gr.Button(interactive=False),
-            self.stop: gr.Button("Stop", interactive=True),
-        }
+        return gr.Button("Stop", interactive=True)
 
     def end(self, session: EvaluateSession) -> gr.Button:
         """Let a run end at its next step; what has been measured stays."""
@@ -221,12 +218,10 @@ class EvaluateTab:
             session.measuring.stopped = True
         return gr.Button("Stopping …", interactive=False)
 
-    def rest(self) -> Updates:
-        """Offer Run again, however the last one ended."""
-        return {
-            self.start: gr.Button(interactive=True),
-            self.stop: gr.Button("Stop", interactive=False),
-        }
+    def rest(self, session: EvaluateSession) -> gr.Button:
+        """Offer nothing to stop, however the last run ended."""
+        session.stopped = False
+        return gr.Button("Stop", interactive=False)
 
     def without_results(self) -> Updates:
         """A page on which nothing has been measured."""

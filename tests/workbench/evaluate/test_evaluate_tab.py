@@ -610,8 +610,7 @@ def test_stop_within_an_image_and_before_the_first(
     shown = run(tab, session)
     # The second image lacks a method: it does not count.
     assert "Stopped after 1 of 4" in shown.status and ">1</td>" in shown.board
-    updates = tab.begin(session)
-    assert updates[tab.stop].interactive
+    assert tab.begin(session).interactive
     tab.end(session)
     shown = list(tab.run(session, **ASKED, progress=lambda *_, **__: None))
     assert "Stopped after 0 of 4" in shown[-1][tab.status] and session.measuring.measured == 0
