@@ -35,7 +35,7 @@ from clipsam.training.adapt import adapt
 from clipsam.types import parse_classes, prompt_from_classes
 from clipsam.weights.backbones import Backbones
 from clipsam.workbench import zero_gpu
-from clipsam.workbench.adapt.tab import example_pictures
+from clipsam.workbench.adapt.tab import AdaptTab, example_pictures
 from clipsam.workbench.bundles import SessionBundle, SessionBundles
 from clipsam.workbench.evaluate import measuring, sources, unpacking
 from clipsam.workbench.evaluate.measuring import CASES, FILES, EvaluateSession, sample_iou
@@ -963,11 +963,13 @@ class Page:
 
 @pytest.fixture
 def page(chromium: object, models: ModelStore, tmp_path: Path) -> Iterator[Page]:
-    """The tab alone, served; a case that is opened is named below it."""
+    """The tab served, with Adapt below it; a case that is opened is named at the foot."""
     for key in KEYS:
-        models.warm_up("tiny", key.partition("/")[0])
+        models.predictor("tiny", key.partition("/")[0])
     with gr.Blocks() as blocks:
-        tab = EvaluateTab(models, gr.State(SessionBundles()), [tmp_path])
+        bundles = gr.State(SessionBundles(), delete_callback=SessionBundles.close)
+        tab = EvaluateTab(models, bundles, [tmp_path])
+        tab.join(AdaptTab(models, bundles))
         opened = gr.Textbox(elem_id="opened")
 
         def open_case(session: EvaluateSession, chosen: gr.EventData) -> str:
@@ -983,6 +985,42 @@ def page(chromium: object, models: ModelStore, tmp_path: Path) -> Iterator[Page]
     assert "Traceback" not in page.page.locator("body").inner_text()
     context.close()
     blocks.close()
+
+
+@pytest.mark.browser
+def test_what_is_trained_is_measured_beside_the_projects_own(
+    page: Page, scenes: Path, tmp_path: Path, chromium: object
+) -> None:
+    inner = page.page
+    inner.click("#adapt-example")
+    inner.wait_for_selector("#adapt-listing figure:nth-child(8)")
+    inner.click("#adapt-start")
+    inner.wait_for_selector("#adapt-curve polyline.mean")
+    inner.click("#adapt-stop")
+    page.expect("#adapt-status", "ticked under Compare and Evaluate")
+    mine = inner.get_by_label("CLIP-Guided SAM, adapted 1 · semi-automatic", exact=True)
+    mine.wait_for()
+    assert mine.is_checked()
+    inner.get_by_label("CLIP-Guided SAM, adapted 1 · manual", exact=True).click()
+    inner.get_by_label("CLIP Surgery + SAM · vanilla", exact=True).click()
+    page.upload(pack(scenes, tmp_path / "my.zip"))
+    page.expect("#evaluate-about", "my.zip: 4 images, 52 classes")
+    inner.click("#evaluate-run")
+    page.expect("#evaluate-status", "4 of 4 images done.")
+    figures = {row[0].strip(): row[2] for row in page.figures()}
+    assert set(figures) == {"CLIP-Guided SAM", "CLIP-Guided SAM, adapted 1"}
+    inner.wait_for_selector("#get-results-csv")
+    with inner.expect_download() as coming:
+        inner.click("#get-results-csv")
+    table = {line["method"]: line["miou"] for line in lines(coming.value.path())}
+    assert set(table) == {"clip-guided-sam", "clip-guided-sam@clip-guided-sam-tiny-adapted-1"}
+    assert {f"{100 * float(miou):.1f}" for miou in table.values()} == set(figures.values())
+    # Another window of the same page does not know of it.
+    other = chromium.new_context().new_page()
+    other.goto(inner.url)
+    other.get_by_label("CLIP-Guided SAM · semi-automatic", exact=True).wait_for()
+    assert other.get_by_text("adapted 1").count() == 0
+    other.context.close()
 
 
 @pytest.mark.browser
