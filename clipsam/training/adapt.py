@@ -60,10 +60,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Adapted:
-    """What came of it.
+    """What came of it; can be pickled.
 
     Attributes:
-        predictor: the method with the new bundle, as stored.
         folder: the bundle.
         mode: in which the held-out pictures were asked.
         pictures: the held-out pictures.
@@ -71,7 +70,6 @@ class Adapted:
         rows: the score of each class of each of them.
     """
 
-    predictor: TrainablePredictor
     folder: Path
     mode: str
     pictures: tuple[LabelledImage, ...]
@@ -165,7 +163,7 @@ def adapt(
         for picture, old, new in zip(tested, before, after, strict=True)
         for row in _compare(picture, old, new)
     )
-    return Adapted(stored, folder, mode, tested, before, after, rows)
+    return Adapted(folder, mode, tested, before, after, rows)
 
 
 def _answer(predictor: TrainablePredictor, picture: LabelledImage, mode: str) -> Prediction:

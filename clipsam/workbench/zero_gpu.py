@@ -2,9 +2,17 @@
 
 Such a Space has no GPU of its own. ``spaces.GPU`` lends one to each call of a function, which then
 runs in a forked process: arguments and results are pickled, what it loads and computes stays
-there, and the time that it asks for beforehand decides its place in the queue. So one call runs
-all methods of a request on one scene, and only NumPy crosses. Models are loaded there, never in
-the parent, where CUDA is emulated in the main thread alone: nothing may be warmed up there.
+there, perhaps for the next call too, and the time that it asks for beforehand decides its place in
+the queue. Of an exception only the name comes back, of what it wrote only files. So there is one
+such function, :func:`lend` calls it, and it runs any task: all methods of a request on one scene
+(:func:`predict_all`), as many labelled images as fit into :data:`MAX_SECONDS`, a training. Only
+NumPy and plain values cross; a trained bundle is written to a folder that both processes see.
+Models are loaded there, never in the parent, where CUDA is emulated in the main thread alone:
+nothing may be warmed up there.
+
+A forked process sees nothing that changes here, so it learns late that nobody wants its answers:
+when its task yields next, after the call was closed. A task that must not lose what it has, or
+yields too seldom, can look for a file that is removed here.
 """
 
 from __future__ import annotations
@@ -13,6 +21,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +29,10 @@ from queue import SimpleQueue
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+import gradio as gr
 import numpy as np
 
+from ..data.readers import DataError
 from ..predictor import Options, find_method, find_preset
 from ..scene import Scene
 from ..types import Prediction, Prompt, PromptError
@@ -34,15 +45,104 @@ except ImportError:  # anywhere but on a Space
     GPU = None
 
 START_SECONDS = 10
-"""For the process and its first CUDA call. This and the next three are guesses, rather too much."""
+"""For the process and its first CUDA call. This and the next four are guesses, rather too much."""
 LOAD_MEGABYTES = 200
 """Weights loaded per second."""
-METHOD_SECONDS, CLASS_SECONDS = 3.0, 0.2
-"""For an image's features and a network's first pass, and for each class."""
+METHOD_SECONDS, ANSWER_SECONDS, CLASS_SECONDS = 3.0, 0.5, 0.2
+"""For an image's features and a network's first pass, for each later answer, for each class."""
 MAX_SECONDS = 120
 """More is not asked for: a request above what a visitor has left is refused altogether."""
 
+TOLD = (PromptError, WeightsError, DataError)
+"""What a task raises to be told to the user as it is."""
+
+Task = Callable[..., Iterator]
+"""A function of a module that takes a :class:`ModelStore`, then what can be pickled, and yields
+what can be pickled."""
+
 logger = logging.getLogger(__name__)
+
+
+def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: float) -> Iterator:
+    """Run a task; on a ZeroGPU Space with a lent GPU, in a forked process.
+
+    Close it to end the task, there when it yields next.
+
+    Args:
+        models: the task's first argument.
+        task: what runs.
+        arguments: its others.
+        seconds: that it needs, see :func:`seconds_for`.
+
+    Raises:
+        gr.Error: no GPU is lent, or it was taken away, or the task failed there.
+        PromptError, WeightsError, DataError: as the task does.
+    """
+    if not ON_ZERO_GPU:
+        yield from task(models, *arguments)
+        return
+    _stores[id(models)] = models
+    with closing(_lent(id(models), task, tuple(arguments), seconds)) as answers:
+        for answer in answers:
+            if isinstance(answer, _Raised):
+                raise answer.error
+            yield answer
+
+
+def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int) -> float:
+    """How long a GPU is needed, before it is known whether a process has the weights already.
+
+    Args:
+        preset: its name.
+        methods: ids of what runs, one as often as it runs with other weights or in another mode.
+        answers: predictions in all.
+        classes: asked in all of them.
+    """
+    chosen = find_preset(preset)
+    networks = {
+        *chosen.sources,
+        *(published for method in methods for published in find_method(method).beside(chosen)),
+    }
+    loading = sum(published.megabytes for published in networks) / LOAD_MEGABYTES
+    running = METHOD_SECONDS * len(methods) + ANSWER_SECONDS * max(0, answers - len(methods))
+    return START_SECONDS + loading + running + CLASS_SECONDS * classes
+
+
+def refusal(error: gr.Error) -> str:
+    """Why a GPU was not lent, or no longer, as a sentence."""
+    return f"{error.title}: {error.message!s}"
+
+
+def duration(_: int, __: Task, ___: tuple[object, ...], seconds: float) -> int:
+    """Seconds to ask a GPU for."""
+    return min(MAX_SECONDS, math.ceil(seconds))
+
+
+_stores: WeakValueDictionary[int, ModelStore] = WeakValueDictionary()
+"""Models cannot be pickled: a forked process finds them here under the number that it is given."""
+
+
+class _Raised(NamedTuple):
+    """What a task raised, to be raised in the parent."""
+
+    error: Exception
+
+
+def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) -> Iterator:
+    """What runs in the forked process; takes and yields what can be pickled."""
+    try:
+        yield from task(_stores[store], *arguments)
+    except TOLD as error:
+        yield _Raised(error)
+
+
+_lent = _in_worker if GPU is None else GPU(duration=duration)(_in_worker)
+
+ON_ZERO_GPU = _lent is not _in_worker
+"""Whether a GPU is lent call by call; on any other hardware the decorator does nothing."""
+
+
+# ---- one scene ----
 
 
 class Asked(NamedTuple):
@@ -96,44 +196,22 @@ def predict_all(
     options = options or Options()
     if not ON_ZERO_GPU:
         return _answers(models, scene, prompt, preset, asked, options, is_stopped)
-    _stores[id(models)] = models
-    return _lent(id(models), scene.image, prompt, preset, tuple(asked), options)
+    classes = len(asked) * len(prompt.concepts)
+    seconds = seconds_for(preset, [one.method for one in asked], len(asked), classes)
+    arguments = (scene.image, prompt, preset, tuple(asked), options)
+    return lend(models, _answers_for, arguments, seconds)
 
 
-def duration(
-    _: int, image: np.ndarray, prompt: Prompt, preset: str, asked: Sequence[Asked], __: Options
-) -> int:
-    """Seconds to ask a GPU for, before it is known whether a worker has the weights already."""
-    chosen = find_preset(preset)
-    networks = {
-        *chosen.sources,
-        *(published for one in asked for published in find_method(one.method).beside(chosen)),
-    }
-    loading = sum(published.megabytes for published in networks) / LOAD_MEGABYTES
-    running = len(asked) * (METHOD_SECONDS + CLASS_SECONDS * len(prompt.concepts))
-    return min(MAX_SECONDS, math.ceil(START_SECONDS + loading + running))
-
-
-_stores: WeakValueDictionary[int, ModelStore] = WeakValueDictionary()
-"""Models cannot be pickled: a forked process finds them here under the number that it is given."""
-
-
-def _in_worker(
-    store: int,
+def _answers_for(
+    models: ModelStore,
     image: np.ndarray,
     prompt: Prompt,
     preset: str,
     asked: Sequence[Asked],
     options: Options,
 ) -> Iterator[Answer]:
-    """What runs in the forked process; takes and yields what can be pickled."""
-    yield from _answers(_stores[store], Scene(image), prompt, preset, asked, options)
-
-
-_lent = _in_worker if GPU is None else GPU(duration=duration)(_in_worker)
-
-ON_ZERO_GPU = _lent is not _in_worker
-"""Whether a GPU is lent call by call; on any other hardware the decorator does nothing."""
+    """The same for an image, for features stay in the process."""
+    return _answers(models, Scene(image), prompt, preset, asked, options)
 
 
 def _answers(

@@ -62,7 +62,6 @@ def test_twenty_steps_teach_and_the_bundle_is_what_was_measured(tiny, tmp_path: 
         asked = Scene(picture.image), prompt_from_classes([["sticker"]]), Options(mode=adapted.mode)
         again = loaded.predict(*asked)
         assert np.array_equal(again.logits(), after.logits())
-        assert np.array_equal(adapted.predictor.predict(*asked).logits(), after.logits())
         assert row.after == iou(count(again.class_mask(0), picture.classes == 0))
     config, _ = load_bundle(tmp_path / "bundle")
     training = config["training"]
@@ -113,7 +112,8 @@ def test_nothing_shared_is_touched(tiny, tmp_path: Path, id: str) -> None:
     after = [p for part in parts for p in part.parameters()]
     assert all(torch.equal(one, other) for one, other in zip(weights, after, strict=True))
     assert in_training == [module.training for part in parts for module in part.modules()]
-    other = adapted.predictor.predict(Scene(scene.image), prompt).logits()
+    trained = method.load(tiny, adapted.folder)
+    other = trained.predict(Scene(scene.image), prompt).logits()
     assert not np.array_equal(before, other)
 
 
@@ -132,7 +132,7 @@ def test_a_class_in_every_picture_leaves_its_presence_open(tiny, tmp_path: Path)
         made = adapt(
             method, tiny, scenes(4, *classes), 600, tmp_path / name, lambda step, _: step == 1
         )
-        midpoint = made.predictor.calibration.presence_midpoint
+        midpoint = method.load(tiny, made.folder).calibration.presence_midpoint
         assert (midpoint is None) == (name == "one")
 
 

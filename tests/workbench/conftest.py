@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
+import torch
 
 import baselines  # noqa: F401 (registers them)
 import clipsam.methods  # noqa: F401
@@ -16,6 +20,7 @@ from clipsam.predictor import Predictor
 from clipsam.types import Prediction
 from clipsam.weights.backbones import has_weights
 from clipsam.weights.presets import TINY
+from clipsam.workbench import zero_gpu
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -94,3 +99,57 @@ def predictions(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
 
     monkeypatch.setattr(Predictor, "predict", recorded)
     return made
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A stand-in for ``spaces.GPU``; notes the seconds that each call asks for."""
+    asked: list[int] = []
+    monkeypatch.setattr(zero_gpu, "_lent", _forked(zero_gpu._in_worker, asked))
+    monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", True)
+    return asked
+
+
+def _forked(task: Callable[..., Iterator], asked: list[int]) -> Callable[..., Iterator]:
+    """A generator function whose calls run in a fork; all that goes in or comes out is pickled.
+
+    As in the package ``spaces``: the fork does not wait until an answer is taken, ends at the next
+    one after the call was closed, and says no more of an exception than its name.
+    """
+    context = multiprocessing.get_context("fork")
+
+    def work(arguments: bytes, stop: object, out: object) -> None:
+        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+        answers = task(*pickle.loads(arguments))
+        try:
+            for answer in answers:
+                if stop.is_set():
+                    answers.close()
+                    break
+                out.send_bytes(pickle.dumps((answer, "")))
+            out.send_bytes(pickle.dumps(None))
+        except Exception as error:
+            out.send_bytes(pickle.dumps((None, type(error).__name__)))
+
+    def run(*arguments: object) -> Iterator:
+        asked.append(zero_gpu.duration(*arguments))
+        ours, theirs = context.Pipe(duplex=False)
+        stop = context.Event()
+        process = context.Process(target=work, args=(pickle.dumps(arguments), stop, theirs))
+        process.start()
+        theirs.close()
+        try:
+            while (content := pickle.loads(ours.recv_bytes())) is not None:
+                answer, failure = content
+                if failure:
+                    raise gr.Error(failure, title="ZeroGPU worker error", print_exception=False)
+                yield answer
+        except GeneratorExit:
+            stop.set()
+            while pickle.loads(ours.recv_bytes()) is not None:
+                pass
+            raise
+        finally:
+            process.join()
+
+    return run

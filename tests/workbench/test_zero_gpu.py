@@ -1,11 +1,13 @@
-"""Methods run in a forked process, as on a ZeroGPU Space, answer as they do here."""
+"""What runs in a forked process, as on a ZeroGPU Space, answers as it does here."""
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,16 @@ from clipsam.weights.backbones import has_weights
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.workbench import zero_gpu
 from clipsam.workbench.models import ModelStore
-from clipsam.workbench.zero_gpu import MAX_SECONDS, Answer, Asked, duration, predict_all
+from clipsam.workbench.zero_gpu import (
+    MAX_SECONDS,
+    Answer,
+    Asked,
+    duration,
+    lend,
+    predict_all,
+    refusal,
+    seconds_for,
+)
 
 GUIDED, SURGERY, ESC_NET = "clip-guided-sam", "clip-surgery-sam", "esc-net"
 ASKED = (Asked(GUIDED, "semi-automatic"), Asked(SURGERY), Asked(ESC_NET, "whole-image"))
@@ -44,38 +55,6 @@ def image() -> np.ndarray:
 def prompt() -> Prompt:
     """Two classes; one is pointed at."""
     return Prompt((Concept(("circle", "disc"), [[100, 90]], [1]), Concept(("square",))))
-
-
-@pytest.fixture
-def lent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A stand-in for ``spaces.GPU``; notes the seconds that each call asks for."""
-    asked: list[int] = []
-    monkeypatch.setattr(zero_gpu, "_lent", forked(zero_gpu._in_worker, asked))
-    monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", True)
-    return asked
-
-
-def forked(task: Callable[..., Iterator], asked: list[int]) -> Callable[..., Iterator]:
-    """A generator function whose calls run in a fork; all that goes in or comes out is pickled."""
-    context = multiprocessing.get_context("fork")
-
-    def work(arguments: bytes, out: object) -> None:
-        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
-        for answer in task(*pickle.loads(arguments)):
-            out.send_bytes(pickle.dumps(answer))
-        out.send_bytes(b"")
-
-    def run(*arguments: object) -> Iterator:
-        asked.append(duration(*arguments))
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(pickle.dumps(arguments), theirs))
-        process.start()
-        theirs.close()
-        while content := ours.recv_bytes():
-            yield pickle.loads(content)
-        process.join()
-
-    return run
 
 
 def assert_same(one: Prediction, other: Prediction) -> None:
@@ -175,22 +154,70 @@ def test_whoever_stops_listening_stops_the_rest(
     assert ran == [GUIDED]
 
 
-def seconds(asked: list[Asked], classes: int, preset: str = "tiny") -> int:
-    prompt = Prompt(tuple(Concept((f"class {number}",)) for number in range(classes)))
-    return duration(0, np.zeros((8, 8, 3), np.uint8), prompt, preset, asked, Options())
+def seconds(methods: list[str], classes: int, preset: str = "tiny", images: int = 1) -> int:
+    answers = images * len(methods)
+    needed = seconds_for(preset, methods, answers, answers * classes)
+    return duration(0, predict_all, (), needed)
 
 
 def test_seconds_asked_for() -> None:
-    one = [Asked(GUIDED)]
-    assert seconds(one, 1) < seconds([*one, Asked(SURGERY)], 1)
+    one = [GUIDED]
+    assert seconds(one, 1) < seconds([*one, SURGERY], 1)
     assert seconds(one, 1) < seconds(one, 20) < seconds(one, 80)
+    assert seconds(one, 1) < seconds(one, 1, images=10) < 10 * seconds(one, 1)
     assert seconds(one, 1) < seconds(one, 1, "base") < seconds(one, 1, "huge-sam")
     beside = find_method("grounded-sam").beside(PRESETS["tiny"])
-    assert beside and seconds([Asked("sam")], 1) < seconds([Asked("grounded-sam")], 1)
+    assert beside and seconds(["sam"], 1) < seconds(["grounded-sam"], 1)
     assert seconds(one * 30, 100) == MAX_SECONDS
     assert isinstance(seconds(one, 1), int)
     with pytest.raises(PromptError):
         seconds(one, 1, "giant")
+
+
+# ---- any task ----
+
+
+def counting(_: ModelStore, numbers: list[int], end: Exception | None) -> Iterator[int]:
+    """A task that yields what it is given, and ends as it is told."""
+    yield from numbers
+    if end is not None:
+        raise end
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["here", "in a fork"])
+@pytest.mark.parametrize("error", zero_gpu.TOLD)
+def test_what_a_task_tells_comes_back_as_it_was(
+    lent: list[int], monkeypatch: pytest.MonkeyPatch, far: bool, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", far)
+    answers = lend(ModelStore(), counting, ([1, 2], error("what would be right")), 7.2)
+    assert [next(answers), next(answers)] == [1, 2]
+    with pytest.raises(error, match=r"^what would be right$"):
+        next(answers)
+    assert lent == ([8] if far else [])
+
+
+def test_a_failure_there_is_an_error_here(lent: list[int]) -> None:
+    with pytest.raises(gr.Error) as caught:
+        list(lend(ModelStore(), counting, ([], RuntimeError("out of memory")), 1))
+    assert refusal(caught.value) == "ZeroGPU worker error: RuntimeError"
+
+
+def endless(_: ModelStore, log: Path) -> Iterator[int]:
+    """A task that ends only when it is closed, and notes that it was."""
+    try:
+        for number in itertools.count():
+            time.sleep(0.01)
+            yield number
+    finally:
+        log.write_text("closed")
+
+
+def test_a_call_that_is_closed_ends_in_the_fork(lent: list[int], tmp_path: Path) -> None:
+    answers = lend(ModelStore(), endless, (tmp_path / "log",), 1)
+    assert next(answers) == 0
+    answers.close()
+    assert (tmp_path / "log").read_text() == "closed"
 
 
 def test_off_such_a_space_nothing_is_forked() -> None:

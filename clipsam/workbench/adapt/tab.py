@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -21,20 +20,19 @@ from ...data.scenes import SceneData
 from ...evaluation.truth import TruthError, read_names
 from ...methods.base import TrainablePredictor
 from ...predictor import find_method, find_preset, methods
-from ...training.adapt import FEWEST, Adapted, adapt, trained_parts
+from ...training.adapt import FEWEST, Adapted, trained_parts
 from ...types import PromptError
 from ...weights.bundle import WeightsError
 from ...weights.presets import PRESETS
+from .. import zero_gpu
 from ..bundles import SessionBundle, SessionBundles
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from . import cards
+from .course import Course, seconds_of, train
 
 BUDGETS = {"1 minute": 60.0, "3 minutes": 180.0, "10 minutes": 600.0}
 """Seconds of training by what is shown."""
-
-POLL = 1.0
-"""Seconds between two looks at a training."""
 
 EXAMPLE_PICTURES, EXAMPLE_SEED = 8, 4
 EXAMPLE_CLASS = "sticker"
@@ -55,39 +53,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Course:
-    """A training while it runs.
-
-    Attributes:
-        seconds: that it may take.
-        losses: of each step so far.
-        began: when the first step was done, by the monotonic clock; ``None`` before.
-        is_stopped: whether the user wants no further step.
-    """
-
-    seconds: float
-    losses: list[float] = field(default_factory=list)
-    began: float | None = None
-    is_stopped: bool = False
-
-    def watch(self, step: int, figures: Mapping[str, float]) -> bool:
-        """See :data:`clipsam.training.loop.Watch`."""
-        self.began = self.began or time.monotonic()
-        self.losses.append(figures["loss"])
-        return self.is_stopped
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the first step."""
-        return 0.0 if self.began is None else time.monotonic() - self.began
-
-    @property
-    def is_training(self) -> bool:
-        """Whether steps are still to come."""
-        return not self.is_stopped and self.elapsed < self.seconds
-
-
-@dataclass
 class AdaptState:
     """What one open page remembers of this tab, never shared.
 
@@ -104,7 +69,7 @@ class AdaptState:
     def close(self) -> None:
         """End what runs."""
         if self.course is not None:
-            self.course.is_stopped = True
+            self.course.end()
 
 
 class AdaptTab:
@@ -189,8 +154,8 @@ class AdaptTab:
         )
         self.trained = gr.HTML(_what_is_trained(first), elem_id="adapt-trained")
         self.budget = gr.Radio(
-            list(BUDGETS),
-            value=next(iter(BUDGETS)),
+            _budgets(),
+            value=_budgets()[0],
             label="Time",
             info="Of training, by the clock; a minute suffices for the example.",
             elem_id="adapt-budget",
@@ -305,7 +270,7 @@ class AdaptTab:
     def end_early(self, state: AdaptState) -> object:
         """Let the training end after the step at hand."""
         if state.course is not None:
-            state.course.is_stopped = True
+            state.course.end()
         return gr.Button(interactive=False)
 
     def run(
@@ -321,40 +286,55 @@ class AdaptTab:
         if lack or key is None:
             yield {self.status: problem(lack or "No method that can be trained has a bundle here.")}
             return
-        course = state.course = Course(BUDGETS[budget])
+        preset, id = key.split("/")
+        method = find_method(id)
+        number = bundles.trained + 1
+        folder = bundles.new_folder(f"{id}-{preset}-adapted-{number}")
+        course = Course(BUDGETS[budget], folder.with_name(f"{folder.name}.wanted"))
+        course.begin()
+        state.course = course
         yield {
             self.start: gr.Button(interactive=False),
             self.stop: gr.Button(interactive=True),
             **dict.fromkeys((self.status, self.curve, self.results), ""),
             self.download: gr.DownloadButton(visible=False),
         }
+        arguments = (id, preset, state.pictures, course.seconds, folder, course.wanted)
+        seconds = seconds_of(method, preset, state.pictures, course.seconds)
         try:
-            with ThreadPoolExecutor(1) as pool:
-                job = pool.submit(self._adapt, state, bundles, key, course)
+            with closing(zero_gpu.lend(self.models, train, arguments, seconds)) as news:
                 try:
-                    while not job.done():
+                    for one in news:
+                        if isinstance(one, Adapted):
+                            adapted = one
+                            continue
+                        course.hear(one)
                         left = course.seconds - course.elapsed if course.is_training else None
                         yield {self.curve: cards.curve(course.losses, left)}
                         _tell(course, progress)  # Shown until something else is: hence last.
-                        wait([job], POLL)
                 finally:
-                    course.is_stopped = True  # The page may have been closed.
-            adapted, bundle = job.result()
+                    course.end()  # The page may have been closed.
+            archive = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
+            name = f"{method.info.name}, adapted {number}"
+            bundles.keep(SessionBundle(name, id, preset, folder, Path(archive)))
             came = {
                 self.status: note(
-                    f"Kept for this session as “{bundle.name}”; it is ticked under Compare and "
-                    "Evaluate."
+                    f"Kept for this session as “{name}”; it is ticked under Compare and Evaluate."
                 ),
-                self.results: cards.results(adapted, bundle.name),
-                self.download: gr.DownloadButton(value=str(bundle.archive), visible=True),
+                self.results: cards.results(adapted, name),
+                self.download: gr.DownloadButton(value=archive, visible=True),
             }
         except (DataError, PromptError, WeightsError) as error:
             came = {self.status: problem(str(error))}
+        except gr.Error as error:
+            came = {self.status: problem(zero_gpu.refusal(error))}
         except Exception:
             logger.exception("adapting %s failed", key)
             came = {self.status: problem("It failed unexpectedly; the server's log says why.")}
         finally:
             state.course = None
+            if bundles.trained < number:
+                shutil.rmtree(folder, ignore_errors=True)  # The next one is called so too.
         yield {
             self.state: state,
             self.bundles: bundles,
@@ -364,26 +344,12 @@ class AdaptTab:
             **came,
         }
 
-    def _adapt(
-        self, state: AdaptState, bundles: SessionBundles, key: str, course: Course
-    ) -> tuple[Adapted, SessionBundle]:
-        """The work of :meth:`run`, in a thread of its own."""
-        preset, method = key.split("/")
-        number = bundles.trained + 1
-        folder = bundles.new_folder(f"{method}-{preset}-adapted-{number}")
-        adapted = adapt(
-            find_method(method),
-            self.models.backbones(preset),
-            state.pictures,
-            course.seconds,
-            folder,
-            course.watch,
-        )
-        archive = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
-        name = f"{find_method(method).info.name}, adapted {number}"
-        bundle = SessionBundle(name, method, preset, folder, Path(archive))
-        bundles.keep(bundle)
-        return adapted, bundle
+
+def _budgets() -> list[str]:
+    """Those that there is time for: a lent GPU must be given back."""
+    most = zero_gpu.MAX_SECONDS - zero_gpu.START_SECONDS
+    offered = {name for name, seconds in BUDGETS.items() if seconds <= most}
+    return [name for name in BUDGETS if name in offered or not zero_gpu.ON_ZERO_GPU]
 
 
 def _tell(course: Course, progress: Callable[..., None]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,16 +19,28 @@ from ...data.readers import DataError, SubsetData
 from ...data.samples import BACKGROUND, VOID, LabelledImage
 from ...data.splits import choose_split
 from ...evaluation.metrics import iou
+from ...evaluation.report import WORST
 from ...evaluation.rows import Row, RowWriter
-from ...evaluation.runner import Run, SampleScore, absent_classes, score_image
-from ...evaluation.study import FEATURE_BYTES, Settings, Shard, Study
+from ...evaluation.runner import SampleScore
+from ...evaluation.study import Settings
 from ...evaluation.summary import summarize
 from ...evaluation.truth import VOID_IDS, TruthFile
 from ...predictor import Predictor
-from ...scene import Scene
-from ...types import PromptError
+from .. import zero_gpu
 from ..choices import Choice
 from ..examples import Example
+from ..models import ModelStore
+from .scoring import (
+    FAILED,
+    Asked,
+    LeftOut,
+    Scored,
+    Step,
+    conclude,
+    load_methods,
+    score_images,
+    with_methods,
+)
 from .sources import Source
 
 logger = logging.getLogger(__name__)
@@ -35,37 +48,14 @@ logger = logging.getLogger(__name__)
 FILES = ("results.csv", "samples.csv", "results.json", "report.html")
 """What is written in the end, as the command line does."""
 
-SEED = 0
-"""Of the points, as the command line's first."""
-
 CASES = 6
 """Shown of the worst, and of the best."""
 
 CASE_SIDE = 240
 """Long side of a case's picture, pixels."""
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be measured.
-
-    Attributes:
-        part: of the source.
-        preset: of the backbones.
-        choices: methods in their modes.
-        images: at most so many, chosen by chance.
-        seed: of that choice.
-        every_class: whether classes that an image does not show are asked too.
-        clicks: points per class in manual modes.
-    """
-
-    part: str
-    preset: str
-    choices: tuple[Choice, ...]
-    images: int
-    seed: int
-    every_class: bool
-    clicks: int
+MAX_PIXELS = 32 * 10**6
+"""Of images that are scored with one lent GPU: nine bytes each in memory, and copied there."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +82,10 @@ class Measuring:
         stopped: set it to end after the methods that run now.
     """
 
-    def __init__(self, source: Source, asked: Asked) -> None:
+    def __init__(self, models: ModelStore, source: Source, asked: Asked) -> None:
         """
         Args:
+            models: what runs.
             source: where the images come from.
             asked: what is to be measured.
 
@@ -104,15 +95,14 @@ class Measuring:
         self.asked = asked
         self.left_out: list[str] = []
         self.stopped = False
+        self._models = models
+        self._predictors: dict[str, Predictor] | None = None
         self._source = source
         whole = source.open(asked.part)
         self._limit = asked.images if asked.images < len(whole) else None
         count = min(asked.images, len(whole))
         self._data = SubsetData(whole, choose_split(whole, str(count), asked.seed).indices)
-        self._runs = {
-            choice: Run(weights_of(choice), choice.mode, asked.clicks if choice.needs_marks else 0)
-            for choice in asked.choices
-        }
+        self._runs = asked.runs()
         self._rows: dict[int, list[Row]] = {}
         self._worst: dict[Choice, list[Case]] = {choice: [] for choice in asked.choices}
         self._best: dict[Choice, list[Case]] = {choice: [] for choice in asked.choices}
@@ -135,64 +125,103 @@ class Measuring:
         """Images measured."""
         return len(self._rows)
 
-    def measure(
-        self, predictors: Mapping[str, Predictor], step: Callable[[int, Choice], None]
-    ) -> Iterator[None]:
+    def measure(self, step: Callable[[int, Choice], None]) -> Iterator[None]:
         """Measure image by image; yields after each.
 
         Args:
-            predictors: methods by :func:`weights_of` their choices.
             step: called before each method with what has been answered and what is next.
+
+        Raises:
+            PromptError: the methods together need too much memory.
+            WeightsError: weights are missing or damaged.
+            gr.Error: no GPU is lent, or no longer; what has been measured stays.
         """
+        for batch, seconds in self._batches():
+            if not batch:
+                yield
+                continue
+            places = tuple(batch)
+            news = self._run(score_images, (tuple(batch.values()),), seconds)
+            with closing(news):
+                for one in news:
+                    place = places[one.index]
+                    if isinstance(one, Step):
+                        if self.stopped:
+                            return
+                        number = place * len(self._runs) + one.number
+                        step(number, self.asked.choices[one.number])
+                        continue
+                    if isinstance(one, LeftOut):
+                        self.left_out.append(one.sentence)
+                    else:
+                        self._take(place, batch[place], one)
+                    yield
+
+    def _run(
+        self, task: Callable[..., Iterator], arguments: tuple[object, ...], seconds: float
+    ) -> Iterator:
+        """Run a task with the methods asked, which stay in memory until the end where they can."""
+        if zero_gpu.ON_ZERO_GPU:
+            arguments = (task, self.asked, *arguments)
+            return zero_gpu.lend(self._models, with_methods, arguments, seconds)
+        if self._predictors is None:
+            self._predictors = load_methods(self._models, self.asked)
+        return task(self._predictors, self.asked, *arguments)
+
+    def _batches(self) -> Iterator[tuple[dict[int, LabelledImage], float]]:
+        """Images by their places, with the seconds that they need: as many as a lent GPU scores in
+        its time, else one by one. One that cannot be read is none."""
+        batch: dict[int, LabelledImage] = {}
+        classes = 0
         for place in range(self.total):
-            try:
-                scored = self._score(place, predictors, step)
-            except (DataError, ImageError) as error:
-                self.left_out.append(self._source.told(error))
-            except PromptError as error:
-                self.left_out.append(f"{self._data.keys[place]}: {error}")
-            except Exception:
-                logger.exception("measuring failed")
-                self.left_out.append(
-                    f"{self._data.keys[place]} failed unexpectedly; the server's log says why."
-                )
-            else:
-                if scored is None:
-                    return
-                self._rows[place] = scored
-            yield
-
-    def _score(
-        self,
-        place: int,
-        predictors: Mapping[str, Predictor],
-        step: Callable[[int, Choice], None],
-    ) -> list[Row] | None:
-        """Rows of one image; ``None`` if stopped before they are all there."""
-        if self.stopped:
-            return None
-        sample = self._data[place]
-        scene = Scene(sample.image, FEATURE_BYTES)
-        absent = absent_classes(sample) if self.asked.every_class else ()
-        rows: list[Row] = []
-        found: list[tuple[Choice, SampleScore, np.ndarray, np.ndarray]] = []
-        for number, (choice, run) in enumerate(self._runs.items()):
             if self.stopped:
-                return None
-            step(place * len(self._runs) + number, choice)
+                return
+            sample = self._read(place)
+            if sample is None:
+                yield {}, 0
+                continue
+            more = classes + self._classes(sample)
+            pixels = sum(one.classes.size for one in (*batch.values(), sample))
+            too_long = self._seconds(len(batch) + 1, more) > zero_gpu.MAX_SECONDS
+            if batch and (too_long or pixels > MAX_PIXELS):
+                yield batch, self._seconds(len(batch), classes)
+                batch, more = {}, more - classes
+            batch[place], classes = sample, more
+            if not zero_gpu.ON_ZERO_GPU:
+                yield batch, 0
+                batch, classes = {}, 0
+        if batch:
+            yield batch, self._seconds(len(batch), classes)
 
-            def seen(score: SampleScore, *masks: np.ndarray, choice: Choice = choice) -> None:
-                if score.present:
-                    found.append((choice, score, *masks))
+    def _read(self, place: int) -> LabelledImage | None:
+        """An image; ``None`` if it must be left out."""
+        try:
+            return self._data[place]
+        except (DataError, ImageError) as error:
+            self.left_out.append(self._source.told(error))
+        except Exception:
+            logger.exception("measuring failed")
+            self.left_out.append(f"{self._data.keys[place]} {FAILED}")
+        return None
 
-            scores = score_image(
-                sample, scene, predictors[run.method], run, SEED, absent, seen=seen
-            )
-            rows += [Row(run.method, run.mode, SEED, score) for score in scores]
-        # Only now: an image that is stopped or left out has no cases.
-        for choice, score, mask, truth in found:
-            self._consider(place, sample, choice, score, mask, truth)
-        return rows
+    def _classes(self, sample: LabelledImage) -> int:
+        """Asked in an image, by all choices together."""
+        shown = len(sample.present())
+        known = len(sample.names) if self.asked.every_class else shown
+        return sum(shown if choice.needs_marks else known for choice in self.asked.choices)
+
+    def _seconds(self, images: int, classes: int) -> float:
+        """That a GPU is needed for images, and classes in all of them."""
+        methods = [choice.method for choice in self.asked.choices]
+        return zero_gpu.seconds_for(self.asked.preset, methods, images * len(methods), classes)
+
+    def _take(self, place: int, sample: LabelledImage, scored: Scored) -> None:
+        """Keep what is known of an image."""
+        self._rows[place] = scored.rows
+        for number, (choice, run) in enumerate(self._runs.items()):
+            shown = scored.shown(number, run)
+            for value, (score, mask) in zip(sample.present(), shown, strict=True):
+                self._consider(place, sample, choice, score, mask, sample.classes == value)
 
     # ---- figures ----
 
@@ -214,17 +243,15 @@ class Measuring:
                 images.setdefault(row.score.name, set()).add(row.score.image)
         return dict(sorted(((n, len(i)) for n, i in images.items()), key=lambda p: (-p[1], p[0])))
 
-    def write(self, predictors: Mapping[str, Predictor]) -> dict[str, Path]:
+    def write(self) -> dict[str, Path]:
         """Write the tables and the report of what has been measured, as the command line does.
-
-        Args:
-            predictors: methods by :func:`weights_of` their choices.
 
         Returns:
             :data:`FILES` and where they are.
 
         Raises:
             DataError: there is nothing to write about.
+            gr.Error: no GPU is lent for the report's pictures.
         """
         self._files = TemporaryDirectory(prefix="clipsam-")
         out = Path(self._files.name)
@@ -242,9 +269,19 @@ class Measuring:
             limit=self._limit,
             absent="all" if asked.every_class else None,
         )
-        # All images have their rows: what is left to a study is to conclude.
-        Study(settings, measured, predictors, tuple(self._runs.values()), out).run(Shard())
+        # All images have their rows: what is left to a study is to conclude, with pictures.
+        most = max(
+            len({row.score.name for row in rows if row.score.present})
+            for rows in self._rows.values()
+        )
+        seconds = self._seconds(WORST, WORST * len(asked.choices) * most)
+        for _ in self._run(conclude, (settings, measured, out), seconds):
+            pass
         return {name: out / name for name in FILES}
+
+    def release(self) -> None:
+        """Let go of the methods, which stay in memory until then."""
+        self._predictors = None
 
     def close(self) -> None:
         """Stop, and delete what was written."""
@@ -330,14 +367,6 @@ class EvaluateSession:
     def close(self) -> None:
         """Delete everything."""
         self.take(None)
-
-
-def weights_of(choice: Choice) -> str:
-    """What tells a method with its weights from all others, as the command line calls it.
-
-    That is its id, or ``ID@BUNDLE`` with the name of a folder that the session trained.
-    """
-    return choice.key.removesuffix(f"/{choice.mode}")
 
 
 def _as_typed(choice: Choice) -> str:

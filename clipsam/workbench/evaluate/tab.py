@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 from ...data.readers import DataError
-from ...predictor import Predictor, find_preset
+from ...predictor import find_preset
 from ...types import PromptError
 from ...weights.bundle import WeightsError
 from ..adapt.tab import AdaptTab
@@ -20,9 +20,11 @@ from ..examples import Example
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from ..picker import DEFAULT_PRESET, all_offered, preset_dropdown, ready
+from ..zero_gpu import refusal
 from .data_panel import DataPanel
 from .leaderboard import cases_html, cases_strip, leaderboard, per_class, table
-from .measuring import FILES, Asked, EvaluateSession, Measuring, weights_of
+from .measuring import FILES, EvaluateSession, Measuring
+from .scoring import Asked
 
 logger = logging.getLogger(__name__)
 
@@ -254,6 +256,8 @@ class EvaluateTab:
             )
         except (PromptError, WeightsError, DataError) as error:
             yield {self.status: "", self.message: problem(str(error))}
+        except gr.Error as error:
+            yield {self.message: problem(refusal(error))}
         except Exception:
             logger.exception("measuring failed")
             sentence = "Measuring failed unexpectedly; the server's log says why."
@@ -267,21 +271,32 @@ class EvaluateTab:
         asked = ask()
         if session.measuring is not None:
             session.measuring.close()
-        measuring = session.measuring = Measuring(session.source, asked)
+        measuring = session.measuring = Measuring(self.models, session.source, asked)
         measuring.stopped = session.stopped
         yield self.without_results()
+        try:
+            yield from self._measure(session, measuring, progress)
+        finally:
+            measuring.release()
+
+    def _measure(
+        self, session: EvaluateSession, measuring: Measuring, progress: gr.Progress
+    ) -> Iterator[Updates]:
+        asked = measuring.asked
         progress(0, desc="Loading models")
-        predictors = self._predictors(asked)
         steps = measuring.total * len(asked.choices)
 
         def step(done: int, choice: Choice) -> None:
             image = f"Image {measuring.done + 1} of {measuring.total}"
             progress((done, steps), desc=f"{image}: {choice.title}", unit="steps")
 
-        for _ in measuring.measure(predictors, step):
-            if session.measuring is not measuring:  # Other images have come.
-                return
-            yield {self.board: leaderboard(measuring), self.left_out: _left_out(measuring)}
+        try:
+            for _ in measuring.measure(step):
+                if session.measuring is not measuring:  # Other images have come.
+                    return
+                yield {self.board: leaderboard(measuring), self.left_out: _left_out(measuring)}
+        except gr.Error as error:  # No GPU is lent any more: what has been measured stays.
+            yield {self.message: problem(refusal(error))}
         if session.measuring is not measuring:
             return
         if measuring.total == len(measuring.left_out):
@@ -296,7 +311,7 @@ class EvaluateTab:
         }
         progress(1, desc="Writing the report")
         try:
-            files = measuring.write(predictors)
+            files = measuring.write()
         except Exception:
             if session.measuring is not measuring:  # Its images went away with it.
                 return
@@ -305,22 +320,6 @@ class EvaluateTab:
             self.files: gr.Column(visible=True),
             **{self.downloads[name]: str(path) for name, path in files.items()},
         }
-
-    def _predictors(self, asked: Asked) -> dict[str, Predictor]:
-        """The methods, all kept in memory until the end."""
-        predictors: dict[str, Predictor] = {}
-        sizes: dict[int, int] = {}
-        for choice in asked.choices:
-            weights = weights_of(choice)
-            predictor = self.models.predictor(asked.preset, choice.method, choice.bundle)
-            network = predictors.setdefault(weights, predictor).network()
-            sizes |= {p.data_ptr(): p.nbytes for p in network.parameters()}
-            if len(predictors) > 1 and sum(sizes.values()) > self.models.max_bytes:
-                raise PromptError(
-                    "These methods together need more memory than the "
-                    f"{self.models.max_bytes / 2**30:.0f} GB that the page may use: tick fewer."
-                )
-        return predictors
 
     # ---- looking ----
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from zipfile import ZipFile
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import baselines  # noqa: F401 (registers them)
@@ -23,18 +26,16 @@ from clipsam.data.readers import DataError
 from clipsam.data.samples import LabelledImage
 from clipsam.predictor import find_method
 from clipsam.scene import Scene
-from clipsam.training.adapt import Adapted, Compared
+from clipsam.training.adapt import Adapted, Compared, adapt
 from clipsam.types import prompt_from_classes
 from clipsam.weights.backbones import has_weights, load_backbones
+from clipsam.weights.bundle import load_bundle
 from clipsam.weights.presets import TINY
-from clipsam.workbench.adapt import cards as cards
+from clipsam.workbench import zero_gpu
+from clipsam.workbench.adapt import cards, course
 from clipsam.workbench.adapt import tab as module
-from clipsam.workbench.adapt.tab import (
-    AdaptState,
-    AdaptTab,
-    Course,
-    example_pictures,
-)
+from clipsam.workbench.adapt.course import Course
+from clipsam.workbench.adapt.tab import AdaptState, AdaptTab, example_pictures
 from clipsam.workbench.bundles import KEPT, SessionBundle, SessionBundles
 from clipsam.workbench.models import ModelStore
 from clipsam.workbench.page import launch
@@ -117,7 +118,7 @@ def test_an_unlucky_end_is_called_so() -> None:
 
     def adapted(after: float) -> Adapted:
         rows = (Compared("a", "dog", 0.5, after),)
-        return Adapted(None, Path(), "manual", (picture,), (), (), rows)
+        return Adapted(Path(), "manual", (picture,), (), (), rows)
 
     assert cards.verdict(adapted(0.4)).startswith("Worse: mean IoU 0.500 → 0.400 (-0.100) on 1 pic")
     assert cards.verdict(adapted(0.6)).startswith("Better: mean IoU 0.500 → 0.600 (+0.100)")
@@ -151,10 +152,15 @@ def test_old_bundles_and_the_folder_go(tmp_path: Path) -> None:
     assert not folder.parent.exists()
 
 
-def test_a_training_ends_with_its_page() -> None:
-    state = AdaptState(course=Course(60))
+def test_a_training_ends_with_its_page_or_its_folder(tmp_path: Path) -> None:
+    state = AdaptState(course=Course(60, tmp_path / "session" / "wanted"))
+    for end in (state.close, lambda: shutil.rmtree(tmp_path / "session")):
+        (tmp_path / "session").mkdir(exist_ok=True)
+        state.course.begin()
+        assert state.course.is_training
+        end()
+        assert state.course.is_stopped
     state.close()
-    assert state.course.is_stopped
 
 
 @needs_tiny
@@ -162,7 +168,7 @@ def test_two_sessions_train_apart_and_the_store_stays_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(module.BUDGETS, "a blink", 0.01)
-    monkeypatch.setattr(module, "POLL", 0.05)
+    monkeypatch.setattr(course, "POLL", 0.05)
     store = ModelStore()
     with gr.Blocks():
         tab = AdaptTab(store, gr.State(SessionBundles()))
@@ -186,22 +192,53 @@ def test_two_sessions_train_apart_and_the_store_stays_as_it_was(
     assert bundles[0].kept[0].folder.parent != bundles[1].kept[0].folder.parent
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps that trainings of this process have done."""
+    done: list[int] = []
+
+    def counted(*arguments: object) -> Adapted:
+        *others, watch = arguments
+        return adapt(*others, lambda step, figures: done.append(step) or watch(step, figures))
+
+    monkeypatch.setattr(course, "adapt", counted)
+    monkeypatch.setattr(course, "POLL", 0.05)
+    return done
+
+
 @needs_tiny
-def test_a_page_that_is_closed_ends_its_training(
-    tab: AdaptTab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "POLL", 0.05)
+def test_a_page_that_is_closed_ends_its_training(tab: AdaptTab, steps: list[int]) -> None:
     state = AdaptState(pictures=example_pictures()[:4])
     run = tab.run(state, SessionBundles(), "tiny/sam-decoder", "10 minutes")
     next(run)
-    course = state.course
-    while not course.losses:
+    going = state.course
+    while not going.losses:
         next(run)
     run.close()
-    assert course.is_stopped
-    done = len(course.losses)
+    assert going.is_stopped and state.course is None
+    done = len(steps)
     time.sleep(0.5)
-    assert len(course.losses) == done
+    assert len(steps) == done
+
+
+@needs_tiny
+def test_stop_keeps_what_has_been_learnt_so_far(tab: AdaptTab, steps: list[int]) -> None:
+    state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
+    last = stopped_at_once(tab, state, bundles)
+    assert "Kept for this session" in last[tab.status]
+    config, _ = load_bundle(bundles.kept[0].folder)
+    assert config["training"]["steps"] == len(steps)
+    assert f"step {len(steps)} ·" in last[tab.curve]
+
+
+def stopped_at_once(tab: AdaptTab, state: AdaptState, bundles: SessionBundles) -> dict:
+    """The end of a training of ten minutes that is stopped when its first losses are shown."""
+    shown: dict = {}
+    for updates in tab.run(state, bundles, "tiny/sam-decoder", "10 minutes", lambda *_, **__: None):
+        shown |= updates
+        if state.course is not None and state.course.losses:
+            tab.end_early(state)
+    return shown
 
 
 def test_an_unexpected_failure_is_one_sentence(
@@ -210,12 +247,105 @@ def test_an_unexpected_failure_is_one_sentence(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(module, "adapt", fail)
+    monkeypatch.setattr(course, "adapt", fail)
     state = AdaptState(pictures=example_pictures()[:4])
     bundles = SessionBundles()
     *_, last = tab.run(state, bundles, "tiny/sam-decoder", "1 minute")
     assert "It failed unexpectedly" in last[tab.status]
     assert state.course is None and not bundles.kept
+
+
+# ---- where a GPU is lent call by call ----
+
+
+@needs_tiny
+def test_a_fork_learns_the_same(lent: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps, for the clock decides about the rate of later ones."""
+
+    def three_steps(*arguments: object) -> Adapted:
+        *others, watch = arguments
+        return adapt(*others, lambda step, figures: watch(step, figures) or step == 3)
+
+    monkeypatch.setattr(course, "adapt", three_steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # As in the fork: sums may differ in their last bit otherwise.
+    shown, weights = [], []
+    for far in (True, False):
+        monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", far)
+        store, bundles = ModelStore(), SessionBundles()
+        with gr.Blocks():
+            tab = AdaptTab(store, gr.State(bundles))
+        state = AdaptState(pictures=example_pictures()[:4])
+        *_, last = tab.run(state, bundles, "tiny/clip-guided-sam", "1 minute")
+        shown.append([last[part] for part in (tab.status, tab.results, tab.curve)])
+        weights.append(load_bundle(bundles.kept[0].folder)[1])
+        assert bool(store._backbones) != far  # There, nothing is loaded in this process.
+        with ZipFile(bundles.kept[0].archive) as archive:
+            assert any(name.endswith("model.safetensors") for name in archive.namelist())
+        # What a fork wrote is what this process runs.
+        own = store.predictor("tiny", "clip-guided-sam", bundles.kept[0].folder)
+        scene, prompt = Scene(state.pictures[0].image), prompt_from_classes([["sticker"]])
+        weights[-1]["logits"] = torch.from_numpy(own.predict(scene, prompt).logits())
+        bundles.close()
+    torch.set_num_threads(threads)
+    assert shown[0] == shown[1] and "step 3 ·" in shown[0][2]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert len(lent) == 1 and 60 < lent[0] <= zero_gpu.MAX_SECONDS
+
+
+@needs_tiny
+def test_stop_is_seen_in_a_fork(
+    tab: AdaptTab, lent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "POLL", 0.05)
+    state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
+    last = stopped_at_once(tab, state, bundles)
+    assert "Kept for this session" in last[tab.status]
+    config, _ = load_bundle(bundles.kept[0].folder)
+    assert f"step {config['training']['steps']} ·" in last[tab.curve]
+    bundles.close()
+
+
+@needs_tiny
+def test_a_page_that_is_closed_ends_its_fork(
+    tab: AdaptTab, lent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "POLL", 0.05)
+    state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
+    run = tab.run(state, bundles, "tiny/sam-decoder", "10 minutes", lambda *_, **__: None)
+    next(run)
+    while not state.course.losses:
+        next(run)
+    before = multiprocessing.active_children()
+    run.close()
+    assert len(before) == 1 and not multiprocessing.active_children()
+    assert not bundles.kept and not bundles.new_folder("sam-decoder-tiny-adapted-1").exists()
+    bundles.close()
+
+
+@needs_tiny
+def test_a_gpu_that_is_not_lent_is_one_sentence(
+    tab: AdaptTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> Iterator:
+        raise gr.Error("95s requested vs. 7s left", title="ZeroGPU quota exceeded")
+        yield
+
+    monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", True)
+    monkeypatch.setattr(zero_gpu, "_lent", refused)
+    state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
+    *_, last = tab.run(state, bundles, "tiny/sam-decoder", "1 minute")
+    assert "ZeroGPU quota exceeded: 95s requested vs. 7s left" in last[tab.status]
+    assert last[tab.start].interactive and state.course is None and not bundles.kept
+
+
+def test_only_times_for_which_a_gpu_is_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for far, offered in ((False, list(module.BUDGETS)), (True, ["1 minute"])):
+        monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", far)
+        with gr.Blocks():
+            tab = AdaptTab(ModelStore(), gr.State(SessionBundles()))
+        assert [name for name, _ in tab.budget.choices] == offered
 
 
 # ---- in the browser ----

@@ -9,6 +9,7 @@ import stat
 import tempfile
 import threading
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import baselines  # noqa: F401 (registers them)
@@ -32,9 +34,10 @@ from clipsam.predictor import Predictor, find_method, load_predictor
 from clipsam.training.adapt import adapt
 from clipsam.types import parse_classes, prompt_from_classes
 from clipsam.weights.backbones import Backbones
-from clipsam.workbench.adapt.tab import example_pictures
+from clipsam.workbench import zero_gpu
+from clipsam.workbench.adapt.tab import AdaptTab, example_pictures
 from clipsam.workbench.bundles import SessionBundle, SessionBundles
-from clipsam.workbench.evaluate import sources, unpacking
+from clipsam.workbench.evaluate import measuring, sources, unpacking
 from clipsam.workbench.evaluate.measuring import CASES, FILES, EvaluateSession, sample_iou
 from clipsam.workbench.evaluate.sources import Source, from_server, from_zip, offered
 from clipsam.workbench.evaluate.tab import EVERY, PRESENT, EvaluateTab
@@ -691,6 +694,115 @@ def test_the_seed_chooses_the_images(tab: EvaluateTab, session: EvaluateSession)
     assert len(chosen) > 1
 
 
+# ---- where a GPU is lent call by call ----
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in a fork: sums may differ in their last bit otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def written(shown: SimpleNamespace) -> list[object]:
+    """Everything that was written, without its times."""
+    results = json.loads(Path(getattr(shown, "results.json")).read_text())
+    for method in results["methods"]:
+        for figures in (method["mean"], method["std"], method["seeds"][0]["present"]):
+            figures.pop("seconds_per_image")
+    tables = [lines(Path(getattr(shown, name))) for name in ("results.csv", "samples.csv")]
+    worst = Path(getattr(shown, "report.html")).read_text().partition("<h2>Worst samples</h2>")[2]
+    assert worst
+    return [results, *tables, worst]
+
+
+@pytest.mark.parametrize("kind", ["folder", "coco"])
+def test_a_fork_measures_the_same(
+    whole_tab: EvaluateTab,
+    scenes: Path,
+    tmp_path: Path,
+    bundles: SessionBundles,
+    lent: list[int],
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    if kind == "coco":
+        (scenes / "annotations.json").write_text(json.dumps(coco(False)))
+        shutil.rmtree(scenes / "masks")
+    else:
+        (scenes / "images" / "scene2.png").write_text("no picture")
+    session = EvaluateSession(from_zip(pack(scenes, tmp_path / "scenes.zip")))
+    asked = {
+        "bundles": bundles,
+        "part": session.source.first_part,
+        "keys": ["clip-surgery-sam/vanilla", "sam-decoder@sam-decoder-tiny-adapted-1/manual"],
+        "classes": EVERY,
+    }
+    monkeypatch.setattr(zero_gpu, "MAX_SECONDS", 35)  # Not enough for two images of 52 classes
+    loaded = dict(whole_tab.models._predictors)
+    monkeypatch.setattr(whole_tab.models, "_predictors", OrderedDict())
+    far = run(whole_tab, session, **asked)
+    assert not whole_tab.models._predictors  # Nothing is loaded in this process.
+    far_files, far_cases = written(far), far.cases
+    measured = COUNT if kind == "coco" else COUNT - 1
+    assert len(lent) == measured + 1 and max(lent) <= 35
+    monkeypatch.setattr(whole_tab.models, "_predictors", OrderedDict(loaded))
+    monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", False)
+    here = run(whole_tab, session, **asked)
+    assert far_files == written(here)
+    assert far_cases == here.cases and far_cases.count("<button") > 0
+    assert (far.left_out, far.status) == (here.left_out, here.status)
+    assert len(lent) == measured + 1
+    session.close()
+
+
+def test_one_lent_gpu_measures_what_fits_into_its_time(
+    tab: EvaluateTab, session: EvaluateSession, lent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = [updates["board"] for updates in steps(tab, session) if updates.get("board")]
+    assert len(boards) == COUNT and len(lent) == 2  # The images, and the report.
+    lent.clear()
+    monkeypatch.setattr(measuring, "MAX_PIXELS", 2 * 256 * 256)
+    assert "4 of 4 images done." in run(tab, session).status
+    assert len(lent) == 3
+
+
+def test_stop_where_a_gpu_is_lent(
+    tab: EvaluateTab, session: EvaluateSession, lent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "MAX_PIXELS", 1)  # One image at a time
+    shown: dict[str, object] = {}
+    for updates in steps(tab, session):
+        shown |= updates
+        if updates.get("board"):
+            tab.end(session)
+    assert "Stopped after 1 of 4 images; what has been measured stays." in shown["status"]
+    assert len(lent) == 2  # Its image, and the report.
+
+
+def test_a_gpu_that_is_not_lent_any_more(
+    tab: EvaluateTab, session: EvaluateSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def refused(*arguments: object) -> Iterator:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise gr.Error("90s requested vs. 7s left", title="ZeroGPU quota exceeded")
+        yield from zero_gpu._in_worker(*arguments)
+
+    monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", True)
+    monkeypatch.setattr(zero_gpu, "_lent", refused)
+    monkeypatch.setattr(measuring, "MAX_PIXELS", 1)
+    shown = run(tab, session)
+    assert "ZeroGPU quota exceeded: 90s requested vs. 7s left" in shown.message
+    assert "Stopped after 1 of 4 images" in shown.status and ">1</td>" in shown.board
+    assert shown.cases.count("<button") > 0 and not hasattr(shown, "results.csv")
+
+
 # ---- cases ----
 
 
@@ -850,11 +962,13 @@ class Page:
 
 @pytest.fixture
 def page(chromium: object, models: ModelStore, tmp_path: Path) -> Iterator[Page]:
-    """The tab alone, served; a case that is opened is named below it."""
+    """The tab served, with Adapt below it; a case that is opened is named at the foot."""
     for key in KEYS:
-        models.warm_up("tiny", key.partition("/")[0])
+        models.predictor("tiny", key.partition("/")[0])
     with gr.Blocks() as blocks:
-        tab = EvaluateTab(models, gr.State(SessionBundles()), [tmp_path])
+        bundles = gr.State(SessionBundles(), delete_callback=SessionBundles.close)
+        tab = EvaluateTab(models, bundles, [tmp_path])
+        tab.join(AdaptTab(models, bundles))
         opened = gr.Textbox(elem_id="opened")
 
         def open_case(session: EvaluateSession, chosen: gr.EventData) -> str:
@@ -870,6 +984,42 @@ def page(chromium: object, models: ModelStore, tmp_path: Path) -> Iterator[Page]
     assert "Traceback" not in page.page.locator("body").inner_text()
     context.close()
     blocks.close()
+
+
+@pytest.mark.browser
+def test_what_is_trained_is_measured_beside_the_projects_own(
+    page: Page, scenes: Path, tmp_path: Path, chromium: object
+) -> None:
+    inner = page.page
+    inner.click("#adapt-example")
+    inner.wait_for_selector("#adapt-listing figure:nth-child(8)")
+    inner.click("#adapt-start")
+    inner.wait_for_selector("#adapt-curve polyline.mean")
+    inner.click("#adapt-stop")
+    page.expect("#adapt-status", "ticked under Compare and Evaluate")
+    mine = inner.get_by_label("CLIP-Guided SAM, adapted 1 · semi-automatic", exact=True)
+    mine.wait_for()
+    assert mine.is_checked()
+    inner.get_by_label("CLIP-Guided SAM, adapted 1 · manual", exact=True).click()
+    inner.get_by_label("CLIP Surgery + SAM · vanilla", exact=True).click()
+    page.upload(pack(scenes, tmp_path / "my.zip"))
+    page.expect("#evaluate-about", "my.zip: 4 images, 52 classes")
+    inner.click("#evaluate-run")
+    page.expect("#evaluate-status", "4 of 4 images done.")
+    figures = {row[0].strip(): row[2] for row in page.figures()}
+    assert set(figures) == {"CLIP-Guided SAM", "CLIP-Guided SAM, adapted 1"}
+    inner.wait_for_selector("#get-results-csv")
+    with inner.expect_download() as coming:
+        inner.click("#get-results-csv")
+    table = {line["method"]: line["miou"] for line in lines(coming.value.path())}
+    assert set(table) == {"clip-guided-sam", "clip-guided-sam@clip-guided-sam-tiny-adapted-1"}
+    assert {f"{100 * float(miou):.1f}" for miou in table.values()} == set(figures.values())
+    # Another window of the same page does not know of it.
+    other = chromium.new_context().new_page()
+    other.goto(inner.url)
+    other.get_by_label("CLIP-Guided SAM · semi-automatic", exact=True).wait_for()
+    assert other.get_by_text("adapted 1").count() == 0
+    other.context.close()
 
 
 @pytest.mark.browser
