@@ -49,16 +49,17 @@ class MapPromptedPredictor(SamPrompter):
         similarity = self._map(scene, concept, watch)
         with watch.step("prompts"):
             shown = similarity[0].float().cpu().numpy()
-            points, dense = self._map_prompts(scene, concept, similarity, self.calibration, options)
+            calibration = self.calibration
+            points = self._map_points(scene, concept, similarity, calibration, options)
         if not len(points):
             note = f"Nothing found: {self.map_name} is the same everywhere."
             nothing = nothing_found(self._mask_side, shown, note)
             return replace(nothing, similarity_unit=self.map_unit)
-        prompts = PromptsUsed(points, np.ones(len(points), np.int64))
+        prompts, dense = PromptsUsed(points, np.ones(len(points), np.int64)), None
         if mode == DENSE:
-            prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
-        else:
-            dense = None
+            with watch.step("prompts"):
+                dense = self._map_mask(scene, similarity, calibration, options)
+                prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return self._segment(
             scene,
             prompts,

@@ -7,7 +7,7 @@ what its speed is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from unittest.mock import patch
@@ -22,14 +22,12 @@ from segment_anything.modeling.image_encoder import (
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
-from clipsam.measure import Stopwatch
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.models import clip as clip_module
 from clipsam.models import image_encoder as encoder_module
 from clipsam.models.adapters import Adapter, SemanticCondition
 from clipsam.models.clip import ClassTextEncoder
 from clipsam.models.tuned_sam import TunedSam
-from clipsam.predictor import Options
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult
 
@@ -37,18 +35,21 @@ from clipsam.types import Concept, ConceptResult
 class NaiveClipGuidedSam(ClipGuidedSamPredictor):
     """Shares nothing between classes; not registered, for nobody should use it."""
 
-    def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
-    ) -> ConceptResult:
-        shared = self.backbones
-        text = ClassTextEncoder(shared.clip, shared.text.tokenizer)
-        self.backbones = replace(shared, text=text)
-        try:
+    def _predict_all(
+        self,
+        scene: Scene,
+        concepts: Sequence[Concept],
+        modes: Sequence[str],
+        *rest: object,
+    ) -> list[ConceptResult]:
+        shared, results = self.backbones, []
+        for concept, mode in zip(concepts, modes, strict=True):
+            text = ClassTextEncoder(shared.clip, shared.text.tokenizer)
+            self.backbones = replace(shared, text=text)
             with plain_networks():
-                alone = Scene(scene.image)
-                return super()._predict_concept(alone, concept, mode, options, watch)
-        finally:
-            self.backbones = shared
+                results += super()._predict_all(Scene(scene.image), (concept,), (mode,), *rest)
+        self.backbones = shared
+        return results
 
 
 @contextmanager

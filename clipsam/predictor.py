@@ -99,6 +99,12 @@ class Options:
         if self.num_points < 1:
             raise PromptError(f"At least one point per class is needed, got {self.num_points}.")
 
+    def map_threshold(self, calibration: Calibration) -> float:
+        """Of min–max-scaled similarity, as asked for or as it was calibrated."""
+        if self.point_threshold is None:
+            return calibration.point_threshold
+        return self.point_threshold
+
 
 class Predictor(ABC):
     """Turns a scene and a prompt into a prediction; holds frozen networks, no image state."""
@@ -297,30 +303,36 @@ class Predictor(ABC):
             chosen.append(mode)
         return chosen
 
-    def _map_prompts(
+    def _map_points(
         self,
         scene: Scene,
         concept: Concept,
         similarity: torch.Tensor,
         calibration: Calibration,
         options: Options,
-    ) -> tuple[np.ndarray, torch.Tensor]:
-        """What one class's raw map (1, h, w) says to SAM.
+    ) -> np.ndarray:
+        """Foreground points (K, 2) where one class's raw map (1, h, w) is high.
 
-        Returns:
-            Foreground points (K, 2), none if the map is constant, and the dense prompt
-            (1, 1, 4h, 4w).
+        None if the map is constant.
         """
-        transform = self._transform(scene)
-        threshold = options.point_threshold
-        if threshold is None:
-            threshold = calibration.point_threshold
+        threshold = options.map_threshold(calibration)
         seed = stable_seed(concept.text, options.seed)
-        points = points_from_similarity(
-            similarity[0], transform, threshold, options.num_points, seed, options.sampling
+        return points_from_similarity(
+            similarity[0],
+            self._transform(scene),
+            threshold,
+            options.num_points,
+            seed,
+            options.sampling,
         )
-        dense = dense_prompt(similarity, transform, self._mask_side, threshold, options.dense_logit)
-        return points, dense
+
+    def _map_mask(
+        self, scene: Scene, similarity: torch.Tensor, calibration: Calibration, options: Options
+    ) -> torch.Tensor:
+        """One class's raw map (1, h, w) as SAM's mask prompt (1, 1, 4h, 4w)."""
+        threshold = options.map_threshold(calibration)
+        transform, side = self._transform(scene), self._mask_side
+        return dense_prompt(similarity, transform, side, threshold, options.dense_logit)
 
     def _decode(
         self,
@@ -340,6 +352,14 @@ class Predictor(ABC):
             dense: (1, 1, 4h, 4w) mask logits.
             result: further fields of the :class:`ConceptResult`.
         """
+        points, boxes = self._sam_prompts(scene, prompts)
+        logits, scores = self._decode_masks(network, embedding, points, boxes, dense)
+        return self._result(logits, scores, prompts, **result)
+
+    def _sam_prompts(
+        self, scene: Scene, prompts: PromptsUsed
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor | None]:
+        """One class's points and boxes as tensors in SAM's square, a row for each of its boxes."""
         transform, device = self._transform(scene), self.backbones.device
         asked = max(1, len(prompts.boxes))
         points = boxes = None
@@ -350,9 +370,15 @@ class Predictor(ABC):
         if len(prompts.boxes):
             corners = transform.coordinates(prompts.boxes.reshape(-1, 2))
             boxes = torch.from_numpy(corners).to(device).reshape(-1, 4)
-        logits, scores = self._decode_masks(network, embedding, points, boxes, dense)
+        return points, boxes
+
+    @staticmethod
+    def _result(
+        logits: torch.Tensor, scores: torch.Tensor, prompts: PromptsUsed, **result: object
+    ) -> ConceptResult:
+        """One class's answer from what the decoder says to its prompts, a row for each box."""
         masks, scores = logits.float().cpu().numpy(), scores.float().cpu().numpy()
-        alone = asked == 1
+        alone = len(masks) == 1
         return ConceptResult(
             logits=masks[:, 0].max(0),
             prompts=prompts,

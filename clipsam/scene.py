@@ -44,6 +44,12 @@ class Scene:
         """(height, width), pixels."""
         return self.image.shape[:2]
 
+    def known(self, key: Hashable) -> Tensor | None:
+        """The tensor under ``key``, if it is still remembered."""
+        if key in self._features:
+            self._features.move_to_end(key)
+        return self._features.get(key)
+
     def cached(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """The tensor under ``key``, computed at the first call."""
         if key not in self._features:
@@ -80,8 +86,8 @@ class Scene:
             if blocks > branch:
                 self.sam_tokens(backbones, branch)
             for known in range(blocks - 1, -1, -1):
-                if ("sam", name, known) in self._features:
-                    tokens = self._features["sam", name, known]
+                tokens = self.known(("sam", name, known))
+                if tokens is not None:
                     with backbones.encoding():
                         return run_plain_blocks(encoder, tokens, known, blocks).float()
             pixels = sam_input(self.image, backbones.preset).to(backbones.device)

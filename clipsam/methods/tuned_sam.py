@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from ..measure import Stopwatch
+from ..measure import Stopwatch, free_memory
 from ..models.clip import similarity_grid
 from ..models.image_encoder import AdapterConfig
+from ..models.sam import decode_masks
 from ..models.tuned_sam import TunedSam, TunedSamConfig
 from ..predictor import Options, nothing_found
 from ..prompting import Calibration
@@ -18,6 +21,31 @@ from ..types import Concept, ConceptResult, PromptsUsed
 from ..weights.backbones import Backbones
 from ..weights.presets import Preset
 from .base import TrainablePredictor
+
+WORKING_FLOATS = 24
+"""Numbers that a block holds at a time per channel of a token: its MLP's hidden layer twice (8),
+qkv as made and in windows (7), tokens before and after (4), and the adapters."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One class between its name and its mask.
+
+    Attributes:
+        concept: the class.
+        prompts: what SAM is told; ``None`` if there is nothing to tell.
+        text: (1, T) unit-norm class text, if the method reads it.
+        tokens: (1, 1 + N, T) normalised CLIP tokens of the image, the same for all classes.
+        shown: raw similarity map (h, w).
+        dense: (1, 1, 4h, 4w), SAM's mask prompt.
+    """
+
+    concept: Concept
+    prompts: PromptsUsed | None
+    text: Tensor | None
+    tokens: Tensor | None
+    shown: np.ndarray | None
+    dense: Tensor | None
 
 
 class TunedSamPredictor(TrainablePredictor):
@@ -73,9 +101,53 @@ class TunedSamPredictor(TrainablePredictor):
     def _predict_concept(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
+        return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
+
+    def _predict_all(
+        self,
+        scene: Scene,
+        concepts: Sequence[Concept],
+        modes: Sequence[str],
+        options: Options,
+        watch: Stopwatch,
+        progress: Callable[[int, int], None] | None,
+    ) -> list[ConceptResult]:
+        """Each class has an answer of its own; on a GPU many go through the networks together."""
+        results: list[ConceptResult] = []
+        pairs = list(zip(concepts, modes, strict=True))
+        while len(results) < len(pairs):
+            some = pairs[len(results) : len(results) + self._classes_at_a_time()]
+            asked = [self._ask(scene, concept, mode, options, watch) for concept, mode in some]
+            found = [one for one in asked if one.prompts is not None]
+            with watch.step("SAM encoder"):
+                embeddings = self._embed(scene, found)
+            with watch.step("SAM decoder"):
+                answers = iter(self._decode_all(scene, found, embeddings))
+            for one in asked:
+                nothing = one.prompts is None
+                results.append(
+                    nothing_found(self._mask_side, one.shown) if nothing else next(answers)
+                )
+                if progress is not None:
+                    progress(len(results), len(pairs))
+        return results
+
+    def _classes_at_a_time(self) -> int:
+        """As many as half of a GPU's free memory holds; a CPU gains nothing from several."""
+        device, sam = self.backbones.device, self.backbones.preset.sam
+        if device.type == "cpu":
+            return 1
+        tokens = (sam.image_size // sam.patch_size) ** 2
+        working = WORKING_FLOATS * 4 * tokens * sam.embed_dim
+        return max(1, free_memory(device) // 2 // working)
+
+    def _ask(
+        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+    ) -> _Asked:
+        """What SAM will be told of one class."""
         backbones, config = self.backbones, self.config
         text = tokens = shown = dense = None
-        points = np.zeros((0, 2), np.float32)
+        prompts = concept.prompts if mode == "manual" else None
         if config.sees_text or config.clip is not None:
             with watch.step("CLIP text"):
                 text = backbones.text([concept.synonyms])
@@ -85,54 +157,92 @@ class TunedSamPredictor(TrainablePredictor):
             with watch.step("prompts"):
                 similarity = similarity_grid(tokens, text)
                 shown = similarity[0].float().cpu().numpy()
-                points, dense = self._map_prompts(
-                    scene, concept, similarity, self.calibration, options
-                )
-        if mode == "manual":
-            prompts = concept.prompts
-        elif len(points):
-            prompts = PromptsUsed(points, np.ones(len(points), np.int64))
-        else:
-            return nothing_found(self._mask_side, shown)
-        if config.dense_prompt:
-            prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
-        else:
-            dense = None
-        with watch.step("SAM encoder"):
-            embedding = self._embed(scene, concept, tokens, text)
-        presence = float("nan") if shown is None else self.calibration.presence(shown)
-        with watch.step("SAM decoder"):
-            return self._decode(
-                self.model, embedding, scene, prompts, dense, similarity=shown, presence=presence
-            )
+                if prompts is None:
+                    points = self._map_points(scene, concept, similarity, self.calibration, options)
+                    if len(points):
+                        prompts = PromptsUsed(points, np.ones(len(points), np.int64))
+                if config.dense_prompt and prompts is not None:
+                    dense = self._map_mask(scene, similarity, self.calibration, options)
+                    prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
+        return _Asked(concept, prompts, text, tokens, shown, dense)
 
     def _vision_name(self) -> str:
         """What a scene calls this tower's features: those of frozen CLIP are shared."""
         return self.name if self.config.clip_blocks != 0 else self.config.clip
 
-    def _embed(
-        self, scene: Scene, concept: Concept, tokens: Tensor | None, text: Tensor | None
-    ) -> Tensor:
-        """Image embedding (1, 256, h, w), made once per scene and, if it sees it, per class."""
-        backbones, model, adapters = self.backbones, self.model, self.config.adapters
+    def _embed(self, scene: Scene, asked: Sequence[_Asked]) -> list[Tensor]:
+        """Image embeddings (1, 256, h, w), made once per scene and, if they see it, per class."""
+        backbones, adapters = self.backbones, self.config.adapters
         if adapters is None:
-            return scene.sam_embedding(backbones)
-        preset, device = backbones.preset.name, backbones.device
+            return [scene.sam_embedding(backbones) for _ in asked]
+        # Classes that the encoder does not see have one embedding.
+        keys = [
+            (
+                "tuned",
+                backbones.preset.name,
+                self.name,
+                adapters.sees_class and one.concept.synonyms,
+            )
+            for one in asked
+        ]
+        found = {key: scene.known(key) for key in keys}
+        missing = {key: one for key, one in zip(keys, asked, strict=True) if found[key] is None}
+        if missing:
+            made = self._encode(scene, list(missing.values())).split(1)
+            for key, embedding in zip(missing, made, strict=True):
+                # A copy: a view of the batch would keep all of it.
+                found[key] = scene.cached(key, embedding.clone)
+        return [found[key] for key in keys]
 
-        def encode() -> Tensor:
-            prefix = scene.sam_tokens(backbones, model.first_adapted)
-            grid = scene.sam_transform(backbones.preset).sampling_grid(prefix.shape[1])
-            grid = None if grid is None else grid.to(device)
-            patches = None
-            with backbones.encoding():
-                if adapters.sees_patches:
-                    key = ("patches", preset, self.name)
-                    patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
-                condition = model.condition(tokens, text, grid)
-                return model.encode(prefix, condition, patches).float()
+    def _encode(self, scene: Scene, asked: Sequence[_Asked]) -> Tensor:
+        """Image embeddings (B, 256, h, w) of B classes."""
+        backbones, model, count = self.backbones, self.model, len(asked)
 
-        asked = concept.synonyms if adapters.sees_class else None
-        return scene.cached(("tuned", preset, self.name, asked), encode)
+        def for_each(shared: Tensor | None) -> Tensor | None:
+            return None if shared is None else shared.expand(count, *shared.shape[1:])
+
+        prefix = scene.sam_tokens(backbones, model.first_adapted)
+        grid = scene.sam_transform(backbones.preset).sampling_grid(prefix.shape[1])
+        grid = None if grid is None else grid.to(backbones.device)
+        tokens, text, patches = asked[0].tokens, None, None
+        if asked[0].text is not None:
+            text = torch.cat([one.text for one in asked])
+        with backbones.encoding():
+            if self.config.sees_patches:
+                key = ("patches", backbones.preset.name, self.name)
+                patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
+            condition = model.condition(for_each(tokens), text, for_each(grid))
+            return model.encode(for_each(prefix), condition, patches).float()
+
+    def _decode_all(
+        self, scene: Scene, asked: Sequence[_Asked], embeddings: Sequence[Tensor]
+    ) -> list[ConceptResult]:
+        """Masks of several classes; those with as many points and boxes are decoded together."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for index, one in enumerate(asked):
+            shape = len(one.prompts.points), len(one.prompts.boxes)
+            alike.setdefault(shape, []).append(index)
+        results: dict[int, ConceptResult] = {}
+        for (points, boxes), members in alike.items():
+            given = [self._sam_prompts(scene, asked[index].prompts) for index in members]
+            pointed = [own for own, _ in given]
+            dense = [asked[index].dense for index in members]
+            logits, scores = decode_masks(
+                self.model.mask_decoder,
+                self.model.prompt_encoder,
+                torch.cat([embeddings[index] for index in members]),
+                tuple(map(torch.cat, zip(*pointed, strict=True))) if points else None,
+                torch.cat([own for _, own in given]) if boxes else None,
+                torch.cat(dense) if self.config.dense_prompt else None,
+            )
+            rows = zip(members, logits.split(1), scores.split(1), strict=True)
+            for index, mask, score in rows:
+                shown = asked[index].shown
+                presence = float("nan") if shown is None else self.calibration.presence(shown)
+                results[index] = self._result(
+                    mask, score, asked[index].prompts, similarity=shown, presence=presence
+                )
+        return [results[index] for index in range(len(asked))]
 
 
 def adapters(preset: Preset, **fields: object) -> AdapterConfig:

@@ -1,0 +1,110 @@
+"""Classes that go through a tuned SAM together, as on a GPU, and what is not run again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import baselines  # noqa: F401  (registers)
+import clipsam.methods  # noqa: F401  (registers)
+from clipsam.data.scenes import SceneData
+from clipsam.methods import tuned_sam as tuned_sam_module
+from clipsam.methods.tuned_sam import TunedSamPredictor
+from clipsam.models.tuned_sam import TunedSam
+from clipsam.predictor import Options, load_predictor
+from clipsam.scene import Scene
+from clipsam.types import Concept, Prompt
+from clipsam.weights.presets import PRESETS
+
+IMAGE = SceneData(1, seed=5)[0].image
+PROMPT = Prompt(
+    (
+        Concept(("striped star",), points=[[40, 60]], labels=[1]),
+        Concept(("red disc", "scarlet circle"), points=[[90, 20], [5, 5]], labels=[1, 0]),
+        Concept(("blue square",), box=[10, 20, 90, 80]),
+        Concept(("green ring",), points=[[70, 70]], labels=[1]),
+    )
+)
+CASES = [
+    ("clip-guided-sam", "semi-automatic"),
+    ("clip-guided-sam", "manual"),
+    ("sam-ptx", "manual"),
+    ("sam-lora", "manual"),
+    ("clip-surgery-sam-decoder", "semi-automatic"),
+]
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[int]:
+    """How many (image, class) pairs each pass through the adapted blocks took."""
+    sizes: list[int] = []
+    encode = TunedSam.encode
+
+    def count(model: TunedSam, prefix: torch.Tensor, *rest: object) -> torch.Tensor:
+        sizes.append(len(prefix))
+        return encode(model, prefix, *rest)
+
+    monkeypatch.setattr(TunedSam, "encode", count)
+    return sizes
+
+
+def together(monkeypatch, classes: int) -> None:
+    monkeypatch.setattr(TunedSamPredictor, "_classes_at_a_time", lambda self: classes)
+
+
+@pytest.mark.parametrize(("method", "mode"), CASES, ids=[":".join(case) for case in CASES])
+@pytest.mark.parametrize("classes", [2, 3, 9])
+def test_together_equals_one_by_one(tiny, monkeypatch, method, mode, classes):
+    """Whatever mixture of points and boxes each class has."""
+    predictor = load_predictor(method, tiny)
+    alone = predictor.predict(Scene(IMAGE), PROMPT, Options(mode=mode))
+    together(monkeypatch, classes)
+    calls: list[tuple[int, int]] = []
+    joint = predictor.predict(
+        Scene(IMAGE), PROMPT, Options(mode=mode), lambda *call: calls.append(call)
+    )
+    np.testing.assert_allclose(joint.logits(), alone.logits(), atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(joint.presence, alone.presence, atol=1e-6)
+    assert calls == [(done, 4) for done in (1, 2, 3, 4)]
+    for one, other in zip(joint.results, alone.results, strict=True):
+        np.testing.assert_array_equal(one.prompts.points, other.prompts.points)
+        np.testing.assert_allclose(one.candidate_scores, other.candidate_scores, atol=1e-4)
+
+
+def test_only_classes_without_an_embedding_are_encoded(tiny, monkeypatch, encoded):
+    predictor = load_predictor("clip-guided-sam", tiny)
+    scene, options = Scene(IMAGE), Options(mode="manual")
+    together(monkeypatch, 3)
+    predictor.predict(scene, Prompt(PROMPT.concepts[1:2]), options)
+    predictor.predict(scene, PROMPT, options)
+    assert encoded == [1, 2, 1]
+    predictor.predict(scene, PROMPT, options)
+    assert encoded == [1, 2, 1]
+
+
+def test_one_embedding_where_the_encoder_sees_no_class(tiny, monkeypatch, encoded):
+    together(monkeypatch, 4)
+    load_predictor("sam-parallel", tiny).predict(Scene(IMAGE), PROMPT, Options(mode="manual"))
+    assert encoded == [1]
+
+
+def test_a_scene_that_keeps_nothing_answers_all_the_same(tiny, monkeypatch):
+    predictor = load_predictor("clip-guided-sam", tiny)
+    together(monkeypatch, 3)
+    kept = predictor.predict(Scene(IMAGE), PROMPT, Options(mode="manual"))
+    forgetful = predictor.predict(Scene(IMAGE, max_bytes=1), PROMPT, Options(mode="manual"))
+    np.testing.assert_allclose(forgetful.logits(), kept.logits(), atol=1e-5)
+
+
+def test_as_many_as_half_of_the_free_memory_holds(tiny, monkeypatch):
+    """ViT-B: 4096 tokens of 768 channels, 24 numbers of four bytes for each: 302 MB a class."""
+    predictor = load_predictor("clip-guided-sam", tiny)
+    assert predictor._classes_at_a_time() == 1
+    gpu = replace(tiny, preset=PRESETS["base"], device=torch.device("cuda"))
+    monkeypatch.setattr(predictor, "backbones", gpu)
+    for free, expected in ((10**8, 1), (3 * 10**9, 4), (24 * 10**9, 39)):
+        monkeypatch.setattr(tuned_sam_module, "free_memory", lambda device, free=free: free)
+        assert predictor._classes_at_a_time() == expected
