@@ -1,6 +1,8 @@
 # make app   the page, on http://127.0.0.1:7860 (make app PORT=8000 HOST=0.0.0.0)
 # make test  all tests
+# make pictures  the README's screenshots, from the page itself (five minutes)
 # make benchmark-tiny  the papers' comparisons on the tiny preset (hours; goes on where it stopped)
+# make benchmark-speed  speed as ratios, at published sizes (an hour or two; goes on where it stopped)
 # make benchmark-memory  peak memory of ESC-Net with 171 and 847 classes (ten minutes)
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -11,7 +13,7 @@ PIP := SAM2_BUILD_CUDA=0 $(VENV)/bin/python -m pip --disable-pip-version-check i
 TEST_ARGS ?=
 PHOTOGRAPHS ?= ../shared/data
 
-.PHONY: app test lint benchmark-tiny benchmark-memory
+.PHONY: app test lint benchmark-tiny benchmark-speed benchmark-memory pictures
 
 app: $(VENV)/app.installed
 	$(VENV)/bin/python app.py --host $(HOST) --port $(PORT)
@@ -26,8 +28,14 @@ test: $(VENV)/test.installed lint
 benchmark-tiny: $(VENV)/app.installed
 	$(VENV)/bin/python -m benchmarks.comparisons --photographs $(PHOTOGRAPHS)
 
+benchmark-speed: $(VENV)/app.installed
+	$(VENV)/bin/python -m benchmarks.speed --missing --photographs $(PHOTOGRAPHS)
+
 benchmark-memory: $(VENV)/app.installed
 	$(VENV)/bin/python -m benchmarks.esc_net_memory
+
+pictures: $(VENV)/test.installed
+	$(VENV)/bin/python -m tests.workbench.tour
 
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .

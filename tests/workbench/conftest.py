@@ -40,6 +40,11 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+def chromium_path() -> str | None:
+    """Where the browser is; ``None`` if it is not installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "runs" / "screenshots"
 """What every browser test saw last, for people to look at."""
 
@@ -77,7 +82,7 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[object]:
     """A browser; skips where there is none."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    path = chromium_path()
     if path is None:
         pytest.skip("Chromium is not installed")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -1,8 +1,8 @@
 """The README's pictures, and every tab in light, dark and phone width, from the page itself.
 
-    python -m tests.workbench.tour
+    make pictures
 
-Takes some three minutes, one of them training. Pictures for the README go to ``pictures/`` beside
+Takes some five minutes, three of them training. Pictures for the README go to ``pictures/`` beside
 this file, the others to ``runs/screenshots``.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -26,7 +25,7 @@ from clipsam.data.scenes import SceneData
 from clipsam.workbench.models import ModelStore
 from clipsam.workbench.page import build_page, launch
 
-from .conftest import ARGUMENTS, SCREENSHOTS, free_port
+from .conftest import ARGUMENTS, SCREENSHOTS, chromium_path, free_port
 from .driving import ESC_NET, GUIDED, SURGERY, Workbench
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -34,7 +33,7 @@ LOOKS = {"light": (1280, ""), "dark": (1280, "?__theme=dark"), "phone": (390, ""
 """Width in pixels and query of the address."""
 
 HEIGHT = 900
-TRAINING_MS = 240_000
+PATIENCE_MS = 240_000
 GIF_WIDTH, FRAME_MS = 720, 1400
 
 
@@ -45,9 +44,8 @@ def main() -> None:
     port = free_port()
     page = build_page(ModelStore())
     launch(page, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as room:
-        browser = driver.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        browser = driver.chromium.launch(executable_path=chromium_path(), args=list(ARGUMENTS))
         for look, (width, query) in LOOKS.items():
             tab = _window(browser, width)
             bench = Workbench(tab, f"http://127.0.0.1:{port}/{query}")
@@ -55,7 +53,7 @@ def main() -> None:
             frames += _compare(bench)
             _keep(tab, "compare", look, "#results")
             _evaluate(tab, _labelled_zip(Path(room)))
-            _keep(tab, "evaluate", look, "#leaderboard")
+            _keep(tab, "evaluate", look, "#evaluate-status")
             _adapt(tab)
             _keep(tab, "adapt", look, "#adapt-results")
             if look == "light":
@@ -67,7 +65,7 @@ def main() -> None:
 
 def _window(browser: Browser, width: int) -> Page:
     context = browser.new_context(viewport={"width": width, "height": HEIGHT})
-    context.set_default_timeout(TRAINING_MS)
+    context.set_default_timeout(PATIENCE_MS)
     return context.new_page()
 
 
@@ -133,9 +131,10 @@ def _keep(tab: Page, name: str, look: str, selector: str) -> None:
     tab.wait_for_timeout(1000)
     tab.screenshot(path=SCREENSHOTS / f"tour-{name}-{look}.png", full_page=True)
     if look == "light":
-        tab.locator(selector).evaluate("one => one.scrollIntoView({block: 'center'})")
+        tab.locator(selector).evaluate("one => one.scrollIntoView({block: 'start'})")
         tab.wait_for_timeout(500)
-        tab.screenshot(path=PICTURES / f"{name}.png")
+        shown = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+        shown.quantize(256).save(PICTURES / f"{name}.png", optimize=True)
 
 
 def _write_gif(frames: list[bytes], path: Path) -> None:
