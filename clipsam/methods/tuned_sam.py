@@ -116,7 +116,7 @@ class TunedSamPredictor(TrainablePredictor):
         results: list[ConceptResult] = []
         pairs = list(zip(concepts, modes, strict=True))
         while len(results) < len(pairs):
-            some = pairs[len(results) : len(results) + self._classes_at_a_time()]
+            some = pairs[len(results) : len(results) + self._classes_at_a_time(options)]
             asked = [self._ask(scene, concept, mode, options, watch) for concept, mode in some]
             found = [one for one in asked if one.prompts is not None]
             with watch.step("SAM encoder"):
@@ -132,14 +132,15 @@ class TunedSamPredictor(TrainablePredictor):
                     progress(len(results), len(pairs))
         return results
 
-    def _classes_at_a_time(self) -> int:
+    def _classes_at_a_time(self, options: Options) -> int:
         """As many as half of a GPU's free memory holds; a CPU gains nothing from several."""
         device, sam = self.backbones.device, self.backbones.preset.sam
         if device.type == "cpu":
             return 1
         tokens = (sam.image_size // sam.patch_size) ** 2
         working = WORKING_FLOATS * 4 * tokens * sam.embed_dim
-        return max(1, free_memory(device) // 2 // working)
+        fitting = max(1, free_memory(device) // 2 // working)
+        return min(fitting, options.classes_at_a_time or fitting)
 
     def _ask(
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch

@@ -52,7 +52,7 @@ def encoded(monkeypatch) -> list[int]:
 
 
 def together(monkeypatch, classes: int) -> None:
-    monkeypatch.setattr(TunedSamPredictor, "_classes_at_a_time", lambda self: classes)
+    monkeypatch.setattr(TunedSamPredictor, "_classes_at_a_time", lambda self, options: classes)
 
 
 @pytest.mark.parametrize(("method", "mode"), CASES, ids=[":".join(case) for case in CASES])
@@ -102,9 +102,9 @@ def test_a_scene_that_keeps_nothing_answers_all_the_same(tiny, monkeypatch):
 def test_as_many_as_half_of_the_free_memory_holds(tiny, monkeypatch):
     """ViT-B: 4096 tokens of 768 channels, 24 numbers of four bytes for each: 302 MB a class."""
     predictor = load_predictor("clip-guided-sam", tiny)
-    assert predictor._classes_at_a_time() == 1
+    assert predictor._classes_at_a_time(Options()) == 1
     gpu = replace(tiny, preset=PRESETS["base"], device=torch.device("cuda"))
     monkeypatch.setattr(predictor, "backbones", gpu)
     for free, expected in ((10**8, 1), (3 * 10**9, 4), (24 * 10**9, 39)):
         monkeypatch.setattr(tuned_sam_module, "free_memory", lambda device, free=free: free)
-        assert predictor._classes_at_a_time() == expected
+        assert predictor._classes_at_a_time(Options()) == expected

@@ -225,14 +225,14 @@ def test_a_new_picture_ends_the_run_of_the_old(
     from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 
     started, may_go_on = threading.Event(), threading.Event()
-    predict_concept = ClipGuidedSamPredictor._predict_concept
+    ask = ClipGuidedSamPredictor._ask
 
     def held_up(*args: object) -> object:
         started.set()
         assert may_go_on.wait(2 * PATIENCE)
-        return predict_concept(*args)
+        return ask(*args)
 
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_predict_concept", held_up)
+    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
     bench.example("Shapes")
     bench.tab.click("#run")
     bench.tab.wait_for_selector(".card:visible")
@@ -252,16 +252,16 @@ def test_stop_ends_a_run_after_the_class_at_hand(
 
     asked: list[str] = []
     started, may_go_on = threading.Event(), threading.Event()
-    predict_concept = ClipGuidedSamPredictor._predict_concept
+    ask = ClipGuidedSamPredictor._ask
 
     def held_up(self: object, scene: object, concept: object, *rest: object) -> object:
         asked.append(concept.text)
         if len(asked) == 2:
             started.set()
             assert may_go_on.wait(2 * PATIENCE)
-        return predict_concept(self, scene, concept, *rest)
+        return ask(self, scene, concept, *rest)
 
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_predict_concept", held_up)
+    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
     bench.example("Shapes")
     bench.tab.click("#run")
     assert started.wait(PATIENCE)
@@ -287,14 +287,14 @@ def test_stop_ends_what_still_waits_for_others(
     from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 
     started, may_go_on = threading.Event(), threading.Event()
-    predict_concept = ClipGuidedSamPredictor._predict_concept
+    ask = ClipGuidedSamPredictor._ask
 
     def held_up(*args: object) -> object:
         started.set()
         assert may_go_on.wait(2 * PATIENCE)
-        return predict_concept(*args)
+        return ask(*args)
 
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_predict_concept", held_up)
+    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
     bench.example("Shapes")
     bench.tab.click("#run")
     assert started.wait(PATIENCE)
@@ -1036,14 +1036,14 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
     for method in ("clip-guided-sam", "clip-surgery-sam"):  # or the page's warm-up is held up too
         models.warm_up(TINY.name, method)
     started, may_go_on = threading.Event(), threading.Event()
-    predict_concept = ClipGuidedSamPredictor._predict_concept
+    ask = ClipGuidedSamPredictor._ask
 
     def held_up(*args: object) -> object:
         started.set()
         assert may_go_on.wait(2 * PATIENCE)
-        return predict_concept(*args)
+        return ask(*args)
 
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_predict_concept", held_up)
+    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
     monkeypatch.setattr(page_module, "MOST_WAITING", 1)
     page = page_module.build_page(models)
     _, address, _ = page_module.launch(

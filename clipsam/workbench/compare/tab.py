@@ -221,6 +221,7 @@ class CompareTab:
         heavy = {
             "concurrency_id": "gpu",
             "concurrency_limit": 1,
+            "trigger_mode": "always_last",  # What is asked while another run ends is not lost.
             "show_progress_on": [self.status],
             "api_visibility": "private",
         }
@@ -270,9 +271,7 @@ class CompareTab:
         gr.on(asks, self.begin, self.session, self.stop, **quick)
         runs = [
             gr.on(asks, self.run, inputs, results, **heavy),
-            self.annotator.input(
-                self.run_again, [*inputs, self.live], results, trigger_mode="always_last", **heavy
-            ),
+            self.annotator.input(self.run_again, [*inputs, self.live], results, **heavy),
         ]
         for run in runs:
             run.then(self.rest, self.session, self.stop, **quick)
