@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed                  # everything: an hour or two on two cores
     python -m benchmarks.speed --only encoder   # one section; the others keep their last figures
+    python -m benchmarks.speed --device cuda    # on a GPU alone: minutes
 
 Networks of the published sizes with random weights. Ways to one result are timed in turns after a
 warm-up, in which they must agree within 1e-4, or nothing is reported.
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,8 @@ METHODS = (
 """M = 1…6: the first M of them."""
 BATCH = 8
 """Images at a time on a GPU."""
+LOOSE = ("ours, bfloat16", "ours, bfloat16, compiled")
+"""Ways of lower precision."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Conditions:
     Attributes:
         preset: sizes of the networks.
         repeats: of each way; long rows get fewer.
-        device: the CPU, but for the sections of the GPU.
+        device: where the networks compute.
         photographs: folder with ``camvid/``, ``ccp/`` and ``coco100/``, or none.
         images: of each data set where accuracy is measured.
     """
@@ -83,18 +87,24 @@ class Conditions:
     photographs: Path
     images: int
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the networks compute on one."""
+        return self.device.type == "cuda"
+
     def fewer(self, share: int) -> int:
-        """Repeats of a row that takes ``share`` times as long as others."""
-        return max(1, self.repeats // share)
+        """Repeats of a row that takes ``share`` times as long as others; a GPU has the time."""
+        return self.repeats if self.on_gpu else max(1, self.repeats // share)
 
 
 def encoder(conditions: Conditions) -> list[str]:
     """Plain SAM: one image to its embedding."""
-    backbones = random_backbones(conditions.preset)
+    backbones = random_backbones(conditions.preset, conditions.device)
     image = picture(side=conditions.preset.sam.image_size)
     theirs = SamPredictor(backbones.sam)
     theirs.set_image(image)
-    pixels = theirs.model.preprocess(torch.from_numpy(image).permute(2, 0, 1)[None])
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(conditions.device)
+    pixels = theirs.model.preprocess(pixels)
 
     def predictor() -> Tensor:
         theirs.set_image(image)
@@ -102,20 +112,23 @@ def encoder(conditions: Conditions) -> list[str]:
 
     ways: dict[str, Callable[[], Tensor]] = {"segment_anything, `SamPredictor`": predictor}
     for attention in ("eager", "sdpa"):
-        other = transformers_sam(backbones.sam, conditions.preset, attention)
+        other = transformers_sam(backbones.sam, conditions.preset, attention).to(conditions.device)
         ways[f"transformers, `SamModel` {attention}"] = lambda other=other: (
             other.get_image_embeddings(pixels)
         )
     ways["ours"] = lambda: Scene(image).sam_embedding(backbones)
     halves = replace(backbones, bfloat16=True)
     ways["ours, bfloat16"] = lambda: Scene(image).sam_embedding(halves)
-    found = compare(ways, conditions.repeats, conditions.device, loose=["ours, bfloat16"])
+    if conditions.on_gpu:
+        compiled = replace(halves, compiled=True)
+        ways["ours, bfloat16, compiled"] = lambda: Scene(image).sam_embedding(compiled)
+    found = compare(ways, conditions.repeats, conditions.device, LOOSE)
     return table(found, against=("ours",))
 
 
 def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> list[str]:
     """CLIP-Guided SAM, class names alone, against everything again for every class."""
-    backbones = random_backbones(conditions.preset)
+    backbones = random_backbones(conditions.preset, conditions.device)
     design = ClipGuidedSamPredictor.design(conditions.preset)
     design = replace(design, adapters=replace(design.adapters, last_blocks=last_blocks))
     ours = ClipGuidedSamPredictor(backbones, design)
@@ -127,18 +140,22 @@ def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> lis
     def run(predictor: TunedSamPredictor) -> Tensor:
         return logits(predictor.predict(Scene(image), prompt, Options(mode="semi-automatic")))
 
-    def cold() -> Tensor:  # as if just loaded
-        ours.backbones = replace(backbones, text=ClassTextEncoder(backbones.clip, tokenizer))
+    def cold(bfloat16: bool) -> Tensor:  # as if just loaded
+        text = ClassTextEncoder(backbones.clip, tokenizer)
+        ours.backbones = replace(backbones, text=text, bfloat16=bfloat16)
         return run(ours)
 
-    ways = {"naive": lambda: run(naive), "ours": cold}
+    ways = {"naive": lambda: run(naive), "ours": lambda: cold(bfloat16=False)}
+    if conditions.on_gpu:
+        ways["ours, bfloat16"] = lambda: cold(bfloat16=True)
     repeats = conditions.fewer(classes)
-    return table(compare(ways, repeats, conditions.device), against=("ours",))
+    found = compare(ways, repeats, conditions.device, LOOSE)
+    return table(found, against=tuple(ways)[1:])
 
 
 def click(conditions: Conditions) -> list[str]:
     """A new click after the first result, against the whole run again; five classes."""
-    backbones = random_backbones(conditions.preset)
+    backbones = random_backbones(conditions.preset, conditions.device)
     predictor = ClipGuidedSamPredictor.untrained(backbones)
     disturb(predictor.model)
     image, options = picture(), Options(mode="manual")
@@ -158,7 +175,7 @@ def click(conditions: Conditions) -> list[str]:
 
 def methods(conditions: Conditions) -> list[str]:
     """Six methods on one image and its scene, against the same with a scene each; one class."""
-    backbones = random_backbones(conditions.preset)
+    backbones = random_backbones(conditions.preset, conditions.device)
     predictors = {}
     for method, _ in METHODS:
         if method not in predictors:
@@ -177,8 +194,9 @@ def methods(conditions: Conditions) -> list[str]:
         for way, seconds in times.items():
             scene, steps, found = Scene(image), [], []
             for method, mode in METHODS:
+                own = scene if way == "shared" else Scene(image)
                 start = time.perf_counter()
-                found.append(run(method, mode, scene if way == "shared" else Scene(image)))
+                found.append(run(method, mode, own))
                 steps.append(time.perf_counter() - start)
             seconds.append(steps)
             answers[way] = torch.cat(found)
@@ -244,37 +262,34 @@ def accuracy(conditions: Conditions) -> list[str]:
     return [*lines, "", f"Mean change {mean:+.2f} points, largest {largest:+.2f}; 3 seeds."]
 
 
-def gpu(conditions: Conditions) -> list[str]:
+def batch(conditions: Conditions) -> list[str]:
     """Images per second on a GPU, and the share of what it reaches in matrix products."""
-    if not torch.cuda.is_available():
-        return ["Not measured: there is no GPU here."]
-    device = torch.device("cuda")
+    device = conditions.device
     backbones = random_backbones(conditions.preset, device)
     side = conditions.preset.sam.image_size
     images = torch.randn(BATCH, 3, side, side, device=device)
     own = backbones.sam.image_encoder
 
     @torch.inference_mode()
-    def ours(bfloat16: bool) -> Tensor:
+    def ours(bfloat16: bool, compiled: bool = False) -> Tensor:
         with replace(backbones, bfloat16=bfloat16).encoding():
-            return encode_images(own, images).float()
+            return encode_images(own, images, compiled).float()
 
     ways = {
         "segment_anything, eager float32": torch.inference_mode()(lambda: own(images)),
         "ours, float32": lambda: ours(bfloat16=False),
         "ours, bfloat16": lambda: ours(bfloat16=True),
+        "ours, bfloat16, compiled": lambda: ours(bfloat16=True, compiled=True),
     }
-    found = compare(ways, conditions.repeats, device, loose=["ours, bfloat16"])
-    seconds, ceiling = found[-1].median, matmul_rate(device)
-    rate = BATCH * encoder_products(conditions.preset) / seconds
-    return [
-        *table(found, against=("ours, float32", "ours, bfloat16")),
-        "",
-        f"{hardware(device)}, batch {BATCH}: "
-        + ", ".join(f"{one.name} {BATCH / one.median:.1f} images/s" for one in found)
-        + f". bfloat16 reaches {rate / 1e12:.0f} Tflop/s of {ceiling / 1e12:.0f} measured in "
-        f"matrix products of 8192: {rate / ceiling:.0%}.",
-    ]
+    found = compare(ways, conditions.repeats, device, LOOSE)
+    ceiling, products = matmul_rate(device), BATCH * encoder_products(conditions.preset)
+    lines = [*table(found, against=LOOSE), "", "Matrix products of 8192 in bfloat16 reach "]
+    lines[-1] += f"{ceiling / 1e12:.0f} Tflop/s."
+    for one in found:
+        share = f" ({products / one.median / ceiling:.0%} of that)" if one.name in LOOSE else ""
+        rate = f"{products / one.median / 1e12:.0f} Tflop/s{share}"
+        lines.append(f"- {one.name}: {BATCH / one.median:.1f} images/s, {rate}")
+    return lines
 
 
 def matmul_rate(device: torch.device) -> float:
@@ -293,20 +308,35 @@ def encoder_products(preset: Preset) -> float:
     return 2 * tokens * dim * (12 * sam.depth * dim + 2 * attended + 3 * sam.patch_size**2)
 
 
-SECTIONS: dict[str, tuple[str, Callable[[Conditions], list[str]]]] = {
-    "encoder": ("SAM's encoder, one image", encoder),
+@dataclass(frozen=True)
+class Section:
+    """A table of the report.
+
+    Attributes:
+        title: what is timed.
+        measure: gives its lines.
+        devices: where it is measured.
+    """
+
+    title: str
+    measure: Callable[[Conditions], list[str]]
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+
+SECTIONS: dict[str, Section] = {
+    "encoder": Section("SAM's encoder, one image", encoder),
+    "batch": Section(f"SAM's encoder, {BATCH} images at a time", batch, ("cuda",)),
     **{
-        f"guided-{label}-{count}": (
+        f"guided-{label}-{count}": Section(
             f"CLIP-Guided SAM, {label}, {count} class{'' if count == 1 else 'es'}",
             lambda conditions, blocks=blocks, count=count: guided(conditions, blocks, count),
         )
         for label, blocks in (("all-blocks", None), ("last-4-blocks", 4))
         for count in CLASSES
     },
-    "click": ("A new click, CLIP-Guided SAM, five classes", click),
-    "methods": ("Several methods on one image, one class", methods),
-    "accuracy": ("What bfloat16 costs: mIoU in %, preset tiny", accuracy),
-    "gpu": ("On a GPU", gpu),
+    "click": Section("A new click, CLIP-Guided SAM, five classes", click),
+    "methods": Section("Several methods on one image, one class", methods),
+    "accuracy": Section("What bfloat16 costs: mIoU in %, preset tiny", accuracy, ("cpu",)),
 }
 
 
@@ -316,6 +346,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SECTIONS, help="repeatable")
     parser.add_argument("--missing", action="store_true", help="only what has no figures yet")
     parser.add_argument("--preset", default="base", help="for example huge-sam: SAM ViT-H")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="not both")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--images", type=int, default=50, help="where accuracy is measured")
     parser.add_argument("--photographs", type=Path, default=Path("../shared/data"))
@@ -323,17 +354,26 @@ def main() -> None:
         "--out", type=Path, default=REPORT, help="its figures lie beside it as JSON"
     )
     args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no GPU here")
+    # What is called float32 here is float32, in convolutions too.
+    torch.backends.cudnn.allow_tf32 = False
     kept = args.out.with_suffix(".json")
     results = json.loads(kept.read_text()) if kept.exists() else {}
-    conditions = Conditions(
-        PRESETS[args.preset], args.repeats, torch.device("cpu"), args.photographs, args.images
-    )
-    for name in args.only or SECTIONS:
-        key = f"{args.preset}/{name}"
-        if args.missing and key in results:
+    devices = [args.device] if args.device else ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    for device, name in product(devices, args.only or SECTIONS):
+        key = f"{args.preset}/{name}/{device}"
+        if device not in SECTIONS[name].devices or (args.missing and key in results):
             continue
         sys.stderr.write(f"{key}\n")
-        lines = SECTIONS[name][1](conditions)
+        conditions = Conditions(
+            PRESETS[args.preset],
+            args.repeats,
+            torch.device(device),
+            args.photographs,
+            args.images,
+        )
+        lines = SECTIONS[name].measure(conditions)
         where = f"{hardware(conditions.device)}, torch {torch.__version__}"
         results[key] = {"measured": where, "lines": lines}
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -352,12 +392,18 @@ def report(results: Mapping[str, dict]) -> str:
         "*difference* is the largest absolute one from the first row's result, *memory* what was",
         "in use at the peak beyond what was before.",
     ]
-    for preset in PRESETS:
-        for name, (title, _) in SECTIONS.items():
-            found = results.get(f"{preset}/{name}")
-            if found is not None:
-                lines += ["", f"## {title} (`{preset}`)", "", f"{found['measured']}.", ""]
-                lines += found["lines"]
+    for device, heading in (("cpu", "On a CPU"), ("cuda", "On a GPU")):
+        lines += ["", f"## {heading}"]
+        found = {
+            (preset, name): results.get(f"{preset}/{name}/{device}")
+            for preset, name in product(PRESETS, SECTIONS)
+        }
+        found = {key: section for key, section in found.items() if section is not None}
+        if not found:
+            lines += ["", "Not measured."]
+        for (preset, name), section in found.items():
+            lines += ["", f"### {SECTIONS[name].title} (`{preset}`)", ""]
+            lines += [f"{section['measured']}.", "", *section["lines"]]
     return "\n".join(lines) + "\n"
 
 
@@ -396,7 +442,8 @@ def disturb(model: nn.Module) -> None:
     generator = torch.Generator().manual_seed(1)
     for parameter in model.image_encoder.parameters():
         if parameter.requires_grad:
-            parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data += 0.01 * noise.to(parameter.device)
 
 
 def transformers_sam(sam: Sam, preset: Preset, attention: str) -> SamModel:

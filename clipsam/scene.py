@@ -88,12 +88,15 @@ class Scene:
             for known in range(blocks - 1, -1, -1):
                 tokens = self.known(("sam", name, known))
                 if tokens is not None:
-                    with backbones.encoding():
-                        return run_plain_blocks(encoder, tokens, known, blocks).float()
-            pixels = sam_input(self.image, backbones.preset).to(backbones.device)
+                    break
+            else:
+                known = 0
+                pixels = sam_input(self.image, backbones.preset).to(backbones.device)
+                with backbones.encoding():
+                    tokens = embed_patches(encoder, pixels)
             with backbones.encoding():
-                tokens = embed_patches(encoder, pixels)
-                return run_plain_blocks(encoder, tokens, 0, blocks).float()
+                compiled = backbones.compiled
+                return run_plain_blocks(encoder, tokens, known, blocks, compiled).float()
 
         return self.cached(("sam", name, blocks), compute)
 

@@ -44,7 +44,7 @@ PRECISION_HELP = (
 
 
 def load_choices(
-    texts: Sequence[str], preset: str, precision: Precision = "auto"
+    texts: Sequence[str], preset: str, precision: Precision = "auto", compiled: bool = False
 ) -> list[LoadedChoice]:
     """Load what was asked for, all on one pair of backbones.
 
@@ -52,7 +52,8 @@ def load_choices(
     its bundle's folder.
 
     Raises:
-        PromptError: no such method, mode or preset, or the same choice twice.
+        PromptError: no such method, mode or preset, the same choice twice, or ``compiled`` without
+            a GPU.
         WeightsError: weights that are missing or do not fit.
     """
     asked = []
@@ -63,7 +64,9 @@ def load_choices(
         asked.append((method, mode, Path(bundle) if bundle else None))
     chosen = find_preset(preset)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbones = load_backbones(chosen, device, precision=precision)
+    if compiled and device == "cpu":
+        raise PromptError("--compile: torch finds no GPU here, and a CPU gains nothing by it.")
+    backbones = load_backbones(chosen, device, precision=precision, compiled=compiled)
     ids = [method for method, _, _ in asked]
     choices: dict[str, LoadedChoice] = {}
     for method, mode, bundle in asked:

@@ -30,6 +30,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="SAM's encoder, for many images on a GPU: faster, once the first has waited",
+    )
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the points")
     parser.add_argument(
         "--clicks", type=int, default=5, help="points per class in manual modes, inside the truth"
@@ -60,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
         methods=tuple(args.method),
         preset=args.preset,
         precision=args.precision,
+        compiled=args.compile,
         clicks=args.clicks,
         seeds=args.seeds,
         limit=args.limit,
@@ -69,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     data = open_data(args.data, args.part)
     runs: list[Run] = []
     predictors: dict[str, Predictor] = {}
-    for choice in load_choices(args.method, args.preset, args.precision):
+    for choice in load_choices(args.method, args.preset, args.precision, args.compile):
         info = choice.predictor.info
         # One network for all modes: they share what it computes from an image.
         method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"

@@ -45,6 +45,7 @@ class Settings:
         methods: ``ID[:MODE][@BUNDLE]`` of each.
         preset: of the backbones.
         precision: of the encoders.
+        compiled: whether SAM's encoder is.
         clicks: points per class in manual modes.
         seeds: their number; they are 0, 1, …
         limit: images, chosen by chance; ``None`` for all.
@@ -63,6 +64,7 @@ class Settings:
     absent: int | str | None = None
     single_object: bool = False
     precision: Precision = "auto"
+    compiled: bool = False
 
     def command(self) -> str:
         """The command line that asks for this study."""
@@ -79,6 +81,8 @@ class Settings:
             words.append("--single-object")
         if self.precision != "auto":
             words += ["--precision", self.precision]
+        if self.compiled:
+            words.append("--compile")
         return shlex.join(words)
 
 

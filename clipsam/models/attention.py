@@ -3,8 +3,9 @@
 segment_anything's own ``Attention`` makes four matrices of all queries by all keys for every head
 (0.8 GB each with ViT-B at 1024 pixels), and projects the padding of its windows like tokens
 (4900 for 4096). Here the decomposed relative position bias (arXiv 2112.01526, section 4.1) is
-handed to ``scaled_dot_product_attention`` a block at a time in one buffer that is used again,
-and padding, which is the same everywhere, is projected once.
+handed to ``scaled_dot_product_attention`` a block at a time in one buffer that is used again, and
+padding, which is the same everywhere, is projected once. In half precision on a GPU, where all
+wait for memory, the bias is a matrix product, and a large one is never written down.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ CPU_BIAS_BYTES = 16 * 2**20
 """Of the bias at a time for each thread of a CPU; larger blocks leave its caches."""
 
 GPU_BIAS_BYTES = 2 * 2**30
-"""The same on a GPU, which wants few large launches: four images of ViT-H in bfloat16."""
+"""The same on a GPU, which wants few large launches: two images of ViT-H."""
+
+MOST_BIAS_TOKENS = 1024
+"""Tokens beside each other up to which a bias is cheaper to write down than to carry along."""
 
 
 def attend(
@@ -60,8 +64,14 @@ def attend(
     return attention.proj(mixed).view(batch, height, width, dim)
 
 
+@torch.compiler.assume_constant_result
+def _window_order(*sizes_and_device: int | torch.device) -> tuple[Tensor, Tensor]:
+    """See :func:`_make_window_order`; a compiler, which looks through caches, takes the result."""
+    return _make_window_order(*sizes_and_device)
+
+
 @lru_cache(maxsize=16)
-def _window_order(
+def _make_window_order(
     height: int, width: int, window: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Which token lies where in the windows, row by row in each, and the way back.
@@ -99,6 +109,8 @@ def _mix(
     """softmax(q kᵀ / √d + bias) v: (N, heads, L, d) each → (N, L, heads, d)."""
     if rows is None:
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    if query.is_cuda and query.element_size() == 2:
+        return _mix_on_tensor_cores(query, key, value, rows, columns)
     if any(x.requires_grad for x in (query, key, value, rows, columns)):
         # The backward pass needs the whole bias again: a buffer cannot be reused.
         bias = (rows[..., :, None] + columns[..., None, :]).flatten(-2)
@@ -117,6 +129,27 @@ def _mix(
         )
         mixed[n, some, head] = part.transpose(1, 2)
     return mixed
+
+
+def _mix_on_tensor_cores(
+    query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """As :func:`_mix`: what a query adds for a key's place is a product with ones at that place."""
+    (height, width), dim = (rows.shape[-1], columns.shape[-1]), query.shape[-1]
+    added = torch.cat((rows, columns), dim=-1)
+    row_of_key = torch.eye(height, dtype=key.dtype, device=key.device).repeat_interleave(width, 0)
+    column_of_key = torch.eye(width, dtype=key.dtype, device=key.device).repeat(height, 1)
+    places = torch.cat((row_of_key, column_of_key), dim=-1)
+    if height * width <= MOST_BIAS_TOKENS:
+        bias = added @ places.T
+        return F.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2)
+    # More channels of queries and keys instead; kernels want them in eights, and as many of values.
+    filler = query.new_zeros(*query.shape[:3], -(dim + height + width) % 8)
+    query = torch.cat((query * dim**-0.5, added, filler), dim=-1)
+    key = torch.cat((key, places.expand(*key.shape[:2], -1, -1), filler), dim=-1)
+    value = F.pad(value, (0, query.shape[-1] - dim))
+    mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    return mixed[..., :dim].transpose(1, 2)
 
 
 def _block_sizes(query: Tensor) -> tuple[int, int, int]:

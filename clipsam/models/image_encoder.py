@@ -7,7 +7,9 @@ memory however many methods use them, and state-dict names stay those of publish
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -201,19 +203,36 @@ def embed_patches(encoder: ImageEncoderViT | AdaptedImageEncoder, images: Tensor
 
 
 def run_plain_blocks(
-    encoder: ImageEncoderViT | AdaptedImageEncoder, tokens: Tensor, start: int, stop: int
+    encoder: ImageEncoderViT | AdaptedImageEncoder,
+    tokens: Tensor,
+    start: int,
+    stop: int,
+    compiled: bool = False,
 ) -> Tensor:
-    """Run the unadapted blocks ``start..stop-1`` on tokens (B, H, W, D)."""
+    """Run the unadapted blocks ``start..stop-1`` on tokens (B, H, W, D).
+
+    ``compiled``: with kernels made for this shape, for which its first tokens wait.
+    """
+    run = _compiled_block() if compiled else _run_plain_block
     for block in encoder.blocks[start:stop]:
-        tokens = tokens + attend(block.attn, block.norm1(tokens), block.window_size)
-        tokens = tokens + _run_mlp(block.mlp, block.norm2(tokens))
+        tokens = run(block, tokens)
     return tokens
 
 
-def encode_images(encoder: ImageEncoderViT, images: Tensor) -> Tensor:
+def _run_plain_block(block: Block, tokens: Tensor) -> Tensor:
+    tokens = tokens + attend(block.attn, block.norm1(tokens), block.window_size)
+    return tokens + _run_mlp(block.mlp, block.norm2(tokens))
+
+
+@cache
+def _compiled_block() -> Callable[[Block, Tensor], Tensor]:
+    return torch.compile(_run_plain_block, dynamic=False)
+
+
+def encode_images(encoder: ImageEncoderViT, images: Tensor, compiled: bool = False) -> Tensor:
     """Plain SAM: normalised images (B, 3, S, S) → image embedding (B, 256, H, W)."""
-    tokens = run_plain_blocks(encoder, embed_patches(encoder, images), 0, len(encoder.blocks))
-    return apply_neck(encoder, tokens)
+    depth, tokens = len(encoder.blocks), embed_patches(encoder, images)
+    return apply_neck(encoder, run_plain_blocks(encoder, tokens, 0, depth, compiled))
 
 
 def _run_mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:

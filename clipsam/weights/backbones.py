@@ -45,6 +45,8 @@ class Backbones:
         device: where all of it computes. Weights may have been moved elsewhere since: a prediction
             brings those that it needs, see :meth:`~clipsam.predictor.Predictor.to`.
         bfloat16: whether encoders compute in it; weights and decoders stay float32.
+        compiled: whether plain SAM's encoder runs on kernels compiled for it: faster, once the
+            first image has waited for them.
     """
 
     preset: Preset
@@ -55,6 +57,7 @@ class Backbones:
     calibration: Calibration
     device: torch.device
     bfloat16: bool = False
+    compiled: bool = False
     _beside: WeakValueDictionary[Published, nn.Module] = field(
         default_factory=WeakValueDictionary, repr=False, compare=False
     )
@@ -133,6 +136,7 @@ def load_backbones(
     device: torch.device | str = "cpu",
     folder: Path | None = None,
     precision: Precision = "auto",
+    compiled: bool = False,
 ) -> Backbones:
     """Load the SAM and CLIP of a preset from this machine; nothing is ever downloaded here.
 
@@ -142,13 +146,21 @@ def load_backbones(
         folder: holds the bundles ``sam`` and ``clip``; ``None`` takes the project's, or the
             published weights for a preset that has some.
         precision: of the encoders in inference.
+        compiled: see :class:`Backbones`.
 
     Raises:
         WeightsError: they are not on this machine, damaged, or another network's.
     """
     if folder is None and preset.sources:
-        return _load_published(preset, device, precision)
-    folder = folder or BUNDLES / preset.name
+        loaded = _load_published(preset, device, precision)
+    else:
+        loaded = _load_bundles(preset, device, folder or BUNDLES / preset.name, precision)
+    return replace(loaded, compiled=compiled)
+
+
+def _load_bundles(
+    preset: Preset, device: torch.device | str, folder: Path, precision: Precision
+) -> Backbones:
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     _, sam_state = load_bundle(folder / "sam")
     load_into(sam, sam_state, str(folder / "sam"))

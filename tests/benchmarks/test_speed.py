@@ -60,16 +60,31 @@ def test_products_of_vit_b():
     assert encoder_products(replace(TINY, sam=VIT_B)) == 2 * 4096 * (weights + attention)
 
 
-def test_report_goes_by_section_and_preset():
+def test_report_goes_by_device_preset_and_section():
     results = {
-        f"{preset}/{name}": {"measured": preset, "lines": [name]}
+        f"{preset}/{name}/{device}": {"measured": preset, "lines": [name]}
+        for device in ("cuda", "cpu")
         for preset in ("huge-sam", "base")
         for name in reversed(SECTIONS)
+        if device in SECTIONS[name].devices
     }
-    text = report(results)
-    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    headings = [line for line in report(results).splitlines() if line.startswith("##")]
     assert headings == [
-        f"## {title} (`{preset}`)"
-        for preset in ("base", "huge-sam")
-        for title, _ in SECTIONS.values()
+        line
+        for device, heading in (("cpu", "## On a CPU"), ("cuda", "## On a GPU"))
+        for line in [
+            heading,
+            *(
+                f"### {section.title} (`{preset}`)"
+                for preset in ("base", "huge-sam")
+                for section in SECTIONS.values()
+                if device in section.devices
+            ),
+        ]
     ]
+
+
+def test_what_no_gpu_has_measured_is_said():
+    text = report({"base/click/cpu": {"measured": "here", "lines": ["figures"]}})
+    assert "figures" in text.partition("## On a GPU")[0]
+    assert text.partition("## On a GPU")[2].strip() == "Not measured."

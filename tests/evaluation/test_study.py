@@ -202,3 +202,5 @@ def test_the_command_can_be_typed_again():
         "--method halves:manual --preset tiny --seeds 2 --clicks 2 --limit 3 --absent 4 "
         "--single-object"
     )
+    halves = replace(SETTINGS, precision="bfloat16", compiled=True)
+    assert halves.command().endswith("--clicks 2 --precision bfloat16 --compile")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipsam.models import attention as attention_module
 from clipsam.models.adapters import LoraQkv
 from clipsam.models.attention import attend
-from clipsam.models.image_encoder import encode_images
+from clipsam.models.image_encoder import _compiled_block, encode_images
 from clipsam.models.sam import SamConfig, build_sam
 from tests.conftest import randomize
 
@@ -52,6 +52,18 @@ def plain(module: Attention, tokens: Tensor, window: int) -> Tensor:
 def test_equals_segment_anything(monkeypatch, grid, window, budget):
     """However few queries, heads and images have their bias made at a time."""
     monkeypatch.setattr(attention_module, "_bias_bytes", lambda device: budget)
+    module, tokens = make(window, grid), tokens_of(grid)
+    close(attend(module, tokens, window), plain(module, tokens, window))
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize("window", [0, 3])
+@pytest.mark.parametrize("most", [0, 1024], ids=["carried along", "written down"])
+@torch.no_grad()
+def test_a_gpu_in_half_precision_computes_the_same(monkeypatch, grid, window, most):
+    """What its tensor cores are given, in single precision."""
+    monkeypatch.setattr(attention_module, "_mix", attention_module._mix_on_tensor_cores)
+    monkeypatch.setattr(attention_module, "MOST_BIAS_TOKENS", most)
     module, tokens = make(window, grid), tokens_of(grid)
     close(attend(module, tokens, window), plain(module, tokens, window))
 
@@ -110,7 +122,7 @@ def test_padding_before_the_norm():
 @pytest.mark.parametrize("window", [0, 3])
 def test_gradients_equal_segment_anything(window, trainable):
     """Also after the window order was first made in inference mode, and remembered."""
-    attention_module._window_order.cache_clear()
+    attention_module._make_window_order.cache_clear()
     module = make(window, (7, 7)).requires_grad_(trainable == "all")
     if trainable == "lora":
         module.qkv = LoraQkv(module.qkv, rank=2)
@@ -133,6 +145,19 @@ def test_gradients_equal_segment_anything(window, trainable):
 def test_encoder_with_several_images(random_sam):
     images = torch.randn(3, 3, 128, 128, generator=torch.Generator().manual_seed(5))
     close(encode_images(random_sam.image_encoder, images), random_sam.image_encoder(images))
+
+
+@torch.inference_mode()
+def test_compiled_for_sizes_it_meets(monkeypatch, random_sam):
+    """Traced, not turned into kernels, which takes a minute on a CPU."""
+    traced = partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", traced)
+    _compiled_block.cache_clear()
+    encoder, generator = random_sam.image_encoder, torch.Generator().manual_seed(5)
+    for count in (1, 3):
+        images = torch.randn(count, 3, 128, 128, generator=generator)
+        close(encode_images(encoder, images, compiled=True), encoder(images))
+    _compiled_block.cache_clear()
 
 
 @pytest.mark.slow
