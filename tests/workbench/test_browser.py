@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from clipsam.data.scenes import SceneData
+from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.predictor import find_method
-from clipsam.types import Prediction
+from clipsam.types import Concept, Prediction
 from clipsam.weights.presets import TINY
 from clipsam.workbench import page as page_module
 from clipsam.workbench.adapt import tab as adapt_tab
@@ -32,6 +33,38 @@ from tests.workbench.driving import (
 )
 
 pytestmark = pytest.mark.browser
+
+
+class HeldUp:
+    """CLIP-Guided SAM, which waits at one of the classes it is asked.
+
+    Attributes:
+        asked: the classes so far.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int = 1) -> None:
+        self.asked: list[str] = []
+        self._there, self._may_go_on = threading.Event(), threading.Event()
+        ask = ClipGuidedSamPredictor._ask
+
+        def held_up(
+            predictor: ClipGuidedSamPredictor, scene: object, concept: Concept, *rest: object
+        ) -> object:
+            self.asked.append(concept.text)
+            if len(self.asked) == at:
+                self._there.set()
+                assert self._may_go_on.wait(2 * PATIENCE)
+            return ask(predictor, scene, concept, *rest)
+
+        monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
+
+    def wait(self) -> None:
+        """Until it is there."""
+        assert self._there.wait(PATIENCE)
+
+    def go_on(self) -> None:
+        """Let it answer, and all that is asked after."""
+        self._may_go_on.set()
 
 
 def middle(prediction: Prediction) -> float:
@@ -222,24 +255,14 @@ def test_a_new_picture_clears_marks_and_results(
 def test_a_new_picture_ends_the_run_of_the_old(
     bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
-
-    started, may_go_on = threading.Event(), threading.Event()
-    ask = ClipGuidedSamPredictor._ask
-
-    def held_up(*args: object) -> object:
-        started.set()
-        assert may_go_on.wait(2 * PATIENCE)
-        return ask(*args)
-
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
+    guided = HeldUp(monkeypatch)
     bench.example("Shapes")
     bench.tab.click("#run")
     bench.tab.wait_for_selector(".card:visible")
-    assert started.wait(PATIENCE)
+    guided.wait()
     bench.example("Lion")
     bench.tab.wait_for_selector(".card", state="hidden")
-    may_go_on.set()
+    guided.go_on()
     bench.run()
     assert [made.texts[0] for made in predictions] == ["lion", "lion"]
     bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0))
@@ -248,28 +271,15 @@ def test_a_new_picture_ends_the_run_of_the_old(
 def test_stop_ends_a_run_after_the_class_at_hand(
     bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
-
-    asked: list[str] = []
-    started, may_go_on = threading.Event(), threading.Event()
-    ask = ClipGuidedSamPredictor._ask
-
-    def held_up(self: object, scene: object, concept: object, *rest: object) -> object:
-        asked.append(concept.text)
-        if len(asked) == 2:
-            started.set()
-            assert may_go_on.wait(2 * PATIENCE)
-        return ask(self, scene, concept, *rest)
-
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
+    guided = HeldUp(monkeypatch, at=2)
     bench.example("Shapes")
     bench.tab.click("#run")
-    assert started.wait(PATIENCE)
+    guided.wait()
     bench.tab.click("#stop")
     bench.expect_text("#stop", "Stopping")
-    may_go_on.set()
+    guided.go_on()
     bench.expect_text("#status", "Stopped: 0 of 2 done")
-    assert asked == ["red heart", "red cross"] and predictions == []
+    assert guided.asked == ["red heart", "red cross"] and predictions == []
     bench.card(SURGERY).locator(".problem", has_text="Stopped before it could answer").wait_for()
     bench.run()
     bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0))
@@ -284,27 +294,17 @@ def test_stop_ends_what_still_waits_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One runs at a time; the other is told its place, and may leave."""
-    from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
-
-    started, may_go_on = threading.Event(), threading.Event()
-    ask = ClipGuidedSamPredictor._ask
-
-    def held_up(*args: object) -> object:
-        started.set()
-        assert may_go_on.wait(2 * PATIENCE)
-        return ask(*args)
-
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
+    guided = HeldUp(monkeypatch)
     bench.example("Shapes")
     bench.tab.click("#run")
-    assert started.wait(PATIENCE)
+    guided.wait()
     other = chromium.new_context()
     second = Workbench(other.new_page(), address)
     second.example("Lion")
     second.tab.click("#run")
     second.expect_text("#status", "queue: 1/1")
     second.tab.click("#stop")
-    may_go_on.set()
+    guided.go_on()
     bench.expect_text("#status", "2 of 2 done")
     second.expect_text("#status", "Stopped before it began")
     assert [made.texts[0] for made in predictions] == ["red heart", "red heart"]
@@ -1030,20 +1030,10 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
 ) -> None:
     if find_method("sam").status(TINY) != "ready":
         pytest.skip("the bundled tiny weights are not here")
-    from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
-
     models = ModelStore()
     for method in ("clip-guided-sam", "clip-surgery-sam"):  # or the page's warm-up is held up too
         models.warm_up(TINY.name, method)
-    started, may_go_on = threading.Event(), threading.Event()
-    ask = ClipGuidedSamPredictor._ask
-
-    def held_up(*args: object) -> object:
-        started.set()
-        assert may_go_on.wait(2 * PATIENCE)
-        return ask(*args)
-
-    monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
+    guided = HeldUp(monkeypatch)
     monkeypatch.setattr(page_module, "MOST_WAITING", 1)
     page = page_module.build_page(models)
     _, address, _ = page_module.launch(
@@ -1054,12 +1044,12 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
     for window in windows:
         window.example("Shapes")
     windows[0].tab.click("#run")
-    assert started.wait(PATIENCE)
+    guided.wait()
     windows[1].tab.click("#run")
     windows[1].expect_text("#status", "queue: 1/1")
     windows[2].tab.click("#run")
     windows[2].expect_text("body", "currently busy. Please try again")
-    may_go_on.set()
+    guided.go_on()
     for window in windows[:2]:
         window.expect_text("#status", "2 of 2 done")
     windows[2].run()

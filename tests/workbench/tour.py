@@ -113,8 +113,8 @@ def _evaluate(tab: Page, data: Path) -> None:
     tab.set_input_files("#evaluate-upload input[type=file]", data)
     tab.wait_for_selector("#evaluate-about :text('12 images')")
     tab.click("#evaluate-run")
-    tab.wait_for_selector("#evaluate-status :text('12 images done')")
-    tab.wait_for_selector("#evaluate-run:not([disabled])")
+    tab.wait_for_selector("#get-report-html")
+    tab.wait_for_selector("#evaluate-stop[disabled]")
 
 
 def _adapt(tab: Page) -> None:

@@ -30,21 +30,16 @@ from ..picker import DEFAULT_PRESET, MethodPicker, ready
 from ..strip import Item, strip, strip_html
 from ..zero_gpu import ON_ZERO_GPU, Asked, predict_all
 from . import cards
-from .annotator import active_class, annotator, read_prompt, with_classes, with_picture
+from .annotator import annotator, read_prompt, with_classes, with_picture
 from .archive import write_zip
 from .link import Question, read_link, write_link
+from .look_panel import LookPanel, read_look
 from .session import Run, Session
 from .summary import costs, differences, slider, two
 from .truth_panel import TruthPanel
-from .views.looks import VIEWS, Look, View
+from .views.looks import Look, View
 
 EARLIER = "Earlier runs of this session: click one to come back to it"
-
-OVERLAP_WORDS: dict[Overlap, str] = {
-    "independent": "All of them",
-    "argmax": "The highest logit",
-    "highest-presence": "The likeliest present",
-}
 
 CARD_BUTTONS = """
     element.onclick = (event) => {
@@ -133,42 +128,7 @@ class CompareTab:
             )
         self.stale = gr.HTML(elem_id="stale")
         self.status = gr.HTML(elem_id="status")
-        self.threshold = gr.Slider(
-            -10,
-            10,
-            0,
-            step=0.1,
-            label="Threshold",
-            info="Pixels whose logit is above it are mask; nothing runs again.",
-            elem_id="threshold",
-        )
-        with gr.Row():
-            self.opacity = gr.Slider(
-                0, 1, 0.5, step=0.05, label="Opacity", info="Of the masks.", elem_id="opacity"
-            )
-            self.least_presence = gr.Slider(
-                0,
-                1,
-                0,
-                step=0.01,
-                label="Hide classes with presence below",
-                info="0 shows all.",
-                elem_id="least-presence",
-            )
-        self.view = gr.Radio(
-            [(words, view) for view, words in VIEWS.items()],
-            value="masks",
-            label="View",
-            info="All but the first show the class chosen on the picture.",
-            elem_id="view",
-        )
-        self.overlap = gr.Radio(
-            [(words, rule) for rule, words in OVERLAP_WORDS.items()],
-            value="independent",
-            label="Where classes overlap",
-            info="Who gets a pixel that several classes claim.",
-            elem_id="overlap",
-        )
+        self.look = LookPanel()
 
     def _build_results(self) -> None:
         self.cards: list[Card] = []
@@ -232,8 +192,8 @@ class CompareTab:
             results += [card.column, card.overlay, card.details]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         asked = [self.session, self.classes, self.annotator, self.picker.preset]
-        seen = [self.threshold, self.least_presence, self.view, self.overlap, self.annotator]
-        self._seen = seen
+        controls = self.look
+        self._seen = seen = [*controls.asked, self.annotator]
         overlays = [card.overlay for card in self.cards]
 
         self.upload.upload(
@@ -265,7 +225,7 @@ class CompareTab:
             self.stale,
             **quick,
         )
-        inputs = [self.session, self.classes, self.annotator, *picker.ticked, *seen[:-1]]
+        inputs = [self.session, self.classes, self.annotator, *picker.ticked, *controls.asked]
         asks = [self.start.click, self.classes.submit]
         # At once, so that Stop also ends what still waits for others.
         gr.on(asks, self.begin, self.session, self.stop, **quick)
@@ -278,10 +238,10 @@ class CompareTab:
         self.stop.click(self.end, self.session, self.stop, **quick)
         # Answers may overtake each other, but not those of one listener, which asks again only
         # when it has been answered: so each thing shown has one, and news make it ask once more.
-        looks = [self.threshold.change, self.overlap.change, self.news.change]
+        looks = [controls.threshold.change, controls.overlap.change, self.news.change]
         looks += [self.annotator.select]
         gr.on(
-            [*looks, self.least_presence.change, self.view.change],
+            [*looks, controls.least_presence.change, controls.view.change],
             self.redraw,
             [self.session, *seen],
             overlays,
@@ -298,7 +258,7 @@ class CompareTab:
         for place, card in enumerate(self.cards):
             card.details.click(
                 self._candidate_taker(place),
-                [self.session, self.threshold],
+                [self.session, controls.threshold],
                 [card.details, self.news],
                 show_progress="hidden",
                 api_visibility="private",
@@ -323,12 +283,6 @@ class CompareTab:
             asked,
             self.stale,
             **quick,
-        )
-        self.opacity.change(
-            None,
-            self.opacity,
-            js="value => {document.documentElement.style.setProperty('--opacity', value)}",
-            api_visibility="private",
         )
         self.truth.connect(self.session, self.news)
 
@@ -417,14 +371,10 @@ class CompareTab:
             return {self.message: problem(str(error))}
         if question is None:
             return {self.message: gr.skip()}
-        look = question.look
         updates: Updates = {
             self.classes: question.classes,
             self.picker.preset: question.preset,
-            self.threshold: look.threshold,
-            self.least_presence: look.least_presence,
-            self.view: look.view,
-            self.overlap: look.overlap,
+            **self.look.show(question.look),
             **self.picker.offer(bundles, question.preset, question.keys),
         }
         if question.example:
@@ -469,7 +419,7 @@ class CompareTab:
                     for choice in self.picker.chosen(bundles, preset, by_text, by_marks)
                     if choice.bundle is None
                 ),
-                _look(*seen),
+                read_look(*seen),
             )
             query = write_link(question)
         except PromptError as error:
@@ -556,7 +506,7 @@ class CompareTab:
         if session.stopped:
             yield {self.status: note("Stopped before it began.")}
             return
-        earlier, look = session.run, _look(threshold, least_presence, view, overlap, marks)
+        earlier, look = session.run, read_look(threshold, least_presence, view, overlap, marks)
         chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
         try:
             run = _asked(session, classes, preset, marks, chosen)
@@ -682,19 +632,19 @@ class CompareTab:
         """Draw all answers anew from the predictions at hand."""
         if session.run is None:
             return [gr.skip()] * len(self.cards)
-        look = _look(*seen)
+        look = read_look(*seen)
         shown = [_overlay(choice, session, look) for choice in session.run.choices]
         return shown + [gr.skip()] * (len(self.cards) - len(shown))
 
     def score(self, session: Session, *seen: object) -> tuple[str, str]:
         """Message and table of the ground truth, see :meth:`TruthPanel.score`."""
-        return self.truth.score(session, _look(*seen))
+        return self.truth.score(session, read_look(*seen))
 
     def summarise(
         self, session: Session, left: str | None, right: str | None, *seen: object
     ) -> tuple[str, str, str]:
         """Costs and scores, where methods differ, and two of them over one picture."""
-        run, look = session.run, _look(*seen)
+        run, look = session.run, read_look(*seen)
         if run is None or not run.predictions:
             return "", "", ""
         made = dict(run.predictions)  # A run in progress may add to it.
@@ -737,7 +687,7 @@ class CompareTab:
         """What a card does when its masks are to be labels."""
 
         def send(session: Session, theirs: AdaptState, *seen: object) -> Updates:
-            run, look = session.run, _look(*seen)
+            run, look = session.run, read_look(*seen)
             key = None if run is None else run.choices[place].key
             if run is None or key not in run.predictions:
                 return {self.message: gr.skip()}
@@ -768,7 +718,7 @@ class CompareTab:
 
     def pack(self, session: Session, *seen: object) -> Updates:
         """Everything of the latest run as an archive."""
-        run, look = session.run, _look(*seen)
+        run, look = session.run, read_look(*seen)
         if run is None or not run.predictions:
             return {self.message: problem("There is nothing to download yet: press Run.")}
         made, truth = dict(run.predictions), _truth(session, look)
@@ -826,12 +776,6 @@ def _earlier(session: Session) -> str:
         for past in session.history
     ]
     return strip_html(EARLIER, items)
-
-
-def _look(
-    threshold: float, least_presence: float, view: View, overlap: Overlap, marks: object
-) -> Look:
-    return Look(threshold, least_presence, view, overlap, active_class(marks))
 
 
 def _truth(session: Session, look: Look) -> Truth | None:

@@ -1,0 +1,85 @@
+"""The controls of how answers are drawn; a change of one runs no model."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ...types import Overlap
+from ..notes import Updates
+from .annotator import active_class
+from .views.looks import VIEWS, Look, View
+
+OVERLAP_WORDS: dict[Overlap, str] = {
+    "independent": "All of them",
+    "argmax": "The highest logit",
+    "highest-presence": "The likeliest present",
+}
+
+SET_OPACITY = "value => {document.documentElement.style.setProperty('--opacity', value)}"
+"""JavaScript; overlays take it from there."""
+
+
+class LookPanel:
+    """Threshold, presence, view, overlap and opacity.
+
+    Attributes:
+        threshold, least_presence, view, overlap: see :class:`Look`, whose values they are.
+        asked: these, in the order in which :func:`read_look` takes them.
+    """
+
+    def __init__(self) -> None:
+        """Build it inside the ``gr.Blocks`` that is open."""
+        self.threshold = gr.Slider(
+            -10,
+            10,
+            0,
+            step=0.1,
+            label="Threshold",
+            info="Pixels whose logit is above it are mask; nothing runs again.",
+            elem_id="threshold",
+        )
+        with gr.Row():
+            self._opacity = gr.Slider(
+                0, 1, 0.5, step=0.05, label="Opacity", info="Of the masks.", elem_id="opacity"
+            )
+            self.least_presence = gr.Slider(
+                0,
+                1,
+                0,
+                step=0.01,
+                label="Hide classes with presence below",
+                info="0 shows all.",
+                elem_id="least-presence",
+            )
+        self.view = gr.Radio(
+            [(words, view) for view, words in VIEWS.items()],
+            value="masks",
+            label="View",
+            info="All but the first show the class chosen on the picture.",
+            elem_id="view",
+        )
+        self.overlap = gr.Radio(
+            [(words, rule) for rule, words in OVERLAP_WORDS.items()],
+            value="independent",
+            label="Where classes overlap",
+            info="Who gets a pixel that several classes claim.",
+            elem_id="overlap",
+        )
+        self.asked = (self.threshold, self.least_presence, self.view, self.overlap)
+        self._opacity.change(None, self._opacity, js=SET_OPACITY, api_visibility="private")
+
+    def show(self, look: Look) -> Updates:
+        """Set the controls to a look."""
+        return {
+            self.threshold: look.threshold,
+            self.least_presence: look.least_presence,
+            self.view: look.view,
+            self.overlap: look.overlap,
+        }
+
+
+def read_look(
+    threshold: float, least_presence: float, view: View, overlap: Overlap, marks: object
+) -> Look:
+    """What the controls and the canvas ask."""
+    return Look(threshold, least_presence, view, overlap, active_class(marks))
