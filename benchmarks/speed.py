@@ -154,23 +154,37 @@ def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> lis
 
 
 def click(conditions: Conditions) -> list[str]:
-    """A new click after the first result, against the whole run again; five classes."""
+    """New clicks after the first result, against the whole run again; five classes."""
     backbones = random_backbones(conditions.preset, conditions.device)
     predictor = ClipGuidedSamPredictor.untrained(backbones)
     disturb(predictor.model)
     image, options = picture(), Options(mode="manual")
 
-    def ask(scene: Scene, x: float) -> Tensor:
-        concepts = names(5).concepts
-        asked = (replace(c, points=[[x, 300.0]], labels=[1]) for c in concepts)
-        return logits(predictor.predict(scene, Prompt(tuple(asked)), options))
+    def asked(x: float, others: float) -> Prompt:
+        """The first class pointed at here, the others there."""
+        columns = (x, *[others] * 4)
+        pairs = zip(names(5).concepts, columns, strict=True)
+        return Prompt(
+            tuple(replace(concept, points=[[x, 300.0]], labels=[1]) for concept, x in pairs)
+        )
 
-    known = Scene(image)
-    ask(known, 500.0)
-    ways = {"full run": lambda: ask(Scene(image), 200.0), "new click": lambda: ask(known, 200.0)}
-    found = compare(ways, conditions.fewer(2), conditions.device)
-    share = found[1].median / found[0].median
-    return [*table(found, against=("new click",)), "", f"Share of a full run: {share:.2%}."]
+    known, new = Scene(image), asked(200.0, 200.0)
+    alike, unlike = (
+        predictor.predict(known, asked(500.0, others), options) for others in (200.0, 500.0)
+    )
+    ways = {
+        "full run": lambda: logits(predictor.predict(Scene(image), new, options)),
+        **{
+            way: lambda earlier=earlier: logits(
+                predictor.predict(known, new, options, earlier=earlier)
+            )
+            for way, earlier in (("new click", alike), ("new click on every class", unlike))
+        },
+    }
+    full, *clicks = compare(ways, conditions.fewer(2), conditions.device)
+    shares = "; ".join(f"{one.name} {one.median / full.median:.2%}" for one in clicks)
+    lines = table([full, *clicks], against=("new click",))
+    return [*lines, "", f"Share of a full run: {shares}."]
 
 
 def methods(conditions: Conditions) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -219,6 +219,7 @@ class Predictor(ABC):
         prompt: Prompt,
         options: Options | None = None,
         progress: Callable[[int, int], None] | None = None,
+        earlier: Prediction | None = None,
     ) -> Prediction:
         """Segment every class of a prompt in a scene.
 
@@ -229,7 +230,10 @@ class Predictor(ABC):
             scene: the image; features computed here stay in it for the next method.
             prompt: the classes, with points and boxes in pixels of the original image.
             options: see :class:`Options`.
-            progress: called with (classes done, classes in all).
+            progress: called with (classes done, classes to do).
+            earlier: what it answered to another prompt in this scene, with these options. A class
+                that is asked as it was keeps its answer, unless classes compete; time and memory
+                are those of the others.
 
         Raises:
             PromptError: the prompt does not fit the image, the mode or the method.
@@ -238,13 +242,16 @@ class Predictor(ABC):
         options = options or Options()
         prompt.check_inside(scene.size)
         modes = self._modes(prompt, options)
+        kept: dict[Hashable, ConceptResult] = {}
+        if earlier is not None and not self.joint:
+            kept = dict(zip(earlier.prompt.keys, earlier.results, strict=True))
 
         def run(step: Step) -> Prediction:
             there = self.on(step.device)
             step.bring(there, scene)
             most = [n for n in (options.classes_at_a_time, step.classes) if n is not None]
             given = replace(options, classes_at_a_time=min(most, default=None))
-            return there._predict(scene, prompt, modes, given, progress)
+            return there._predict(scene, prompt, modes, given, progress, kept)
 
         device, classes = self.backbones.device, len(prompt.concepts)
         prediction, note, lost = step_down(run, device, classes)
@@ -263,18 +270,24 @@ class Predictor(ABC):
         modes: Sequence[str],
         options: Options,
         progress: Callable[[int, int], None] | None,
+        kept: Mapping[Hashable, ConceptResult],
     ) -> Prediction:
-        """All classes once, here and with these options."""
+        """All classes that have no answer yet, once, here and with these options."""
         watch = Stopwatch(self.backbones.device)
         memory = PeakMemory(self.backbones.device)
-        results = self._predict_all(scene, prompt.concepts, modes, options, watch, progress)
+        keys = prompt.keys
+        asked = [index for index, key in enumerate(keys) if key not in kept]
+        concepts, how = ([given[index] for index in asked] for given in (prompt.concepts, modes))
+        found = self._predict_all(scene, concepts, how, options, watch, progress)
+        answers = dict(kept)
+        answers.update(zip((keys[index] for index in asked), found, strict=True))
         return Prediction(
             method=self.info.id,
             preset=self.backbones.preset.name,
             mode=" + ".join(mode for mode in self.info.modes if mode in modes),
             prompt=prompt,
             transform=self._transform(scene),
-            results=tuple(results),
+            results=tuple(answers[key] for key in keys),
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
         )

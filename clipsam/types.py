@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -72,6 +72,12 @@ class Concept:
         return self.synonyms[0]
 
     @property
+    def key(self) -> Hashable:
+        """Everything in it: two classes with one key are asked the same."""
+        box = None if self.box is None else self.box.tobytes()
+        return self.synonyms, self.points.tobytes(), self.labels.tobytes(), box
+
+    @property
     def prompts(self) -> PromptsUsed:
         """The points and the box as they are, for SAM."""
         boxes = np.zeros((0, 4), np.float32) if self.box is None else self.box[None]
@@ -96,6 +102,11 @@ class Prompt:
         for text in texts:
             if texts.count(text) > 1:
                 raise PromptError(f"The class “{text}” is named twice.")
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """Of its classes: two prompts with the same ask the same."""
+        return [concept.key for concept in self.concepts]
 
     def check_inside(self, image_size: tuple[int, int]) -> None:
         """Raise PromptError if a point or box lies outside an image of (height, width)."""

@@ -7,8 +7,9 @@ registering itself; nothing has to be added here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,27 @@ def test_a_class_is_independent_of_the_others(case, answer, index):
     )
 
 
+def test_a_class_that_is_asked_as_before_keeps_its_answer(case, answer, monkeypatch):
+    """After a click on another class; competing classes are all asked again."""
+    predictor, options = case
+    asked, predict_all = [], type(predictor)._predict_all
+
+    def noted(self: Predictor, scene: Scene, concepts: Sequence[Concept], *rest: object) -> list:
+        asked.extend(concept.text for concept in concepts)
+        return predict_all(self, scene, concepts, *rest)
+
+    monkeypatch.setattr(type(predictor), "_predict_all", noted)
+    clicked = replace(THREE[2], points=[[50, 70]], labels=[1])
+    prompt = Prompt((*THREE[:2], clicked))
+    found = predictor.predict(Scene(IMAGE), prompt, options, earlier=answer)
+    assert asked == [clicked.text] or (predictor.joint and len(asked) == 3)
+    asked.clear()
+    anew = predictor.predict(Scene(IMAGE), prompt, options)
+    assert len(asked) == 3
+    np.testing.assert_allclose(found.logits(), anew.logits(), atol=1e-4, rtol=1e-4)
+    assert (found.texts, found.mode) == (anew.texts, anew.mode)
+
+
 @joint
 def test_classes_compete_in_any_order(case, answer):
     """What is asked matters, the order in which it is asked does not."""
@@ -227,9 +249,11 @@ def test_second_call_encodes_nothing(case, answer):
 def test_methods_share_one_plain_encoding(loaded, tiny, monkeypatch):
     scene, blocks = Scene(IMAGE), []
 
-    def run(encoder: nn.Module, tokens: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    def run(
+        encoder: nn.Module, tokens: torch.Tensor, start: int, stop: int, compiled: bool
+    ) -> torch.Tensor:
         blocks.extend(range(start, stop))
-        return run_plain_blocks(encoder, tokens, start, stop)
+        return run_plain_blocks(encoder, tokens, start, stop, compiled)
 
     monkeypatch.setattr(scene_module, "run_plain_blocks", run)
     with counted(tiny.sam, which=sees_pixels) as ran:

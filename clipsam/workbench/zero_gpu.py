@@ -152,11 +152,13 @@ class Asked(NamedTuple):
         method: its id.
         mode: one of its modes; ``None`` leaves it to the prompt.
         bundle: weights trained in a session; ``None`` takes the project's.
+        earlier: see :meth:`Predictor.predict`.
     """
 
     method: str
     mode: str | None = None
     bundle: Path | None = None
+    earlier: Prediction | None = None
 
 
 class Answer(NamedTuple):
@@ -271,7 +273,8 @@ def _predict(
 
     try:
         predictor = models.predictor(preset, asked.method, asked.bundle)
-        return predictor.predict(scene, prompt, replace(options, mode=asked.mode), progress)
+        options = replace(options, mode=asked.mode)
+        return predictor.predict(scene, prompt, options, progress, asked.earlier)
     except (PromptError, WeightsError) as error:
         return str(error)
     except _Stopped:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.browser
 
 
 class HeldUp:
-    """CLIP-Guided SAM, which waits at one of the classes it is asked.
+    """CLIP-Guided SAM, which waits at one of the classes it is asked; the first is 1.
 
     Attributes:
         asked: the classes so far.
@@ -166,6 +166,24 @@ def test_a_click_changes_the_mask(
     assert not np.array_equal(first.class_mask(0, threshold), second.class_mask(0, threshold))
     bench.expect_mask(SAM, 0, second.class_mask(0, threshold))
     assert bench.card(SAM).locator(".overlay").first.screenshot() != before
+
+
+def test_a_click_asks_for_its_class_alone(
+    bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guided = HeldUp(monkeypatch, at=0)
+    bench.example("Shapes")
+    bench.run()
+    first, asked = predictions[0], list(guided.asked)
+    bench.click(0.2, 0.5)
+    wait_for(bench, lambda: len(predictions) == 4)
+    second = predictions[2]
+    assert asked == list(first.texts) and guided.asked == [*asked, first.texts[0]]
+    assert len(second.prompt.concepts[0].points) == 1
+    assert second.results[1:] == first.results[1:]
+    bench.expect_mask(GUIDED, 1, first.class_mask(1))
+    bench.run()
+    assert guided.asked[len(asked) + 1 :] == asked
 
 
 def test_a_box_and_undo_and_clear(

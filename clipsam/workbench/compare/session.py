@@ -50,7 +50,12 @@ class Run:
 
     def answers(self, prompt: Prompt, preset: str) -> bool:
         """Whether its results are what this prompt and preset would give."""
-        return preset == self.preset and _facts(prompt) == _facts(self.prompt)
+        return preset == self.preset and prompt.keys == self.prompt.keys
+
+    def earlier(self, run: Run, key: str) -> Prediction | None:
+        """What a choice has answered here that a new run of it may go on from."""
+        fits = run.scene is self.scene and run.preset == self.preset
+        return self.predictions.get(key) if fits else None
 
 
 @dataclass(frozen=True)
@@ -174,16 +179,3 @@ def _asks_the_same(one: Past, other: Past) -> bool:
         and one.run.choices == other.run.choices
         and one.run.answers(other.run.prompt, other.run.preset)
     )
-
-
-def _facts(prompt: Prompt) -> list[tuple[object, ...]]:
-    """Everything in a prompt, comparable with ``==``."""
-    return [
-        (
-            concept.synonyms,
-            concept.points.tolist(),
-            concept.labels.tolist(),
-            None if concept.box is None else concept.box.tolist(),
-        )
-        for concept in prompt.concepts
-    ]

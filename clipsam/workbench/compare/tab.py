@@ -122,7 +122,7 @@ class CompareTab:
             self.live = gr.Checkbox(
                 True,
                 label="Again at every click",
-                info="After a run, a new point or box runs the methods again.",
+                info="After a run, a new point or box runs the methods again for its class.",
                 elem_id="live",
                 scale=4,
             )
@@ -437,7 +437,7 @@ class CompareTab:
             updates |= {
                 card.column: gr.Column(visible=True),
                 card.overlay: cards.waiting(choice),
-                card.details: "" if prediction is None else _details(choice, prediction, 0.0),
+                card.details: _details(choice, prediction, 0.0),
             }
         return {
             **updates,
@@ -503,11 +503,26 @@ class CompareTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
         """Run the ticked methods one by one; each shows its card as soon as it has answered."""
+        look = read_look(threshold, least_presence, view, overlap, marks)
+        chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
+        yield from self._run(session, classes, marks, preset, chosen, look, progress)
+
+    def _run(
+        self,
+        session: Session,
+        classes: str,
+        marks: object,
+        preset: str,
+        chosen: tuple[Choice, ...],
+        look: Look,
+        progress: gr.Progress,
+        goes_on: bool = False,
+    ) -> Iterator[Updates]:
+        """The same; with ``goes_on``, classes that are asked as they were keep their answers."""
         if session.stopped:
             yield {self.status: note("Stopped before it began.")}
             return
-        earlier, look = session.run, read_look(threshold, least_presence, view, overlap, marks)
-        chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
+        before = session.run
         try:
             run = _asked(session, classes, preset, marks, chosen)
         except PromptError as error:
@@ -519,9 +534,17 @@ class CompareTab:
             self.status: "",
             self.stale: "",
             self.archive: gr.File(visible=False),
-            **self._prepared(run, earlier),
+            **self._prepared(run, before),
         }
-        asked = [Asked(choice.method, choice.mode, choice.bundle) for choice in chosen]
+        asked = [
+            Asked(
+                choice.method,
+                choice.mode,
+                choice.bundle,
+                before.earlier(run, choice.key) if goes_on else None,
+            )
+            for choice in chosen
+        ]
         answers = predict_all(
             self.models,
             run.scene,
@@ -536,8 +559,9 @@ class CompareTab:
                 progress(done, desc=choice.title, unit="classes")
                 if session.run is run and found is not None:
                     self._take(run, choice, found)
-                    below = "" if isinstance(found, str) else _details(choice, found, threshold)
-                    yield {card.overlay: _overlay(choice, session, look), card.details: below}
+                    drawn = _overlay(choice, session, look)
+                    below = _details(choice, found, look.threshold)
+                    yield {card.overlay: drawn, card.details: below}
                 if session.stopped or session.run is not run:
                     break
         if session.run is not run:
@@ -576,19 +600,10 @@ class CompareTab:
         """Run after a point or box was set, if the user has run before and wants it so."""
         if live and session.run is not None:
             yield {self.stop: self.begin(session)}
-            yield from self.run(
-                session,
-                classes,
-                marks,
-                bundles,
-                preset,
-                by_text,
-                by_marks,
-                threshold,
-                least_presence,
-                view,
-                overlap,
-                progress,
+            look = read_look(threshold, least_presence, view, overlap, marks)
+            chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
+            yield from self._run(
+                session, classes, marks, preset, chosen, look, progress, goes_on=True
             )
         else:
             yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
@@ -786,8 +801,13 @@ def _truth(session: Session, look: Look) -> Truth | None:
         return None
 
 
-def _details(choice: Choice, prediction: Prediction, threshold: float) -> str:
-    """What is below a card's picture: what led to the answer, what it cost, what the method is."""
+def _details(choice: Choice, prediction: Prediction | str | None, threshold: float) -> str:
+    """What is below a card's picture: what led to the answer, what it cost, what the method is.
+
+    Nothing without an answer.
+    """
+    if not isinstance(prediction, Prediction):
+        return ""
     about = one_card(choice.method, find_preset(prediction.preset), choice.bundle)
     return cards.details(prediction, threshold) + about
 
