@@ -32,6 +32,7 @@ import baselines  # noqa: F401 (registers)
 import clipsam.methods  # noqa: F401 (registers)
 from clipsam.data.readers import open_data
 from clipsam.data.scenes import SceneData
+from clipsam.data.splits import some_images
 from clipsam.evaluation.metrics import class_wise_miou
 from clipsam.evaluation.runner import Run, evaluate
 from clipsam.measure import hardware
@@ -229,8 +230,8 @@ def methods(conditions: Conditions) -> list[str]:
             f"| {index + 1} | {method}, {mode} | {shared:.2f} | {separate:.2f} | "
             f"{shared / separate:.2f} | {ratios.min():.2f}–{ratios.max():.2f} |"
         )
-    count = len(times["shared"]) - 1
-    return [*lines, "", f"{count} repeats. Largest difference of logits: {difference:.1g}."]
+    repeats = counted(len(times["shared"]) - 1, "repeat")
+    return [*lines, "", f"{repeats}. Largest difference of logits: {difference:.1g}."]
 
 
 def accuracy(conditions: Conditions) -> list[str]:
@@ -241,7 +242,7 @@ def accuracy(conditions: Conditions) -> list[str]:
         Run("clip-guided-sam", "semi-automatic"),
         Run("clip-guided-sam", "manual", 5),
     )
-    data = {"scenes": f"scenes:{4 * conditions.images}"}
+    data = {"scenes": f"scenes:{conditions.images}"}
     for name in ("camvid", "ccp"):
         if (conditions.photographs / name).is_dir():
             data[name] = f"folder:{conditions.photographs / name}"
@@ -253,6 +254,7 @@ def accuracy(conditions: Conditions) -> list[str]:
     changes = []
     for name, spec in data.items():
         opened = open_data(spec, "val")
+        opened = some_images(opened, min(conditions.images, len(opened)))
         found = [
             evaluate(
                 opened,
@@ -424,11 +426,10 @@ def report(results: Mapping[str, dict]) -> str:
 def table(found: list[Measured], against: tuple[str, ...]) -> list[str]:
     """Rows of one comparison; how many times as fast ``against`` is as each."""
     ours = {one.name: one.median for one in found if one.name in against}
-    repeats = len(found[0].seconds)
+    repeats = counted(len(found[0].seconds), "repeat")
     columns = "".join(f" {name} is × faster |" for name in ours)
     lines = [
-        f"| {repeats} repeat{'' if repeats == 1 else 's'} | median, s | min–max, s |{columns} "
-        "memory, MB | difference |",
+        f"| {repeats} | median, s | min–max, s |{columns} memory, MB | difference |",
         "|---" * (5 + len(ours)) + "|",
     ]
     for one in found:
@@ -438,6 +439,11 @@ def table(found: list[Measured], against: tuple[str, ...]) -> list[str]:
             f"{ratios} {one.peak_mb:,.0f} | {one.difference:.1g} |"
         )
     return lines
+
+
+def counted(count: int, noun: str) -> str:
+    """The number with its noun."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def random_backbones(preset: Preset, device: torch.device | str = "cpu") -> Backbones:
