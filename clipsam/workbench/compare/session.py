@@ -90,6 +90,8 @@ class Session:
         truth_problem: why the last ground truth given cannot be used; empty if it can.
         news: how often something changed that the page must show.
         stopped: whether Stop was pressed since the latest Run.
+        shown: cards that the page shows, for an update of all of them takes it a third of a second;
+            ``None`` if nobody knows, as when a session was forgotten while its page stayed open.
         history: earlier runs, the latest first, at most :data:`MOST_PAST`.
     """
 
@@ -101,6 +103,7 @@ class Session:
     truth_problem: str = ""
     news: int = 0
     stopped: bool = False
+    shown: int | None = None
     history: tuple[Past, ...] = ()
     _map_scores: dict[tuple[int, int], dict[str, MapScore]] = field(default_factory=dict)
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None

@@ -364,6 +364,7 @@ class CompareTab:
 
     def open_link(self, session: Session, bundles: SessionBundles, request: gr.Request) -> Updates:
         """Show what the page's address asks; nothing if it asks nothing."""
+        session.shown = 0
         examples = {example.title: example for example in self.examples}
         try:
             question = read_link(request.query_params, examples)
@@ -439,6 +440,7 @@ class CompareTab:
                 card.overlay: cards.waiting(choice),
                 card.details: _details(choice, prediction, 0.0),
             }
+        session.shown = len(run.choices)
         return {
             **updates,
             **self._two_of(run),
@@ -466,8 +468,9 @@ class CompareTab:
             self.archive: gr.File(visible=False),
             self.news: session.next_news(),
         }
-        for card in self.cards:
+        for card in self.cards[: session.shown]:
             updates |= {card.column: gr.Column(visible=False), card.overlay: "", card.details: ""}
+        session.shown = 0
         return updates
 
     # ---- running ----
@@ -534,7 +537,7 @@ class CompareTab:
             self.status: "",
             self.stale: "",
             self.archive: gr.File(visible=False),
-            **self._prepared(run, before),
+            **self._prepared(session, run, before),
         }
         asked = [
             Asked(
@@ -608,9 +611,12 @@ class CompareTab:
         else:
             yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
 
-    def _prepared(self, run: Run, earlier: Run | None) -> Updates:
+    def _prepared(self, session: Session, run: Run, earlier: Run | None) -> Updates:
         """Cards before a run: one per choice, with what it showed before, if anything."""
-        updates: Updates = {card.column: gr.Column(visible=False) for card in self.cards}
+        count = len(run.choices)
+        unused = self.cards[count : session.shown]
+        updates: Updates = {card.column: gr.Column(visible=False) for card in unused}
+        session.shown = count
         before = () if earlier is None else earlier.choices
         for place, (choice, card) in enumerate(zip(run.choices, self.cards, strict=False)):
             updates[card.column] = gr.Column(visible=True)
