@@ -173,12 +173,11 @@ class SamProposalsClipPredictor(JointPredictor):
                 return proposals.boxes.new_zeros(0, preset.clip.projection_dim)
             transform = scene.sam_transform(preset)
             pixels = crop_masks(scene.image, proposals, transform, preset, self.config.margin)
-            with self.backbones.encoding():
-                features = [
-                    clip.visual_projection(clip.vision_model(pixel_values=batch).pooler_output)
-                    for batch in pixels.split(self.config.crops_per_batch)
-                ]
-            return F.normalize(torch.cat(features).float(), dim=-1)
+            features = [
+                clip.visual_projection(clip.vision_model(pixel_values=batch).pooler_output)
+                for batch in pixels.split(self.config.crops_per_batch)
+            ]
+            return F.normalize(torch.cat(features), dim=-1)
 
         return scene.cached(("named proposals", preset.name, self.config), compute)
 

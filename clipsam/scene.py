@@ -125,9 +125,7 @@ class Scene:
 
         def compute() -> Tensor:
             pixels = clip_input(self.image, preset).to(backbones.device)
-            with backbones.encoding():
-                tokens = vision(pixels).float()
-            return normalize_tokens(tokens, preset.feature_norm)
+            return normalize_tokens(vision(pixels), preset.feature_norm)
 
         return self.cached(("clip", preset.name, name), compute)
 

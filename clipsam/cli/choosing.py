@@ -39,7 +39,7 @@ class LoadedChoice:
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PRECISION_HELP = (
-    "of the image encoders; auto is bfloat16 on a GPU that computes in it, for published sizes"
+    "of SAM's encoder; auto is bfloat16 on a GPU that computes in it, for published sizes"
 )
 
 

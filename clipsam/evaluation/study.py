@@ -44,7 +44,7 @@ class Settings:
         part: of the data set.
         methods: ``ID[:MODE][@BUNDLE]`` of each.
         preset: of the backbones.
-        precision: of the encoders.
+        precision: of SAM's encoders.
         compiled: whether SAM's encoder is.
         clicks: points per class in manual modes.
         seeds: their number; they are 0, 1, …

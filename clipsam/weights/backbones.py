@@ -27,8 +27,9 @@ BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
 """Where the bundles that come with the project lie, one folder per preset."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""Of the encoders' matrix products: ``auto`` is bfloat16 where the device is made for it (GPUs that
-compute in it) and the network large enough to gain; elsewhere it is float32, as are decoders."""
+"""Of the matrix products of SAM's encoders: ``auto`` is bfloat16 where the device is made for it
+(GPUs that compute in it) and the network large enough to gain; elsewhere it is float32. So are
+decoders, and CLIP: points are drawn where its map is high, and would be drawn elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Backbones:
         calibration: what its similarities mean.
         device: where all of it computes. Weights may have been moved elsewhere since: a prediction
             brings those that it needs, see :meth:`~clipsam.predictor.Predictor.to`.
-        bfloat16: whether encoders compute in it; weights and decoders stay float32.
+        bfloat16: whether SAM's encoders compute in it, see :data:`Precision`; weights are float32.
         compiled: whether plain SAM's encoder runs on kernels compiled for it: faster, once the
             first image has waited for them.
     """
@@ -67,7 +68,7 @@ class Backbones:
         return self if device == self.device else replace(self, device=device)
 
     def encoding(self) -> torch.autocast:
-        """A context for image encoders in inference; cast to float32 what comes out of it."""
+        """A context for SAM's encoders in inference; cast to float32 what comes out of it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def beside(self, published: Published, method: str) -> nn.Module:
@@ -145,7 +146,7 @@ def load_backbones(
         device: where to.
         folder: holds the bundles ``sam`` and ``clip``; ``None`` takes the project's, or the
             published weights for a preset that has some.
-        precision: of the encoders in inference.
+        precision: of SAM's encoders in inference.
         compiled: see :class:`Backbones`.
 
     Raises:

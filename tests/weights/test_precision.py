@@ -1,4 +1,4 @@
-"""Encoders in bfloat16: on request, everywhere the same, and everything else in float32."""
+"""SAM's encoders in bfloat16: on request, everywhere the same, and everything else in float32."""
 
 from __future__ import annotations
 
@@ -72,13 +72,22 @@ def test_encoders_in_bfloat16_decoders_in_float32(halved, method):
 def test_features_are_nearly_the_same(halved, tiny):
     """To the eight bits of bfloat16, summed up over the layers; and kept in float32."""
     image = SceneData(1, seed=7)[0].image
-    for features in (
-        lambda scene, backbones: scene.sam_embedding(backbones),
-        lambda scene, backbones: scene.clip_tokens(backbones, backbones.vision, "surgery"),
-    ):
-        exact, halves = features(Scene(image), tiny), features(Scene(image), halved)
-        assert halves.dtype == torch.float32
-        assert 0 < (halves - exact).norm() < 0.03 * exact.norm()
+    exact, halves = (Scene(image).sam_embedding(own) for own in (tiny, halved))
+    assert halves.dtype == torch.float32
+    assert 0 < (halves - exact).norm() < 0.03 * exact.norm()
+
+
+def test_points_are_drawn_where_they_were(halved, tiny):
+    """CLIP stays as it is."""
+    sample = SceneData(1, seed=7)[0]
+    prompt, found = prompt_of(sample, clicks=0, seed=0), []
+    for backbones in (tiny, halved):
+        predictor = load_predictor("clip-surgery-sam", backbones)
+        answer = predictor.predict(Scene(sample.image), prompt, Options(mode="vanilla"))
+        found.append([result.prompts.points for result in answer.results])
+    for exact, halves in zip(*found, strict=True):
+        assert len(exact)
+        np.testing.assert_array_equal(exact, halves)
 
 
 def test_bfloat16_costs_no_accuracy(halved, tiny):
