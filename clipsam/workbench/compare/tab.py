@@ -56,11 +56,15 @@ CARD_BUTTONS = """
 WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query}`"
 
 RUN_LINKED = """() => {
-  const asked = new URLSearchParams(location.search);
-  const shown = document.querySelector("#annotator .filled");
-  if (asked.get("picture") && shown) document.querySelector("#run").click();
+  if (!new URLSearchParams(location.search).get("picture")) return;
+  const last = performance.now() + 10000;
+  const look = () => {
+    if (document.querySelector("#annotator .filled")) document.querySelector("#run").click();
+    else if (performance.now() < last) setTimeout(look, 50);
+  };
+  look();
 }"""
-"""A link about a picture that is here is answered at once."""
+"""A link about a picture that is here is answered as soon as the browser shows it."""
 
 
 @dataclass(frozen=True)
@@ -601,7 +605,8 @@ class CompareTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Updates]:
         """Run after a point or box was set, if the user has run before and wants it so."""
-        if live and session.run is not None:
+        # A Run pressed right after the click may have taken it along.
+        if live and self.freshness(session, classes, marks, preset):
             yield {self.stop: self.begin(session)}
             look = read_look(threshold, least_presence, view, overlap, marks)
             chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
