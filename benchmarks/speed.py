@@ -161,26 +161,21 @@ def click(conditions: Conditions) -> list[str]:
     disturb(predictor.model)
     image, options = picture(), Options(mode="manual")
 
-    def asked(x: float, others: float) -> Prompt:
-        """The first class pointed at here, the others there."""
-        columns = (x, *[others] * 4)
-        pairs = zip(names(5).concepts, columns, strict=True)
-        return Prompt(
-            tuple(replace(concept, points=[[x, 300.0]], labels=[1]) for concept, x in pairs)
-        )
+    def asked(first: float, others: float) -> Prompt:
+        """Five classes, each pointed at in its column."""
+        pairs = zip(names(5).concepts, [first] + 4 * [others], strict=True)
+        return Prompt(tuple(replace(one, points=[[x, 300.0]], labels=[1]) for one, x in pairs))
 
     known, new = Scene(image), asked(200.0, 200.0)
-    alike, unlike = (
-        predictor.predict(known, asked(500.0, others), options) for others in (200.0, 500.0)
-    )
+
+    def after(earlier: Prompt) -> Callable[[], Tensor]:
+        answer = predictor.predict(known, earlier, options)
+        return lambda: logits(predictor.predict(known, new, options, earlier=answer))
+
     ways = {
         "full run": lambda: logits(predictor.predict(Scene(image), new, options)),
-        **{
-            way: lambda earlier=earlier: logits(
-                predictor.predict(known, new, options, earlier=earlier)
-            )
-            for way, earlier in (("new click", alike), ("new click on every class", unlike))
-        },
+        "new click": after(asked(500.0, 200.0)),
+        "new click on every class": after(asked(500.0, 500.0)),
     }
     full, *clicks = compare(ways, conditions.fewer(2), conditions.device)
     shares = "; ".join(f"{one.name} {one.median / full.median:.2%}" for one in clicks)
@@ -299,8 +294,8 @@ def batch(conditions: Conditions) -> list[str]:
     }
     found = compare(ways, conditions.repeats, device, LOOSE)
     ceiling, products = matmul_rate(device), BATCH * encoder_products(conditions.preset)
-    lines = [*table(found, against=LOOSE), "", "Matrix products of 8192 in bfloat16 reach "]
-    lines[-1] += f"{ceiling / 1e12:.0f} Tflop/s."
+    reached = f"Matrix products of 8192 in bfloat16 reach {ceiling / 1e12:.0f} Tflop/s."
+    lines = [*table(found, against=LOOSE), "", reached]
     for one in found:
         share = f" ({products / one.median / ceiling:.0%} of that)" if one.name in LOOSE else ""
         rate = f"{products / one.median / 1e12:.0f} Tflop/s{share}"
