@@ -73,6 +73,8 @@ class Workbench:
             box.locator("input").set_checked(box.inner_text().strip() in titles)
 
     def run(self) -> None:
+        """Press Run, as one who waits for what still runs, and wait for the answer."""
+        self.tab.wait_for_selector("#stop:disabled")
         # The next answer may read the same: its element is another.
         self.tab.evaluate("document.querySelector('#status p')?.classList.add('old')")
         self.tab.click("#run")

@@ -304,6 +304,40 @@ def test_stop_ends_a_run_after_the_class_at_hand(
     assert len(predictions) == 2
 
 
+def test_run_right_after_stop_does_not_revive_what_was_stopped(
+    bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guided = HeldUp(monkeypatch, at=2)
+    bench.example("Shapes")
+    bench.tab.click("#run")
+    guided.wait()
+    bench.tab.click("#stop")
+    bench.expect_text("#stop", "Stopping")
+    bench.tab.click("#run")
+    bench.tab.wait_for_selector("#stop:enabled")
+    guided.go_on()
+    bench.expect_text("#status", "2 of 2 done")
+    assert guided.asked[2:] == list(predictions[0].texts) and len(predictions) == 2
+
+
+def test_stop_is_offered_to_the_second_of_two_runs(
+    bench: Workbench, predictions: list[Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = HeldUp(monkeypatch)
+    bench.example("Shapes")
+    bench.tab.click("#run")
+    first.wait()
+    bench.tab.click("#run")
+    second = HeldUp(monkeypatch)
+    first.go_on()
+    second.wait()
+    bench.tab.wait_for_timeout(500)  # What ends the first may do its harm.
+    bench.tab.click("#stop")
+    bench.expect_text("#stop", "Stopping")
+    second.go_on()
+    bench.expect_text("#status", "Stopped: 0 of 2 done")
+
+
 def test_stop_ends_what_still_waits_for_others(
     bench: Workbench,
     chromium: object,

@@ -28,6 +28,7 @@ from .. import zero_gpu
 from ..bundles import SessionBundle, SessionBundles
 from ..models import ModelStore
 from ..notes import Updates, note, problem
+from ..stop_button import StopButton
 from . import cards
 from .course import Course, seconds_of, train
 
@@ -60,14 +61,17 @@ class AdaptState:
         pictures: labelled ones, in their order.
         course: the training that runs.
         sent: how many pictures came from elsewhere on the page.
+        stopped: whether Stop was pressed since Adapt was.
     """
 
     pictures: tuple[LabelledImage, ...] = ()
     course: Course | None = None
     sent: int = 0
+    stopped: bool = False
 
-    def close(self) -> None:
-        """End what runs."""
+    def stop(self) -> None:
+        """End a training after the step at hand, and what waits before it begins."""
+        self.stopped = True
         if self.course is not None:
             self.course.end()
 
@@ -91,7 +95,7 @@ class AdaptTab:
         self.models = models
         self.bundles = bundles
         self.methods = _trainable()
-        self.state = gr.State(AdaptState(), delete_callback=AdaptState.close)
+        self.state = gr.State(AdaptState(), delete_callback=AdaptState.stop)
         with gr.Column(elem_id="adapt"):
             gr.HTML(
                 f"<p class='note'>Teach a method your own classes with {FEWEST} to {MOST} labelled "
@@ -162,7 +166,7 @@ class AdaptTab:
         )
         with gr.Row():
             self.start = gr.Button("Adapt", variant="primary", elem_id="adapt-start", scale=3)
-            self.stop = gr.Button("Stop", interactive=False, elem_id="adapt-stop", scale=2)
+            self.stop = StopButton("adapt-stop")
         gr.HTML("<p class='note'>Stop ends it early and keeps what has been learnt so far.</p>")
         self.status = gr.HTML(elem_id="adapt-status")
         self.curve = gr.HTML(apply_default_css=False, elem_id="adapt-curve")
@@ -195,6 +199,7 @@ class AdaptTab:
             show_progress="hidden",
             api_visibility="private",
         )
+        self.stop.connect(self.state, [self.start.click])
         self.trained_one = self.start.click(
             self.run,
             [self.state, self.bundles, self.method, self.budget],
@@ -202,7 +207,6 @@ class AdaptTab:
                 self.state,
                 self.bundles,
                 self.start,
-                self.stop,
                 self.status,
                 self.curve,
                 self.results,
@@ -213,14 +217,7 @@ class AdaptTab:
             show_progress_on=[self.status],
             api_visibility="private",
         )
-        self.stop.click(
-            self.end_early,
-            self.state,
-            self.stop,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        self.stop.rest_after(self.trained_one)
 
     # ---- pictures ----
 
@@ -267,12 +264,6 @@ class AdaptTab:
 
     # ---- training ----
 
-    def end_early(self, state: AdaptState) -> object:
-        """Let the training end after the step at hand."""
-        if state.course is not None:
-            state.course.end()
-        return gr.Button(interactive=False)
-
     def run(
         self,
         state: AdaptState,
@@ -282,6 +273,9 @@ class AdaptTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
         """Train a copy of a method, showing its loss, then what it brought."""
+        if state.stopped:
+            yield {self.status: note("Stopped before it began.")}
+            return
         lack = cards.missing(len(state.pictures))
         if lack or key is None:
             yield {self.status: problem(lack or "No method that can be trained has a bundle here.")}
@@ -295,7 +289,6 @@ class AdaptTab:
         state.course = course
         yield {
             self.start: gr.Button(interactive=False),
-            self.stop: gr.Button(interactive=True),
             **dict.fromkeys((self.status, self.curve, self.results), ""),
             self.download: gr.DownloadButton(visible=False),
         }
@@ -339,7 +332,6 @@ class AdaptTab:
             self.state: state,
             self.bundles: bundles,
             self.start: gr.Button(interactive=True),
-            self.stop: gr.Button(interactive=False),
             self.curve: cards.curve(course.losses, None),
             **came,
         }

@@ -33,6 +33,7 @@ class Run:
         predictions: by key of the choice, filled while the methods run.
         failures: why a choice could not answer, by its key.
         parameters: ``total`` and ``trainable`` of each method that has answered, by key.
+        stopped: whether it is to end after the class at hand.
     """
 
     scene: Scene
@@ -42,6 +43,7 @@ class Run:
     predictions: dict[str, Prediction] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)
+    stopped: bool = False
 
     @property
     def titles(self) -> dict[str, str]:
@@ -117,6 +119,12 @@ class Session:
         self.awaited = None
         self.run = None
         self.take_truth(truth_file)
+
+    def stop(self) -> None:
+        """End the run at hand after the class at hand, and what waits before it begins."""
+        self.stopped = True
+        if self.run is not None:
+            self.run.stopped = True
 
     def remember(self, classes: str, marks: object) -> None:
         """Keep the latest run, in the place of an earlier one that asked the same."""

@@ -27,6 +27,7 @@ from ..method_cards import one_card
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from ..picker import DEFAULT_PRESET, MethodPicker, ready
+from ..stop_button import StopButton
 from ..strip import Item, strip, strip_html
 from ..zero_gpu import ON_ZERO_GPU, Asked, predict_all
 from . import cards
@@ -122,7 +123,7 @@ class CompareTab:
         self.picker = MethodPicker(self.bundles)
         with gr.Row():
             self.start = gr.Button("Run", variant="primary", elem_id="run", scale=3)
-            self.stop = gr.Button("Stop", interactive=False, elem_id="stop", scale=2, min_width=80)
+            self.stop = StopButton("stop")
             self.live = gr.Checkbox(
                 True,
                 label="Again at every click",
@@ -191,7 +192,7 @@ class CompareTab:
         }
         scores = [self.truth.message, self.truth.table]
         results = [self.message, self.status, self.stale, self.news, self.past, self.archive]
-        results += [self.left, self.right, self.stop]
+        results += [self.left, self.right, self.stop.button]
         for card in self.cards:
             results += [card.column, card.overlay, card.details]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
@@ -231,15 +232,13 @@ class CompareTab:
         )
         inputs = [self.session, self.classes, self.annotator, *picker.ticked, *controls.asked]
         asks = [self.start.click, self.classes.submit]
-        # At once, so that Stop also ends what still waits for others.
-        gr.on(asks, self.begin, self.session, self.stop, **quick)
+        self.stop.connect(self.session, asks)
         runs = [
             gr.on(asks, self.run, inputs, results, **heavy),
             self.annotator.input(self.run_again, [*inputs, self.live], results, **heavy),
         ]
         for run in runs:
-            run.then(self.rest, self.session, self.stop, **quick)
-        self.stop.click(self.end, self.session, self.stop, **quick)
+            self.stop.rest_after(run)
         # Answers may overtake each other, but not those of one listener, which asks again only
         # when it has been answered: so each thing shown has one, and news make it ask once more.
         looks = [controls.threshold.change, controls.overlap.change, self.news.change]
@@ -479,21 +478,6 @@ class CompareTab:
 
     # ---- running ----
 
-    def begin(self, session: Session) -> gr.Button:
-        """Offer Stop."""
-        session.stopped = False
-        return gr.Button("Stop", interactive=True)
-
-    def end(self, session: Session) -> gr.Button:
-        """Let a run end after the class at hand; what has been answered stays."""
-        session.stopped = True
-        return gr.Button("Stopping …", interactive=False)
-
-    def rest(self, session: Session) -> gr.Button:
-        """Offer nothing to stop, however the last run ended."""
-        session.stopped = False
-        return gr.Button("Stop", interactive=False)
-
     def run(
         self,
         session: Session,
@@ -541,6 +525,7 @@ class CompareTab:
             self.status: "",
             self.stale: "",
             self.archive: gr.File(visible=False),
+            **self.stop.offer(),
             **self._prepared(session, run, before),
         }
         asked = [
@@ -558,7 +543,7 @@ class CompareTab:
             run.prompt,
             run.preset,
             asked,
-            is_stopped=lambda: session.stopped or session.run is not run,
+            is_stopped=lambda: run.stopped or session.run is not run,
         )
         with closing(answers):
             for place, found, done in answers:
@@ -569,7 +554,7 @@ class CompareTab:
                     drawn = _overlay(choice, session, look)
                     below = _details(choice, found, look.threshold)
                     yield {card.overlay: drawn, card.details: below}
-                if session.stopped or session.run is not run:
+                if run.stopped or session.run is not run:
                     break
         if session.run is not run:
             return
@@ -579,7 +564,7 @@ class CompareTab:
         if run.predictions:
             session.remember(classes, marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
-        stopped = "Stopped: " if session.stopped else ""
+        stopped = "Stopped: " if run.stopped else ""
         done = f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."
         yield {
             self.status: note(stopped + done),
@@ -607,7 +592,7 @@ class CompareTab:
         """Run after a point or box was set, if the user has run before and wants it so."""
         # A Run pressed right after the click may have taken it along.
         if live and self.freshness(session, classes, marks, preset):
-            yield {self.stop: self.begin(session)}
+            self.stop.begin(session)
             look = read_look(threshold, least_presence, view, overlap, marks)
             chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
             yield from self._run(

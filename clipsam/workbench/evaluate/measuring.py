@@ -356,6 +356,12 @@ class EvaluateSession:
     measuring: Measuring | None = None
     stopped: bool = False
 
+    def stop(self) -> None:
+        """End the run at hand at its next step, and what waits before it begins."""
+        self.stopped = True
+        if self.measuring is not None:
+            self.measuring.stopped = True
+
     def take(self, source: Source | None) -> None:
         """Take other images, or none; forget and delete what was about the old ones."""
         if self.measuring is not None:

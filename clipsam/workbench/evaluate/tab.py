@@ -20,6 +20,7 @@ from ..examples import Example
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from ..picker import DEFAULT_PRESET, all_offered, preset_dropdown, ready
+from ..stop_button import StopButton
 from ..zero_gpu import refusal
 from .data_panel import DataPanel
 from .leaderboard import cases_html, cases_strip, leaderboard, per_class, table
@@ -123,7 +124,7 @@ class EvaluateTab:
             )
         with gr.Row():
             self.start = gr.Button("Run", variant="primary", elem_id="evaluate-run", scale=3)
-            self.stop = gr.Button("Stop", interactive=False, elem_id="evaluate-stop", scale=2)
+            self.stop = StopButton("evaluate-stop")
         self.message = gr.HTML(elem_id="evaluate-message")
         self.status = gr.HTML(elem_id="evaluate-status")
 
@@ -165,8 +166,7 @@ class EvaluateTab:
         )
         asked = [self.session, self.bundles, self.data.part, self.preset, self.methods]
         asked += [self.images, self.seed, self.classes, self.clicks]
-        # At once, so that Stop also ends what still waits for others.
-        self.start.click(self.begin, self.session, self.stop, **quick)
+        self.stop.connect(self.session, [self.start.click])
         run = self.start.click(
             self.run,
             asked,
@@ -176,8 +176,7 @@ class EvaluateTab:
             show_progress_on=[self.status],
             api_visibility="private",
         )
-        run.then(self.rest, self.session, self.stop, **quick)
-        self.stop.click(self.end, self.session, self.stop, **quick)
+        self.stop.rest_after(run)
         self.shown.input(self.show_cases, [self.session, self.shown], self.cases, **quick)
 
     def join(self, other: AdaptTab) -> None:
@@ -207,23 +206,6 @@ class EvaluateTab:
         return self.offer(bundles, preset, (*ticked, *new))
 
     # ---- running ----
-
-    def begin(self, session: EvaluateSession) -> gr.Button:
-        """Offer Stop."""
-        session.stopped = False
-        return gr.Button("Stop", interactive=True)
-
-    def end(self, session: EvaluateSession) -> gr.Button:
-        """Let a run end at its next step; what has been measured stays."""
-        session.stopped = True
-        if session.measuring is not None:
-            session.measuring.stopped = True
-        return gr.Button("Stopping …", interactive=False)
-
-    def rest(self, session: EvaluateSession) -> gr.Button:
-        """Offer nothing to stop, however the last run ended."""
-        session.stopped = False
-        return gr.Button("Stop", interactive=False)
 
     def without_results(self) -> Updates:
         """A page on which nothing has been measured."""

@@ -231,13 +231,24 @@ def test_stop_keeps_what_has_been_learnt_so_far(tab: AdaptTab, steps: list[int])
     assert f"step {len(steps)} ·" in last[tab.curve]
 
 
+@needs_tiny
+def test_stop_ends_what_still_waits_for_others(tab: AdaptTab) -> None:
+    state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
+    assert tab.stop.begin(state).interactive
+    tab.stop.end(state)
+    (only,) = tab.run(state, bundles, "tiny/sam-decoder", "10 minutes")
+    assert "Stopped before it began" in only[tab.status] and not bundles.kept
+    tab.stop.begin(state)
+    assert not state.stopped
+
+
 def stopped_at_once(tab: AdaptTab, state: AdaptState, bundles: SessionBundles) -> dict:
     """The end of a training of ten minutes that is stopped when its first losses are shown."""
     shown: dict = {}
     for updates in tab.run(state, bundles, "tiny/sam-decoder", "10 minutes", lambda *_, **__: None):
         shown |= updates
         if state.course is not None and state.course.losses:
-            tab.end_early(state)
+            tab.stop.end(state)
     return shown
 
 

@@ -453,7 +453,7 @@ def steps(tab: EvaluateTab, session: EvaluateSession, **changed: object) -> Iter
     """What the page shows after each image, by the attributes of the tab."""
     names = {part: name for name, part in vars(tab).items() if isinstance(part, gr.blocks.Block)}
     names |= {part: name for name, part in tab.downloads.items()}
-    tab.begin(session)
+    tab.stop.begin(session)
     for updates in tab.run(session, **{**ASKED, **changed}, progress=lambda *_, **__: None):
         yield {names[part]: value for part, value in updates.items()}
 
@@ -589,7 +589,7 @@ def test_stop_keeps_what_has_been_measured(tab: EvaluateTab, session: EvaluateSe
         shown |= updates
         boards += bool(updates.get("board"))
         if boards == 2 and not session.stopped:
-            assert tab.end(session).interactive is False
+            assert tab.stop.end(session).interactive is False
     assert "Stopped after 2 of 4 images; what has been measured stays." in shown["status"]
     assert boards == 2 and ">2</td>" in shown["board"]
     assert {line["images"] for line in lines(Path(shown["results.csv"]))} == {"2"}
@@ -606,15 +606,15 @@ def test_stop_within_an_image_and_before_the_first(
     def counted(self: Predictor, *args: object, **kwargs: object) -> object:
         asked.append(self.info.id)
         if len(asked) == 3:
-            tab.end(session)
+            tab.stop.end(session)
         return predict(self, *args, **kwargs)
 
     monkeypatch.setattr(Predictor, "predict", counted)
     shown = run(tab, session)
     # The second image lacks a method: it does not count.
     assert "Stopped after 1 of 4" in shown.status and ">1</td>" in shown.board
-    assert tab.begin(session).interactive
-    tab.end(session)
+    assert tab.stop.begin(session).interactive
+    tab.stop.end(session)
     shown = list(tab.run(session, **ASKED, progress=lambda *_, **__: None))
     assert "Stopped after 0 of 4" in shown[-1][tab.status] and session.measuring.measured == 0
 
@@ -778,7 +778,7 @@ def test_stop_where_a_gpu_is_lent(
     for updates in steps(tab, session):
         shown |= updates
         if updates.get("board"):
-            tab.end(session)
+            tab.stop.end(session)
     assert "Stopped after 1 of 4 images; what has been measured stays." in shown["status"]
     assert len(lent) == 2  # Its image, and the report.
 
@@ -880,7 +880,7 @@ def test_two_users_do_not_see_each_other(
         tab.case(other, number)
     assert tab.show_cases(other, KEYS[0]) == ""
     other.take(from_zip(pack(scenes, tmp_path / "others.zip")))
-    tab.end(other)
+    tab.stop.end(other)
     assert not session.measuring.stopped
     other.close()
     same_images(session.source)
