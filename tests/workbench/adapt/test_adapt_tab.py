@@ -154,13 +154,13 @@ def test_old_bundles_and_the_folder_go(tmp_path: Path) -> None:
 
 def test_a_training_ends_with_its_page_or_its_folder(tmp_path: Path) -> None:
     state = AdaptState(course=Course(60, tmp_path / "session" / "wanted"))
-    for end in (state.close, lambda: shutil.rmtree(tmp_path / "session")):
+    for end in (state.stop, lambda: shutil.rmtree(tmp_path / "session")):
         (tmp_path / "session").mkdir(exist_ok=True)
         state.course.begin()
         assert state.course.is_training
         end()
         assert state.course.is_stopped
-    state.close()
+    state.stop()
 
 
 @needs_tiny
