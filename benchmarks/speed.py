@@ -372,6 +372,9 @@ def main() -> None:
     kept = args.out.with_suffix(".json")
     results = json.loads(kept.read_text()) if kept.exists() else {}
     devices = [args.device] if args.device else ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    for name in args.only or ():
+        if not set(devices) & set(SECTIONS[name].devices):
+            parser.error(f"{name} is measured on {SECTIONS[name].devices[0]} alone")
     for device, name in product(devices, args.only or SECTIONS):
         key = f"{args.preset}/{name}/{device}"
         if device not in SECTIONS[name].devices or (args.missing and key in results):
@@ -415,6 +418,14 @@ def report(results: Mapping[str, dict]) -> str:
         for (preset, name), section in found.items():
             lines += ["", f"### {SECTIONS[name].title} (`{preset}`)", ""]
             lines += [f"{section['measured']}.", "", *section["lines"]]
+        for preset in dict.fromkeys(preset for preset, _ in found):
+            missing = [
+                f"`{name}`"
+                for name, section in SECTIONS.items()
+                if device in section.devices and (preset, name) not in found
+            ]
+            if missing:
+                lines += ["", f"Not measured there with `{preset}`: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -80,6 +80,7 @@ def write_prediction(
         "mode": prediction.mode,
         "seconds": prediction.total_seconds,
         "peak_memory_mb": prediction.peak_memory_mb,
+        **({"note": prediction.note} if prediction.note else {}),
         "classes": classes,
     }
 

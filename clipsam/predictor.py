@@ -224,7 +224,7 @@ class Predictor(ABC):
         """Segment every class of a prompt in a scene.
 
         Weights that were moved off the device come back. Where its memory does not suffice, all is
-        computed again with less, at last on the CPU; then the note of the first result says so.
+        computed again with less, at last on the CPU; then the answer's note says so.
 
         Args:
             scene: the image; features computed here stay in it for the next method.
@@ -257,10 +257,7 @@ class Predictor(ABC):
         prediction, note, lost = step_down(run, device, classes)
         if not note:
             return prediction
-        first, *others = prediction.results
-        first = replace(first, note=" ".join(filter(None, (note, first.note))))
-        seconds = {"out of memory": lost, **prediction.seconds}
-        return replace(prediction, results=(first, *others), seconds=seconds)
+        return replace(prediction, seconds={"out of memory": lost, **prediction.seconds}, note=note)
 
     @torch.inference_mode()
     def _predict(

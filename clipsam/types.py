@@ -216,6 +216,7 @@ class Prediction:
         seconds: wall-clock time of each step, by name.
         peak_memory_mb: highest memory in use while predicting, MB (of the GPU, if one is used;
             else of the process).
+        note: what its user should know of how it was got; most often nothing.
     """
 
     method: str
@@ -226,6 +227,7 @@ class Prediction:
     results: tuple[ConceptResult, ...]
     seconds: Mapping[str, float]
     peak_memory_mb: float
+    note: str = ""
 
     def __post_init__(self) -> None:
         expected = len(self.prompt.concepts)

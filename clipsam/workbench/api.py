@@ -31,6 +31,7 @@ from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS
 from .choices import why_not
 from .compare.annotator import read_prompt
+from .events import ON_GPU
 from .models import ModelStore
 from .zero_gpu import Asked, predict_all
 
@@ -85,6 +86,7 @@ class Segmented(TypedDict):
     error: str
     seconds: float | None
     peak_memory_mb: float | None
+    note: str
     classes: list[Found]
 
 
@@ -146,7 +148,7 @@ def add_api(models: ModelStore) -> None:
     api = Api(models)
     gr.api(api.list_methods)
     for function in (api.segment, api.compare_with_truth):
-        gr.api(function, concurrency_id="gpu", concurrency_limit=1)
+        gr.api(function, **ON_GPU)
 
 
 class Api:
@@ -396,7 +398,7 @@ def _segmented(
     method: str, mode: str | None, found: Prediction | str, threshold: float, masks: MaskFormat
 ) -> Segmented:
     if isinstance(found, str):
-        nothing = {"seconds": None, "peak_memory_mb": None, "classes": []}
+        nothing = {"seconds": None, "peak_memory_mb": None, "note": "", "classes": []}
         return {"method": method, "mode": mode, "error": found, **nothing}
     return {
         "method": method,
@@ -404,6 +406,7 @@ def _segmented(
         "error": "",
         "seconds": found.total_seconds,
         "peak_memory_mb": found.peak_memory_mb,
+        "note": found.note,
         "classes": [_found(found, i, threshold, masks) for i in range(len(found.results))],
     }
 

@@ -13,6 +13,7 @@ from .api import add_api
 from .bundles import SessionBundles
 from .compare.tab import CompareTab
 from .evaluate.tab import EvaluateTab
+from .events import FILED
 from .models import ModelStore
 from .zero_gpu import ON_ZERO_GPU
 
@@ -62,7 +63,7 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
         compare.open_cases_of(evaluate, tabs, COMPARE)
         add_api(models)
         if not ON_ZERO_GPU:  # there, nothing may load in this process
-            page.load(compare.warm_up, show_progress="hidden", api_visibility="private")
+            page.load(compare.warm_up, **FILED)
     return page
 
 

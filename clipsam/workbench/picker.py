@@ -13,6 +13,7 @@ from ..weights.presets import PRESETS
 from .bundles import SessionBundles
 from .choices import DEFAULT_KEYS, Choice, all_choices
 from .downloads import Downloads, get_ticked
+from .events import LATEST, PRIVATE
 from .method_cards import all_cards
 from .notes import Updates, note, problem
 
@@ -73,10 +74,7 @@ class MethodPicker:
             self.take_preset,
             self.ticked,
             shown,
-            queue=False,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
+            **LATEST,
         )
         downloads.start.click(
             self.download,
@@ -85,7 +83,7 @@ class MethodPicker:
             concurrency_id="download",
             concurrency_limit=1,
             show_progress_on=[downloads.message],
-            api_visibility="private",
+            **PRIVATE,
         )
 
     def chosen(

@@ -8,6 +8,7 @@ from typing import Protocol
 import gradio as gr
 from gradio.events import Dependency
 
+from .events import QUICK
 from .notes import Updates
 
 
@@ -43,13 +44,13 @@ class StopButton:
             asks: events that ask; what answers them must be connected afterwards.
         """
         # Through no queue, so that it also ends what waits in one.
-        gr.on(asks, self.begin, session, self.button, **_AT_ONCE)
-        self.button.click(self.end, session, self.button, **_AT_ONCE)
+        gr.on(asks, self.begin, session, self.button, **QUICK)
+        self.button.click(self.end, session, self.button, **QUICK)
 
     def rest_after(self, run: Dependency) -> None:
         """Offer it no longer when a run has ended, however that was."""
-        run.then(self.rest, None, self.button, **_AT_ONCE)
-        run.failure(self.rest, None, self.button, **_AT_ONCE)  # A full queue is all there is then.
+        run.then(self.rest, None, self.button, **QUICK)
+        run.failure(self.rest, None, self.button, **QUICK)  # A full queue is all there is then.
 
     def begin(self, session: Stoppable) -> gr.Button:
         """Something new was asked."""
@@ -71,6 +72,3 @@ class StopButton:
 
     def _offered(self) -> gr.Button:
         return gr.Button("Stop", interactive=True)
-
-
-_AT_ONCE = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

@@ -796,7 +796,7 @@ def test_competing_classes_share_a_label_map_beside_another_method(
     for text, line in zip(found.texts, legend, strict=False):
         assert line.startswith(text)
     most = np.bincount(labels[labels >= 0]).argmax()
-    assert f"{100 * (labels == most).mean():.1f} % of the picture" in legend[most]
+    assert f"area {100 * (labels == most).mean():.1f} %" in legend[most]
     # The other view, which a redraw leaves chosen.
     assert not card.locator(".each .legend").is_visible()
     card.get_by_text("mask of each class").click()

@@ -26,6 +26,7 @@ from ...weights.bundle import WeightsError
 from ...weights.presets import PRESETS
 from .. import zero_gpu
 from ..bundles import SessionBundle, SessionBundles
+from ..events import LATEST, ON_GPU, PRIVATE
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from ..stop_button import StopButton
@@ -177,10 +178,7 @@ class AdaptTab:
     # ---- events ----
 
     def _connect(self) -> None:
-        filed = {  # Through the queue: only there does Gradio notice that a state changed.
-            "show_progress_on": [self.message],
-            "api_visibility": "private",
-        }
+        filed = {"show_progress_on": [self.message], **PRIVATE}
         listed = [self.state, *self.shown]
         self.example.click(self.take_example, self.state, listed, **filed)
         self.add_files.click(
@@ -194,10 +192,7 @@ class AdaptTab:
             _what_is_trained,
             self.method,
             self.trained,
-            queue=False,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
+            **LATEST,
         )
         self.stop.connect(self.state, [self.start.click])
         self.trained_one = self.start.click(
@@ -212,10 +207,9 @@ class AdaptTab:
                 self.results,
                 self.download,
             ],
-            concurrency_id="gpu",
-            concurrency_limit=1,
             show_progress_on=[self.status],
-            api_visibility="private",
+            **ON_GPU,
+            **PRIVATE,
         )
         self.stop.rest_after(self.trained_one)
 

@@ -62,7 +62,7 @@ def overlay(
 
 
 def details(prediction: Prediction, threshold: float) -> str:
-    """Similarity maps with what SAM was fed, block by block too, SAM's candidates, and costs.
+    """How it was got, maps with what SAM was fed, block by block too, candidates, and costs.
 
     Args:
         prediction: what a method answered.
@@ -72,8 +72,9 @@ def details(prediction: Prediction, threshold: float) -> str:
         f"<tr><td>{escape(name)}</td><td>{seconds:.3f} s</td></tr>"
         for name, seconds in prediction.seconds.items()
     )
+    note = f"<p class='note'>{escape(prediction.note)}</p>" if prediction.note else ""
     return (
-        f"{similarity_maps(prediction)}{block_by_block(prediction)}"
+        f"{note}{similarity_maps(prediction)}{block_by_block(prediction)}"
         f"{_candidates(prediction, threshold)}"
         "<button type='button' class='send' title='These masks, as they are drawn now, become the "
         "labels of this picture under Adapt'>Use these masks as labels in Adapt</button>"

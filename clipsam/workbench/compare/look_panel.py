@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ...types import Overlap
+from ..events import PRIVATE
 from ..notes import Updates
 from .annotator import active_class
 from .views.looks import VIEWS, Look, View
@@ -66,7 +67,7 @@ class LookPanel:
             elem_id="overlap",
         )
         self.asked = (self.threshold, self.least_presence, self.view, self.overlap)
-        self._opacity.change(None, self._opacity, js=SET_OPACITY, api_visibility="private")
+        self._opacity.change(None, self._opacity, js=SET_OPACITY, **PRIVATE)
 
     def show(self, look: Look) -> Updates:
         """Set the controls to a look."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...evaluation.map_scores import MapScore, score_maps
-from ...evaluation.truth import Truth, TruthFile, match_truth
+from ...evaluation.truth import Truth, TruthError, TruthFile, match_truth
 from ...scene import Scene
-from ...types import Prediction, Prompt
+from ...types import Prediction, Prompt, PromptError
 from ..choices import Choice
 from .link import Question
 
@@ -53,6 +53,10 @@ class Run:
     def answers(self, prompt: Prompt, preset: str) -> bool:
         """Whether its results are what this prompt and preset would give."""
         return preset == self.preset and prompt.keys == self.prompt.keys
+
+    def answer_at(self, place: int) -> Prediction | None:
+        """What the choice at a place has answered; nothing if there is none such."""
+        return self.predictions.get(self.choices[place].key) if place < len(self.choices) else None
 
     def earlier(self, run: Run, key: str) -> Prediction | None:
         """What a choice has answered here that a new run of it may go on from."""
@@ -120,6 +124,16 @@ class Session:
         self.run = None
         self.take_truth(truth_file)
 
+    def scene_shown(self) -> Scene:
+        """The image to ask about.
+
+        Raises:
+            PromptError: there is none yet.
+        """
+        if self.scene is None:
+            raise PromptError("There is no picture yet: upload one, or click an example.")
+        return self.scene
+
     def stop(self) -> None:
         """End the run at hand after the class at hand, and what waits before it begins."""
         self.stopped = True
@@ -169,6 +183,13 @@ class Session:
             truth = match_truth(file.ids, run.scene.size, run.prompt, file.names, binary)
             self._matched = (key, truth)
         return self._matched[1]
+
+    def fitting_truth(self, active: str | None) -> Truth | None:
+        """The same, but ``None`` for one that does not fit: what is wrong is said elsewhere."""
+        try:
+            return self.truth(active)
+        except TruthError:
+            return None
 
     def map_scores(self, predictions: Mapping[str, Prediction], truth: Truth | None) -> MapScores:
         """The scores that no threshold moves, by key; computed once for each prediction."""

@@ -4,57 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import mkdtemp
 
 import gradio as gr
 import numpy as np
-from gradio.utils import get_upload_folder
 
 from ...data.images import ImageError, open_image
 from ...data.readers import DataError
-from ...evaluation.truth import Truth, TruthError, TruthFile
+from ...evaluation.truth import TruthFile
 from ...predictor import count_parameters, find_preset
 from ...types import Overlap, Prediction, PromptError
 from ..adapt.tab import AdaptState, AdaptTab
-from ..bundles import KEPT, SessionBundles
-from ..choices import DEFAULT_KEYS, Choice, all_choices
+from ..bundles import SessionBundles
+from ..choices import DEFAULT_KEYS, Choice
 from ..evaluate.measuring import EvaluateSession
 from ..evaluate.tab import EvaluateTab
+from ..events import FILED, LATEST, ON_GPU, PRIVATE, QUICK
 from ..examples import all_examples
-from ..method_cards import one_card
 from ..models import ModelStore
 from ..notes import Updates, note, problem
 from ..picker import DEFAULT_PRESET, MethodPicker, ready
 from ..stop_button import StopButton
 from ..strip import Item, strip, strip_html
 from ..zero_gpu import ON_ZERO_GPU, Asked, predict_all
-from . import cards
 from .annotator import annotator, read_prompt, with_classes, with_picture
-from .archive import write_zip
-from .link import Question, read_link, write_link
+from .card_grid import CardGrid
+from .link import read_link
 from .look_panel import LookPanel, read_look
 from .session import Run, Session
-from .summary import costs, differences, slider, two
+from .share_panel import SharePanel
+from .summary_panel import SummaryPanel
 from .truth_panel import TruthPanel
 from .views.looks import Look, View
 
 EARLIER = "Earlier runs of this session: click one to come back to it"
-
-CARD_BUTTONS = """
-    element.onclick = (event) => {
-      const button = event.target.closest("button");
-      if (!button) return;
-      const { index, candidate } = button.dataset;
-      if (candidate) trigger("click", { index: Number(index), candidate: Number(candidate) });
-      else trigger("select");
-    };
-"""
-"""JavaScript of a card's details."""
-
-
-WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query}`"
 
 RUN_LINKED = """() => {
   if (!new URLSearchParams(location.search).get("picture")) return;
@@ -66,15 +48,6 @@ RUN_LINKED = """() => {
   look();
 }"""
 """A link about a picture that is here is answered as soon as the browser shows it."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """Where one choice shows its result."""
-
-    column: gr.Column
-    overlay: gr.HTML
-    details: gr.HTML
 
 
 class CompareTab:
@@ -97,8 +70,9 @@ class CompareTab:
                 self._build_picture()
             with gr.Column(scale=5, min_width=320):
                 self._build_controls()
-        self._build_results()
-        self._build_summary()
+        self.cards = CardGrid()
+        self.summary = SummaryPanel()
+        self.share = SharePanel(self.message, self.picker)
         self.truth = TruthPanel()
         self._connect()
 
@@ -135,100 +109,42 @@ class CompareTab:
         self.status = gr.HTML(elem_id="status")
         self.look = LookPanel()
 
-    def _build_results(self) -> None:
-        self.cards: list[Card] = []
-        with gr.Row(elem_id="results"):
-            # What a session trained has two modes at most.
-            for _ in range(len(all_choices()) + 2 * KEPT):
-                with gr.Column(visible=False, min_width=300, elem_classes="card") as column:
-                    overlay = gr.HTML(apply_default_css=False)
-                    details = gr.HTML(js_on_load=CARD_BUTTONS, apply_default_css=False)
-                self.cards.append(Card(column, overlay, details))
-
-    def _build_summary(self) -> None:
-        with gr.Accordion("All methods: costs, scores, where they differ", open=False):
-            self.costs = gr.HTML(apply_default_css=False, elem_id="costs")
-            self.differences = gr.HTML(apply_default_css=False, elem_id="differences")
-            with gr.Row():
-                self.left, self.right = (
-                    gr.Dropdown(
-                        [],
-                        label=f"{side} of the line",
-                        info="Of two methods' masks over one picture.",
-                        # Else Gradio refuses a value of the run before, which may still be asked.
-                        allow_custom_value=True,
-                        elem_id=side.lower(),
-                    )
-                    for side in ("Left", "Right")
-                )
-            self.two = slider()
-        with gr.Row():
-            self.export = gr.Button("Download all as zip", size="sm", elem_id="export")
-            self.link = gr.Button("Link to this", size="sm", elem_id="link")
-            self.archive = gr.File(label="Archive", visible=False, elem_id="archive")
-            self.address = gr.Textbox(
-                label="Link",
-                info="Opens with all that you typed, marked and ticked; never with your picture.",
-                buttons=["copy"],
-                visible=False,
-                elem_id="address",
-            )
-
     # ---- events ----
 
     def _connect(self) -> None:
-        quick = {
-            "queue": False,
-            "trigger_mode": "always_last",
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
         heavy = {
-            "concurrency_id": "gpu",
-            "concurrency_limit": 1,
             "trigger_mode": "always_last",  # What is asked while another run ends is not lost.
             "show_progress_on": [self.status],
-            "api_visibility": "private",
+            **ON_GPU,
+            **PRIVATE,
         }
-        scores = [self.truth.message, self.truth.table]
-        results = [self.message, self.status, self.stale, self.news, self.past, self.archive]
-        results += [self.left, self.right, self.stop.button]
-        for card in self.cards:
-            results += [card.column, card.overlay, card.details]
+        results = [self.message, self.status, self.stale, self.news, self.past]
+        results += [self.share.archive, *self.summary.sides, self.stop.button, *self.cards.outputs]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         asked = [self.session, self.classes, self.annotator, self.picker.preset]
         controls = self.look
         self._seen = seen = [*controls.asked, self.annotator]
-        overlays = [card.overlay for card in self.cards]
-
         self.upload.upload(
             self.take_upload,
             [self.session, self.upload],
             page,
             show_progress_on=[self.status],
-            api_visibility="private",
+            **PRIVATE,
         )
-        self.strip.click(
-            self.take_example,
-            [self.session],
-            page,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        self.strip.click(self.take_example, [self.session], page, **FILED)
         picker = self.picker
         self.past.click(
             self.come_back,
             [self.session, self.bundles],
             [*page, picker.preset, *picker.offered],
-            show_progress="hidden",
-            api_visibility="private",
+            **FILED,
         )
-        self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **quick)
+        self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **LATEST)
         self.annotator.input(
             lambda live, *asked: gr.skip() if live else self.freshness(*asked),
             [self.live, *asked],
             self.stale,
-            **quick,
+            **LATEST,
         )
         inputs = [self.session, self.classes, self.annotator, *picker.ticked, *controls.asked]
         asks = [self.start.click, self.classes.submit]
@@ -243,51 +159,18 @@ class CompareTab:
         # when it has been answered: so each thing shown has one, and news make it ask once more.
         looks = [controls.threshold.change, controls.overlap.change, self.news.change]
         looks += [self.annotator.select]
-        gr.on(
-            [*looks, controls.least_presence.change, controls.view.change],
-            self.redraw,
-            [self.session, *seen],
-            overlays,
-            **quick,
-        )
-        gr.on(looks, self.score, [self.session, *seen], scores, **quick)
-        gr.on(
-            [*looks, self.left.change, self.right.change],
-            self.summarise,
-            [self.session, self.left, self.right, *seen],
-            [self.costs, self.differences, self.two],
-            **quick,
-        )
-        for place, card in enumerate(self.cards):
-            card.details.click(
-                self._candidate_taker(place),
-                [self.session, controls.threshold],
-                [card.details, self.news],
-                show_progress="hidden",
-                api_visibility="private",
-            )
-        self.link.click(
-            self.offer_link,
-            [self.session, self.classes, *picker.ticked, *seen],
-            [self.message, self.address],
-            show_progress="hidden",
-            api_visibility="private",
-        ).then(None, self.address, self.address, js=WITH_ORIGIN, api_visibility="private")
-        self.export.click(
-            self.pack,
-            [self.session, *seen],
-            [self.message, self.archive],
-            show_progress_on=[self.status],
-            api_visibility="private",
-        )
+        drawn = [*looks, controls.least_presence.change, controls.view.change]
+        self.cards.connect(self.session, self.news, drawn, seen)
+        self.truth.connect(self.session, self.news, looks, seen)
+        self.summary.connect(self.session, looks, seen)
+        self.share.connect(self.session, self.classes, seen, self.status)
         gr.on(
             [self.classes.change, self.picker.preset.change, self.news.change],
             self.freshness,
             asked,
             self.stale,
-            **quick,
+            **LATEST,
         )
-        self.truth.connect(self.session, self.news)
 
     def open_links(self, page: gr.Blocks) -> None:
         """Show what the page's address asks, and run it if its picture is here."""
@@ -295,27 +178,23 @@ class CompareTab:
             self.open_link,
             [self.session, self.bundles],
             [*self._page, self.picker.preset, *self.picker.offered, *self._seen],
-            show_progress="hidden",
-            api_visibility="private",
-        ).then(None, None, None, js=RUN_LINKED, api_visibility="private")
+            **FILED,
+        ).then(None, None, None, js=RUN_LINKED, **PRIVATE)
 
     def join(self, other: AdaptTab) -> None:
         """Send masks there as labels, and offer, ticked, what is trained there."""
-        for place, card in enumerate(self.cards):
-            card.details.select(
+        for place, sends in enumerate(self.cards.senders):
+            sends(
                 self._sender(place, other),
                 [self.session, other.state, *self._seen],
                 [self.message, self.status, other.state, *other.shown],
-                show_progress="hidden",
-                api_visibility="private",
+                **FILED,
             )
         other.trained_one.then(
             self.picker.take_bundle,
             self.picker.ticked,
             self.picker.offered,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **QUICK,
         )
 
     def open_cases_of(self, other: EvaluateTab, tabs: gr.Tabs, name: str) -> None:
@@ -339,8 +218,7 @@ class CompareTab:
             take,
             [self.session, other.session],
             [*self._page, tabs],
-            show_progress="hidden",
-            api_visibility="private",
+            **FILED,
         )
 
     # ---- pictures ----
@@ -394,59 +272,16 @@ class CompareTab:
         )
         return {**updates, self.session: session, self.message: note(said)}
 
-    def offer_link(
-        self,
-        session: Session,
-        classes: str,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-        *seen: object,
-    ) -> Updates:
-        """The address that asks what is asked now, but for its origin."""
-        if session.scene is None:
-            return {self.message: problem("There is no picture yet: upload one, or click one.")}
-        marks = seen[-1]
-        try:
-            prompt = read_prompt(classes, marks)
-            names = {concept.text for concept in prompt.concepts}
-            question = Question(
-                session.example,
-                session.scene.size,
-                classes,
-                tuple(mark for mark in marks["marks"] if mark["class"] in names),
-                preset,
-                # Weights of a session stay in it.
-                tuple(
-                    choice.key
-                    for choice in self.picker.chosen(bundles, preset, by_text, by_marks)
-                    if choice.bundle is None
-                ),
-                read_look(*seen),
-            )
-            query = write_link(question)
-        except PromptError as error:
-            return {self.message: problem(str(error))}
-        return {self.message: "", self.address: gr.Textbox(query, visible=True)}
-
     def come_back(self, session: Session, bundles: SessionBundles, chosen: gr.EventData) -> Updates:
         """Show an earlier run again: picture, classes, marks, methods and results."""
         past = session.history[int(chosen.index)]
         updates = self._show(session, past.run.scene.image)
         session.come_back(past)
         run = past.run
-        for choice, card in zip(run.choices, self.cards, strict=False):
-            prediction = run.predictions.get(choice.key)
-            updates |= {
-                card.column: gr.Column(visible=True),
-                card.overlay: cards.waiting(choice),
-                card.details: _details(choice, prediction, 0.0),
-            }
-        session.shown = len(run.choices)
         return {
             **updates,
-            **self._two_of(run),
+            **self.cards.come_back(session),
+            **self.summary.offer(run),
             self.classes: past.classes,
             self.annotator: with_picture(run.scene.image, past.marks),
             self.picker.preset: run.preset,
@@ -461,20 +296,17 @@ class CompareTab:
         example: str = "",
     ) -> Updates:
         session.show(image, truth, example)
-        updates: Updates = {
+        return {
             self.session: session,  # Unchanged, but Gradio forgets in time what it saw returned.
             self.message: "",
             self.status: "",
             self.stale: "",
             self.annotator: with_picture(image),
             self.truth.file: None,
-            self.archive: gr.File(visible=False),
             self.news: session.next_news(),
+            **self.cards.hide(session),
+            **self.share.forget(),
         }
-        for card in self.cards[: session.shown]:
-            updates |= {card.column: gr.Column(visible=False), card.overlay: "", card.details: ""}
-        session.shown = 0
-        return updates
 
     # ---- running ----
 
@@ -524,9 +356,9 @@ class CompareTab:
             self.message: "",
             self.status: "",
             self.stale: "",
-            self.archive: gr.File(visible=False),
             **self.stop.offer(),
-            **self._prepared(session, run, before),
+            **self.cards.begin(session, run, before),
+            **self.share.forget(),
         }
         asked = [
             Asked(
@@ -547,13 +379,10 @@ class CompareTab:
         )
         with closing(answers):
             for place, found, done in answers:
-                choice, card = chosen[place], self.cards[place]
-                progress(done, desc=choice.title, unit="classes")
+                progress(done, desc=chosen[place].title, unit="classes")
                 if session.run is run and found is not None:
-                    self._take(run, choice, found)
-                    drawn = _overlay(choice, session, look)
-                    below = _details(choice, found, look.threshold)
-                    yield {card.overlay: drawn, card.details: below}
+                    self._take(run, chosen[place], found)
+                    yield self.cards.answer(session, place, look)
                 if run.stopped or session.run is not run:
                     break
         if session.run is not run:
@@ -570,7 +399,7 @@ class CompareTab:
             self.status: note(stopped + done),
             self.news: session.next_news(),  # A slider may have moved while the methods ran.
             self.past: gr.HTML(_earlier(session), visible=bool(session.history)),
-            **self._two_of(run),
+            **self.summary.offer(run),
         }
 
     def run_again(
@@ -601,20 +430,6 @@ class CompareTab:
         else:
             yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
 
-    def _prepared(self, session: Session, run: Run, earlier: Run | None) -> Updates:
-        """Cards before a run: one per choice, with what it showed before, if anything."""
-        count = len(run.choices)
-        unused = self.cards[count : session.shown]
-        updates: Updates = {card.column: gr.Column(visible=False) for card in unused}
-        session.shown = count
-        before = () if earlier is None else earlier.choices
-        for place, (choice, card) in enumerate(zip(run.choices, self.cards, strict=False)):
-            updates[card.column] = gr.Column(visible=True)
-            kept = before[place : place + 1] == (choice,) and choice.key in earlier.predictions
-            if not kept:
-                updates |= {card.overlay: cards.waiting(choice), card.details: ""}
-        return updates
-
     def _take(self, run: Run, choice: Choice, found: Prediction | str) -> None:
         """Note what a method answered, or why it could not."""
         if isinstance(found, str):
@@ -637,72 +452,14 @@ class CompareTab:
             return ""
         return note("The results below answer what you asked before. Press Run.")
 
-    # ---- looking ----
-
-    def redraw(self, session: Session, *seen: object) -> list[object]:
-        """Draw all answers anew from the predictions at hand."""
-        if session.run is None:
-            return [gr.skip()] * len(self.cards)
-        look = read_look(*seen)
-        shown = [_overlay(choice, session, look) for choice in session.run.choices]
-        return shown + [gr.skip()] * (len(self.cards) - len(shown))
-
-    def score(self, session: Session, *seen: object) -> tuple[str, str]:
-        """Message and table of the ground truth, see :meth:`TruthPanel.score`."""
-        return self.truth.score(session, read_look(*seen))
-
-    def summarise(
-        self, session: Session, left: str | None, right: str | None, *seen: object
-    ) -> tuple[str, str, str]:
-        """Costs and scores, where methods differ, and two of them over one picture."""
-        run, look = session.run, read_look(*seen)
-        if run is None or not run.predictions:
-            return "", "", ""
-        made = dict(run.predictions)  # A run in progress may add to it.
-        truth = _truth(session, look)
-        titles = run.titles
-        pair = ""
-        if left in made and right in made:
-            pair = two(made[left], made[right], (titles[left], titles[right]), look)
-        return (
-            costs(made, titles, run.parameters, look, truth, session.map_scores(made, truth)),
-            differences(made, titles, look, run.scene.image),
-            pair,
-        )
-
-    def _two_of(self, run: Run) -> Updates:
-        """The methods that the line can lie between: at first the first and the last."""
-        made = [(run.titles[key], key) for key in run.predictions]
-        keys = list(run.predictions) or [None]
-        return {
-            self.left: gr.Dropdown(made, value=keys[0]),
-            self.right: gr.Dropdown(made, value=keys[-1]),
-        }
-
-    def _candidate_taker(self, place: int) -> Callable[..., tuple[object, object]]:
-        """What a card does when one of SAM's candidates is clicked."""
-
-        def take(session: Session, threshold: float, chosen: gr.EventData) -> tuple[object, object]:
-            run = session.run
-            key = None if run is None else run.choices[place].key
-            if run is None or key not in run.predictions:
-                return gr.skip(), gr.skip()
-            index, candidate = int(chosen.index), int(chosen.candidate)
-            prediction = run.predictions[key].with_candidate(index, candidate)
-            run.predictions[key] = prediction
-            return _details(run.choices[place], prediction, threshold), session.next_news()
-
-        return take
-
     def _sender(self, place: int, other: AdaptTab) -> Callable[..., Updates]:
         """What a card does when its masks are to be labels."""
 
         def send(session: Session, theirs: AdaptState, *seen: object) -> Updates:
             run, look = session.run, read_look(*seen)
-            key = None if run is None else run.choices[place].key
-            if run is None or key not in run.predictions:
+            found = None if run is None else run.answer_at(place)
+            if found is None:
                 return {self.message: gr.skip()}
-            found = run.predictions[key]
             each = found.each_mask(look.threshold, None, look.overlap)
             likely = np.nan_to_num(found.presence, nan=1.0) >= look.least_presence
             masks = {
@@ -727,31 +484,6 @@ class CompareTab:
 
         return send
 
-    def pack(self, session: Session, *seen: object) -> Updates:
-        """Everything of the latest run as an archive."""
-        run, look = session.run, read_look(*seen)
-        if run is None or not run.predictions:
-            return {self.message: problem("There is nothing to download yet: press Run.")}
-        made, truth = dict(run.predictions), _truth(session, look)
-        some = next(iter(made.values()))
-        path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
-        try:
-            write_zip(
-                path,
-                run.scene.image,
-                made,
-                run.titles,
-                truth,
-                look.threshold,
-                overlap=look.overlap,
-                parameters=run.parameters,
-                maps=session.map_scores(made, truth),
-                index=look.index(some),
-            )
-        except PromptError as error:
-            return {self.message: problem(str(error))}
-        return {self.message: "", self.archive: gr.File(str(path), visible=True)}
-
     def warm_up(self) -> None:
         """Load the models that a first Run will ask for, while the user looks at the page."""
         for choice in ready(SessionBundles(), DEFAULT_PRESET):
@@ -767,13 +499,12 @@ def _asked(
     Raises:
         PromptError: there is no picture, method or class, or a mark lies outside the picture.
     """
-    if session.scene is None:
-        raise PromptError("There is no picture yet: upload one, or click an example.")
+    scene = session.scene_shown()
     if not chosen:
         raise PromptError("Tick at least one method.")
     prompt = read_prompt(classes, marks)
-    prompt.check_inside(session.scene.size)
-    return Run(session.scene, prompt, find_preset(preset).name, chosen)
+    prompt.check_inside(scene.size)
+    return Run(scene, prompt, find_preset(preset).name, chosen)
 
 
 def _earlier(session: Session) -> str:
@@ -787,33 +518,3 @@ def _earlier(session: Session) -> str:
         for past in session.history
     ]
     return strip_html(EARLIER, items)
-
-
-def _truth(session: Session, look: Look) -> Truth | None:
-    """The ground truth if there is one that fits; what is wrong with one is said elsewhere."""
-    try:
-        return session.truth(look.active)
-    except TruthError:
-        return None
-
-
-def _details(choice: Choice, prediction: Prediction | str | None, threshold: float) -> str:
-    """What is below a card's picture: what led to the answer, what it cost, what the method is.
-
-    Nothing without an answer.
-    """
-    if not isinstance(prediction, Prediction):
-        return ""
-    about = one_card(choice.method, find_preset(prediction.preset), choice.bundle)
-    return cards.details(prediction, threshold) + about
-
-
-def _overlay(choice: Choice, session: Session, look: Look) -> object:
-    """What a card shows of the latest run; as before while its method has not answered."""
-    run = session.run
-    if choice.key in run.failures:
-        return cards.failed(choice, run.failures[choice.key])
-    if choice.key in run.predictions:
-        prediction, image = run.predictions[choice.key], run.scene.image
-        return cards.overlay(choice, prediction, look, image, _truth(session, look))
-    return gr.skip()

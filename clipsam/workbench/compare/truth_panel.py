@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import gradio as gr
+from gradio.events import Dependency
 
 from ...data.images import ImageError, open_mask
 from ...evaluation.truth import TruthError, TruthFile, read_names
+from ..events import FILED, LATEST
 from ..notes import note, problem
+from .look_panel import read_look
 from .scoring import score_table, table_html
 from .session import Session
-from .views.looks import Look
 
 
 class TruthPanel:
     """Takes a ground truth for the picture shown, and scores the results with it.
 
     Attributes:
-        file, names: the mask file, and the names of its ids as typed.
-        message, table: what is said of it, and the scores.
+        file: the mask file.
     """
 
     def __init__(self) -> None:
@@ -34,30 +37,40 @@ class TruthPanel:
                     height=140,
                     elem_id="truth-file",
                 )
-                self.names = gr.Textbox(
+                self._names = gr.Textbox(
                     label="Names of its ids",
                     info="Optional, index = id: “background, dog, cat”, or JSON. Without it: "
                     "id 1 is the first class, or a black and white mask is the chosen class.",
                     elem_id="truth-names",
                 )
-            self.message = gr.HTML(elem_id="truth-message")
-            self.table = gr.HTML(apply_default_css=False, elem_id="scores")
+            self._message = gr.HTML(elem_id="truth-message")
+            self._table = gr.HTML(apply_default_css=False, elem_id="scores")
 
-    def connect(self, session: gr.State, news: gr.State) -> None:
-        """Take files as they come; whoever listens to ``news`` shows what follows from them."""
-        filed = {  # Through the queue: only there does Gradio notice that a state changed.
-            "trigger_mode": "always_last",
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
+    def connect(
+        self,
+        session: gr.State,
+        news: gr.State,
+        looks: Sequence[Callable[..., Dependency]],
+        seen: Sequence[gr.blocks.Block],
+    ) -> None:
+        """Take files as they come, and score anew whenever the look or the results change.
+
+        Args:
+            session: of the page.
+            news: changes with the ground truth; among what ``looks`` tells of.
+            looks: events with which the scores change.
+            seen: what :func:`read_look` takes.
+        """
         gr.on(
-            [self.file.upload, self.names.submit, self.names.blur],
+            [self.file.upload, self._names.submit, self._names.blur],
             self.take,
-            [session, self.file, self.names],
+            [session, self.file, self._names],
             news,
-            **filed,
+            trigger_mode="always_last",
+            **FILED,
         )
-        self.file.clear(self.drop, session, news, **filed)
+        self.file.clear(self.drop, session, news, trigger_mode="always_last", **FILED)
+        gr.on(looks, self.score, [session, *seen], [self._message, self._table], **LATEST)
 
     def take(self, session: Session, path: str | None, names: str) -> object:
         """Remember an uploaded ground truth, or what is wrong with it."""
@@ -74,8 +87,9 @@ class TruthPanel:
         session.take_truth(None)
         return session.next_news()
 
-    def score(self, session: Session, look: Look) -> tuple[str, str]:
+    def score(self, session: Session, *seen: object) -> tuple[str, str]:
         """Message and table of the ground truth for the results at hand."""
+        look = read_look(*seen)
         if session.truth_problem:
             return problem(session.truth_problem), ""
         if session.truth_file is None:

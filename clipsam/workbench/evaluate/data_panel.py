@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from ...data.readers import DataError
+from ..events import FILED, PRIVATE
 from ..notes import Updates, note, problem
 from .measuring import EvaluateSession
 from .sources import RIGHT, Source, from_server, from_zip, offered
@@ -64,9 +65,8 @@ class DataPanel:
             The events after which the images are others.
         """
         self._session = session
-        private = {"api_visibility": "private"}
         # Nobody waits for what another has packed.
-        reading = {**private, "concurrency_limit": 4, "show_progress_on": [self.about]}
+        reading = {**PRIVATE, "concurrency_limit": 4, "show_progress_on": [self.about]}
         shown = [session, self.message, self.about, self.part]
         self.part.input(self.take_part, [session, self.part], [self.message, self.about], **reading)
         return [
@@ -76,7 +76,7 @@ class DataPanel:
             self.folder.input(
                 self.take_folder, [session, self.folder], [*shown, self.upload], **reading
             ),
-            self.upload.clear(self.drop, session, shown[1:], show_progress="hidden", **private),
+            self.upload.clear(self.drop, session, shown[1:], **FILED),
         ]
 
     def take_zip(self, session: EvaluateSession, path: str | None) -> Updates:

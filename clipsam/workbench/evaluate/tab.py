@@ -16,6 +16,7 @@ from ...weights.bundle import WeightsError
 from ..adapt.tab import AdaptTab
 from ..bundles import SessionBundles
 from ..choices import DEFAULT_KEYS, Choice
+from ..events import LATEST, ON_GPU, PRIVATE, QUICK
 from ..examples import Example
 from ..models import ModelStore
 from ..notes import Updates, note, problem
@@ -152,17 +153,15 @@ class EvaluateTab:
     # ---- events ----
 
     def _connect(self) -> None:
-        quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         results = [self.message, self.status, self.left_out, self.board, self.by_class]
         results += [self.cases, self.shown, self.files]
         for others in self.data.connect(self.session):
-            others.then(self.without_results, None, results, **quick)
+            others.then(self.without_results, None, results, **QUICK)
         self.preset.change(
             self.offer,
             [self.bundles, self.preset, self.methods],
             self.methods,
-            trigger_mode="always_last",
-            **quick,
+            **LATEST,
         )
         asked = [self.session, self.bundles, self.data.part, self.preset, self.methods]
         asked += [self.images, self.seed, self.classes, self.clicks]
@@ -171,13 +170,12 @@ class EvaluateTab:
             self.run,
             asked,
             [*results, *self.downloads.values()],
-            concurrency_id="gpu",
-            concurrency_limit=1,
             show_progress_on=[self.status],
-            api_visibility="private",
+            **ON_GPU,
+            **PRIVATE,
         )
         self.stop.rest_after(run)
-        self.shown.input(self.show_cases, [self.session, self.shown], self.cases, **quick)
+        self.shown.input(self.show_cases, [self.session, self.shown], self.cases, **QUICK)
 
     def join(self, other: AdaptTab) -> None:
         """Offer, ticked, what is trained there."""
@@ -185,9 +183,7 @@ class EvaluateTab:
             self.take_bundle,
             [self.bundles, self.preset, self.methods],
             self.methods,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **QUICK,
         )
 
     # ---- methods ----

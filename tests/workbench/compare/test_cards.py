@@ -61,7 +61,7 @@ def looked_twice(asks: bool = True) -> dict[str, object]:
 def test_each_class_has_a_layer_and_a_line() -> None:
     html = cards.overlay(CHOICE, prediction(["dog", "cat"]), Look(0.0, 0.0), IMAGE)
     assert html.count("class='fill") == 2
-    assert "100.0 % of the picture" in html
+    assert "area 100.0 %" in html
     assert "presence not calibrated" in html
 
 
@@ -86,8 +86,10 @@ def test_unknown_presence_hides_nothing() -> None:
 
 def test_details_tell_the_raw_range_the_seconds_and_the_memory() -> None:
     similarity = np.array([[-0.125, 0.0], [0.25, 0.5]], np.float32)
-    html = cards.details(prediction(["dog"], similarity=similarity, note="A note."), 0.0)
-    for text in ("-0.125", "0.500", "0.75 s", "123 MB", "0.250 s", "A note.", "no prompts"):
+    found = prediction(["dog"], similarity=similarity, note="A note.")
+    html = cards.details(replace(found, note="How it was got."), 0.0)
+    said = ("A note.", "How it was got.", "no prompts")
+    for text in ("-0.125", "0.500", "0.75 s", "123 MB", "0.250 s", *said):
         assert text in html
 
 
@@ -95,11 +97,11 @@ def test_competing_classes_share_a_label_map_with_a_legend() -> None:
     html = cards.overlay(JOINT, joint_prediction(), Look(0.0, 0.0), IMAGE)
     # The masks overlap, the labels do not.
     assert html.count("class='fill layer-") == 2
-    assert "50.0 % of the picture · presence 0.90" in html
-    assert "62.5 % of the picture · presence 0.20" in html
+    assert "area 50.0 % · presence 0.90" in html
+    assert "area 62.5 % · presence 0.20" in html
     assert html.count("alt='label map'") == 1
-    assert "37.5 % of the picture · presence 0.20" in html
-    assert "none above the threshold <span>12.5 % of the picture" in html
+    assert "area 37.5 % · presence 0.20" in html
+    assert "none above the threshold <span>area 12.5 %" in html
     for index in range(2):
         assert f"<li style='--c:{drawing.class_colour(index)}'><i></i>" in html
 
@@ -115,12 +117,12 @@ def test_a_label_map_follows_the_threshold() -> None:
     layers, legend = overlays.labels(found, Look(-5.0, 0.0), (8, 8))
     assert "none above" not in legend
     layers, legend = overlays.labels(found, Look(2.0, 0.0), (8, 8))
-    assert "50.0 % of the picture · presence 0.90" in legend
+    assert "area 50.0 % · presence 0.90" in legend
     assert "no pixel · presence 0.20" in legend
-    assert "none above the threshold <span>50.0 %" in legend
+    assert "none above the threshold <span>area 50.0 %" in legend
     layers, legend = overlays.labels(found, Look(5.0, 0.0), (8, 8))
     assert layers == ""
-    assert "none above the threshold <span>100.0 %" in legend
+    assert "none above the threshold <span>area 100.0 %" in legend
 
 
 def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
@@ -131,7 +133,7 @@ def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
     winners[:, :4] = 0
     assert f"src='{drawing.label_layer(winners)}'" in layers
     assert "hidden" in legend
-    assert "none above the threshold <span>12.5 %" in legend
+    assert "none above the threshold <span>area 12.5 %" in legend
 
 
 def test_each_block_s_map_is_shown_with_its_range_and_points() -> None:
@@ -163,7 +165,7 @@ def test_methods_that_look_once_have_no_blocks() -> None:
 
 def test_names_are_shown_as_typed_and_never_run() -> None:
     evil = "<img src=x onerror='alert(1)'>"
-    found = prediction([evil], note=evil, **looked_twice())
+    found = replace(prediction([evil], note=evil, **looked_twice()), note=evil)
     for html in (
         cards.overlay(CHOICE, found, Look(0.0, 0.0), IMAGE),
         cards.overlay(JOINT, found, Look(0.0, 0.0), IMAGE),

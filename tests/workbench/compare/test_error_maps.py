@@ -177,7 +177,7 @@ def test_legends_show_names_as_typed_and_shares_as_read() -> None:
     places = np.zeros((50, 50), np.uint8)
     places[0, 0] = 1
     html = counted(places, [("<b>", "#123456"), ("few", None), ("none", None)]).legend()
-    assert "<li style='--c:#123456'><i></i><b>&lt;b&gt;</b> <span>100.0 % of the" in html
-    assert "<b>few</b> <span>< 0.1 %" in html
-    assert "<b>none</b> <span>0 %" in html
+    assert "<li style='--c:#123456'><i></i><b>&lt;b&gt;</b> <span>area 100.0 %<" in html
+    assert "<b>few</b> <span>area < 0.1 %" in html
+    assert "<b>none</b> <span>area 0 %" in html
     assert percent(0.25) == "25.0 %"

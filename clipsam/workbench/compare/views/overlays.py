@@ -41,7 +41,7 @@ def masks(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[st
         if result.presence < look.least_presence:
             found = HIDDEN
         elif mask.any():
-            found = f"{_area(mask)} of the picture"
+            found = f"area {_area(mask)}"
             fill, edge = drawing.layer(mask, colour), drawing.layer(drawing.outline(mask), colour)
             layers.append(f"<img class='fill layer-{index}' src='{fill}' alt=''>")
             layers.append(f"<img class='layer-{index}' src='{edge}' alt='mask of {escape(text)}'>")
@@ -66,7 +66,7 @@ def labels(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[s
     legend = []
     for index, (text, result) in enumerate(zip(prediction.texts, prediction.results, strict=True)):
         won = winners == index
-        found = f"{_area(won)} of the picture" if won.any() else "no pixel"
+        found = f"area {_area(won)}" if won.any() else "no pixel"
         if result.presence < look.least_presence:
             found = HIDDEN
             winners[won] = -1
@@ -75,9 +75,7 @@ def labels(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[s
             f"<span>{found} · {_presence(result.presence)}</span></li>"
         )
     if nobody.any():
-        legend.append(
-            f"<li><i></i>none above the threshold <span>{_area(nobody)} of the picture</span></li>"
-        )
+        legend.append(f"<li><i></i>none above the threshold <span>area {_area(nobody)}</span></li>")
     layers = ""
     if (winners >= 0).any():
         fill, edge = drawing.label_layer(winners), drawing.label_layer(drawing.borders(winners))

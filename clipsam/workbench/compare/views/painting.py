@@ -77,7 +77,7 @@ class Painting:
             style = "" if part.colour is None else f" style='--c:{part.colour}'"
             lines += (
                 f"<li{style}><i></i><b>{escape(part.name)}</b> "
-                f"<span>{percent(part.share)} of the picture</span></li>"
+                f"<span>area {percent(part.share)}</span></li>"
             )
         return f"<ul class='legend'>{lines}</ul>"
 

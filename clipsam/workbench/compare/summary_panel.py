@@ -1,0 +1,85 @@
+"""The panel of all methods of a run: costs, scores, where they differ, and two over one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import gradio as gr
+from gradio.events import Dependency
+
+from ..events import LATEST
+from ..notes import Updates
+from .look_panel import read_look
+from .session import Run, Session
+from .summary import costs, differences, slider, two
+
+
+class SummaryPanel:
+    """Compares the answers at hand; runs nothing.
+
+    Attributes:
+        sides: the two choices that the line lies between, see :meth:`offer`.
+    """
+
+    def __init__(self) -> None:
+        """Build it inside the ``gr.Blocks`` that is open."""
+        with gr.Accordion("All methods: costs, scores, where they differ", open=False):
+            self._costs = gr.HTML(apply_default_css=False, elem_id="costs")
+            self._differences = gr.HTML(apply_default_css=False, elem_id="differences")
+            with gr.Row():
+                self.sides = [
+                    gr.Dropdown(
+                        [],
+                        label=f"{side} of the line",
+                        info="Of two methods' masks over one picture.",
+                        # Else Gradio refuses a value of the run before, which may still be asked.
+                        allow_custom_value=True,
+                        elem_id=side.lower(),
+                    )
+                    for side in ("Left", "Right")
+                ]
+            self._two = slider()
+
+    def connect(
+        self,
+        session: gr.State,
+        looks: Sequence[Callable[..., Dependency]],
+        seen: Sequence[gr.blocks.Block],
+    ) -> None:
+        """Draw all of it anew whenever one of the events says that the look has changed."""
+        gr.on(
+            [*looks, *(side.change for side in self.sides)],
+            self.summarise,
+            [session, *self.sides, *seen],
+            [self._costs, self._differences, self._two],
+            **LATEST,
+        )
+
+    def offer(self, run: Run) -> Updates:
+        """The methods that the line can lie between: at first the first and the last."""
+        made = [(run.titles[key], key) for key in run.predictions]
+        keys = list(run.predictions) or [None]
+        left, right = self.sides
+        return {
+            left: gr.Dropdown(made, value=keys[0]),
+            right: gr.Dropdown(made, value=keys[-1]),
+        }
+
+    def summarise(
+        self, session: Session, left: str | None, right: str | None, *seen: object
+    ) -> tuple[str, str, str]:
+        """Costs and scores, where methods differ, and two of them over one picture."""
+        run, look = session.run, read_look(*seen)
+        if run is None or not run.predictions:
+            return "", "", ""
+        made = dict(run.predictions)  # A run in progress may add to it.
+        truth = session.fitting_truth(look.active)
+        titles = run.titles
+        pair = ""
+        if left in made and right in made:
+            pair = two(made[left], made[right], (titles[left], titles[right]), look)
+        return (
+            costs(made, titles, run.parameters, look, truth, session.map_scores(made, truth)),
+            differences(made, titles, look, run.scene.image),
+            pair,
+        )
