@@ -38,9 +38,7 @@ class LoadedChoice:
 
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-PRECISION_HELP = (
-    "of SAM's encoder; auto is bfloat16 on a GPU that computes in it, for published sizes"
-)
+PRECISION_HELP = "of SAM's encoder; auto is bfloat16 where the hardware has it, for published sizes"
 
 
 def load_choices(

@@ -28,7 +28,7 @@ BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Of the matrix products of SAM's encoders: ``auto`` is bfloat16 where the device is made for it
-(GPUs that compute in it) and the network large enough to gain; elsewhere it is float32. So are
+(:func:`made_for_bfloat16`) and the network large enough to gain; elsewhere it is float32. So are
 decoders, and CLIP: points are drawn where its map is high, and would be drawn elsewhere."""
 
 
@@ -119,9 +119,19 @@ def assemble(
 def _computes_in_bfloat16(precision: Precision, preset: Preset, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
-    # Of the published sizes only; older GPUs (before Ampere) would have to emulate it.
-    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return capable and bool(preset.sources)
+    return bool(preset.sources) and made_for_bfloat16(device)  # Small ones gain nothing.
+
+
+def made_for_bfloat16(device: torch.device) -> bool:
+    """Whether it has instructions for products in bfloat16: others are slower than in float32.
+
+    GPUs have them since Ampere, x86 CPUs since Sapphire Rapids and Zen 4; a torch too old to tell
+    of a CPU's leaves it in float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return any(known.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def has_weights(preset: Preset) -> bool:

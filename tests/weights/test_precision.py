@@ -13,7 +13,12 @@ from clipsam.evaluation.metrics import class_wise_miou
 from clipsam.evaluation.runner import Run, evaluate, prompt_of
 from clipsam.predictor import Options, load_predictor
 from clipsam.scene import Scene
-from clipsam.weights.backbones import Backbones, _computes_in_bfloat16, load_backbones
+from clipsam.weights.backbones import (
+    Backbones,
+    assemble,
+    load_backbones,
+    made_for_bfloat16,
+)
 from clipsam.weights.presets import PRESETS, TINY
 
 RUNS = [Run("clip-guided-sam", "semi-automatic"), Run("clip-guided-sam", "manual", clicks=1)]
@@ -25,22 +30,40 @@ def halved(tiny) -> Backbones:
     return load_backbones(TINY, precision="bfloat16")
 
 
-def test_a_cpu_computes_in_float32_unless_asked(tiny, halved):
+def test_tiny_computes_in_float32_unless_asked(tiny, halved):
     assert not tiny.bfloat16
     assert halved.bfloat16
 
 
-@pytest.mark.parametrize(
-    ("preset", "capability", "expected"),
-    [("base", (8, 0), True), ("base", (7, 5), False), ("tiny", (9, 0), False)],
-)
-def test_auto_on_a_gpu(monkeypatch, preset, capability, expected):
-    """bfloat16 for published sizes, where the hardware has it."""
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    device = torch.device("cuda")
-    assert _computes_in_bfloat16("auto", PRESETS[preset], device) == expected
-    assert not _computes_in_bfloat16("float32", PRESETS[preset], device)
-    assert _computes_in_bfloat16("bfloat16", PRESETS[preset], device)
+GPUS = {"Ampere": ((8, 0), True), "Turing": ((7, 5), False)}
+CPUS = {
+    "Zen 4": ({"avx512_bf16": True, "amx_bf16": False}, True),
+    "Sapphire Rapids": ({"avx512_bf16": True, "amx_bf16": True}, True),
+    "Cascade Lake": ({"avx512_bf16": False, "avx512_f": True}, False),
+}
+
+
+@pytest.mark.parametrize("name", [*GPUS, *CPUS])
+def test_auto_is_bfloat16_for_published_sizes_where_the_hardware_has_it(monkeypatch, tiny, name):
+    device = torch.device("cuda" if name in GPUS else "cpu")
+    able, expected = (GPUS | CPUS)[name]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: able)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda network, _: network)
+
+    def chosen(preset: str, *precision: str) -> bool:
+        networks = tiny.sam, tiny.clip, None, None
+        return assemble(PRESETS[preset], *networks, device, *precision).bfloat16
+
+    assert chosen("base") == expected
+    assert not chosen("tiny")
+    for preset in ("base", "tiny"):
+        assert chosen(preset, "bfloat16") and not chosen(preset, "float32")
+
+
+def test_auto_is_float32_where_torch_cannot_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not made_for_bfloat16(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -97,8 +97,9 @@ class CardGrid:
         session.shown = 0
         return updates
 
-    def begin(self, session: Session, run: Run, earlier: Run | None) -> Updates:
-        """One per choice of a new run, with what it showed of the run before, if anything."""
+    def begin(self, session: Session, earlier: Run | None) -> Updates:
+        """One per choice of the latest run, with what it showed of the one before, if anything."""
+        run = session.run
         count = len(run.choices)
         unused = self._cards[count : session.shown]
         updates: Updates = {card.column: gr.Column(visible=False) for card in unused}

@@ -357,7 +357,7 @@ class CompareTab:
             self.status: "",
             self.stale: "",
             **self.stop.offer(),
-            **self.cards.begin(session, run, before),
+            **self.cards.begin(session, before),
             **self.share.forget(),
         }
         asked = [
