@@ -12,7 +12,13 @@ from torch import Tensor
 
 from .geometry import SquareTransform, normalize
 from .models.clip import SurgeryVision, normalize_tokens
-from .models.image_encoder import apply_neck, embed_patches, run_plain_blocks
+from .models.image_encoder import (
+    apply_neck,
+    attend_plainly,
+    embed_patches,
+    finish_plain_block,
+    run_plain_blocks,
+)
 from .weights.backbones import Backbones
 from .weights.presets import Preset
 
@@ -76,7 +82,8 @@ class Scene:
         """Tokens (1, H, W, D) after the first ``blocks`` blocks of the plain SAM encoder.
 
         Continues from the deepest earlier point that is still remembered, and remembers the
-        point where the preset's adapted encoders branch off, whoever comes first.
+        point where the preset's adapted encoders branch off, whoever comes first: tokens before
+        the block, and its attention.
         """
         name = backbones.preset.name
         encoder = backbones.sam.image_encoder
@@ -94,11 +101,27 @@ class Scene:
                 pixels = sam_input(self.image, backbones.preset).to(backbones.device)
                 with backbones.encoding():
                     tokens = embed_patches(encoder, pixels)
+            compiled = backbones.compiled
+            if known == branch < blocks and not compiled:
+                attended = self.sam_attended(backbones, branch)
+                with backbones.encoding():
+                    tokens = finish_plain_block(encoder.blocks[branch], tokens, attended)
+                known += 1
             with backbones.encoding():
-                compiled = backbones.compiled
                 return run_plain_blocks(encoder, tokens, known, blocks, compiled).float()
 
         return self.cached(("sam", name, blocks), compute)
+
+    @torch.no_grad()
+    def sam_attended(self, backbones: Backbones, block: int) -> Tensor:
+        """What plain SAM's attention adds to its tokens in a block, (1, H, W, D)."""
+
+        def compute() -> Tensor:
+            tokens = self.sam_tokens(backbones, block)
+            with backbones.encoding():
+                return attend_plainly(backbones.sam.image_encoder.blocks[block], tokens).float()
+
+        return self.cached(("sam attended", backbones.preset.name, block), compute)
 
     @torch.no_grad()
     def sam_embedding(self, backbones: Backbones) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import clipsam.methods  # noqa: F401  (registers)
-from clipsam.models.tuned_sam import TunedSam
+from clipsam.models.image_encoder import AdaptedImageEncoder
 from clipsam.predictor import Options, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
@@ -24,6 +24,8 @@ def test_twenty_classes_of_base_fit():
     scene = Scene(np.zeros((9, 9, 3), np.uint8))
     sizes = {
         "tokens": cells * base.sam.embed_dim,
+        "attended": cells * base.sam.embed_dim,
+        "begun": 2 * cells * base.sam.embed_dim,
         "embedding": cells * 256,
         "clip": (1 + patches) * base.clip.projection_dim,
         "patches": base.sam.depth * cells * base.sam.embed_dim // 4,
@@ -47,10 +49,11 @@ def test_a_click_runs_no_encoder_even_where_the_prefix_is_forgotten(tiny, monkey
         return predictor.predict(scene, prompt, Options(mode="manual")).logits()
 
     first = ask(40)
-    for key in [key for key in scene._features if key[0] == "sam"]:
+    for key in [key for key in scene._features if key[0] in ("sam", "sam attended", "begun")]:
         del scene._features[key]
     encoded = []
-    monkeypatch.setattr(TunedSam, "encode", lambda *args: encoded.append(args))
+    for part in ("begin_adapted", "finish_adapted"):
+        monkeypatch.setattr(AdaptedImageEncoder, part, lambda *args: encoded.append(args))
     monkeypatch.setattr("clipsam.scene.embed_patches", lambda *args: encoded.append(args))
     assert np.abs(ask(120) - first).max() > 1e-3
     np.testing.assert_allclose(ask(40), first, atol=1e-5)

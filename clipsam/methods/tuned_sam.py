@@ -198,22 +198,32 @@ class TunedSamPredictor(TrainablePredictor):
     def _encode(self, scene: Scene, asked: Sequence[_Asked]) -> Tensor:
         """Image embeddings (B, 256, h, w) of B classes."""
         backbones, model, count = self.backbones, self.model, len(asked)
+        encoder, preset = model.image_encoder, backbones.preset
+
+        def begin() -> Tensor:
+            first, attended = encoder.first_adapted, None
+            if self.config.adapters.attends_plainly:
+                attended = scene.sam_attended(backbones, first)
+            return encoder.begin_adapted(scene.sam_tokens(backbones, first), attended)
 
         def for_each(shared: Tensor | None) -> Tensor | None:
             return None if shared is None else shared.expand(count, *shared.shape[1:])
 
-        prefix = scene.sam_tokens(backbones, model.first_adapted)
-        grid = scene.sam_transform(backbones.preset).sampling_grid(prefix.shape[1])
+        grid = scene.sam_transform(preset).sampling_grid(encoder.grid[0])
         grid = None if grid is None else grid.to(backbones.device)
         tokens, text, patches = asked[0].tokens, None, None
         if asked[0].text is not None:
             text = torch.cat([one.text for one in asked])
         with backbones.encoding():
+            if not self.config.adapters.sees_class:
+                return encoder.finish_adapted(begin()).float()
+            begun = scene.cached(("begun", preset.name, self.name), begin)
             if self.config.sees_patches:
-                key = ("patches", backbones.preset.name, self.name)
+                key = ("patches", preset.name, self.name)
                 patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
             condition = model.condition(for_each(tokens), text, for_each(grid))
-            return model.encode(for_each(prefix), condition, patches).float()
+            begun = begun.expand(-1, count, -1, -1, -1)
+            return encoder.finish_adapted(begun, condition, patches).float()
 
     def _decode_all(
         self, scene: Scene, asked: Sequence[_Asked], embeddings: Sequence[Tensor]

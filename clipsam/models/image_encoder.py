@@ -64,6 +64,11 @@ class AdapterConfig:
         """Whether the image embedding depends on the class asked."""
         return self.text or self.sees_patches
 
+    @property
+    def attends_plainly(self) -> bool:
+        """Whether attention itself is SAM's, with all that is adapted coming after it."""
+        return self.layout != "lora" and self.block == "preserving"
+
 
 class AdaptedBlock(nn.Module):
     """SAM's transformer block with one adapter at attention and one at the MLP, or with LoRA."""
@@ -92,11 +97,42 @@ class AdaptedBlock(nn.Module):
         self, x: Tensor, condition: SemanticCondition | None = None, patches: Tensor | None = None
     ) -> Tensor:
         """x: (B, H, W, D) → (B, H, W, D); ``patches`` as in :class:`Adapter`."""
-        # The reference pads before the norm, so that padding enters attention as norm1's bias.
-        padding = self.norm1.bias if self.reference else None
-        attended = attend(self.attn, self.norm1(x), self.window_size, padding)
+        return self.finish(*self.begin(x), condition, patches)
+
+    def begin(self, x: Tensor, attended: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """All of it that sees no class.
+
+        Args:
+            x: (B, H, W, D).
+            attended: what :func:`attend_plainly` gives, if known already and the same here, see
+                :class:`AdapterConfig`.
+
+        Returns:
+            The block's output but for its MLP adapter's share, and what that adapter reads, both
+            (B, H, W, D).
+        """
+        if attended is None:
+            # The reference pads before the norm, so that padding enters attention as norm1's bias.
+            padding = self.norm1.bias if self.reference else None
+            attended = attend(self.attn, self.norm1(x), self.window_size, padding)
         x = x + self._adapt_attention(attended)
-        return x + self._adapted_mlp(self.norm2(x), condition, patches)
+        normed = self.norm2(x)
+        hidden = _run_mlp(self.mlp, normed)
+        if self.layout != "series":
+            return x + hidden, normed
+        return x if self.reference else x + hidden, hidden
+
+    def finish(
+        self,
+        x: Tensor,
+        read: Tensor,
+        condition: SemanticCondition | None,
+        patches: Tensor | None,
+    ) -> Tensor:
+        """What :meth:`begin` gave → (B, H, W, D), with what the MLP adapter says of the class."""
+        if self.layout == "lora":
+            return x
+        return x + 0.5 * self.mlp_adapter(read, condition, patches)
 
     def _adapt_attention(self, attended: Tensor) -> Tensor:
         if self.layout == "lora":
@@ -107,17 +143,6 @@ class AdaptedBlock(nn.Module):
         if self.reference:
             return attended + 0.5 * (attended + adapted)
         return attended + 0.5 * adapted
-
-    def _adapted_mlp(
-        self, x: Tensor, condition: SemanticCondition | None, patches: Tensor | None
-    ) -> Tensor:
-        hidden = _run_mlp(self.mlp, x)
-        if self.layout == "lora":
-            return hidden
-        if self.layout != "series":
-            return hidden + 0.5 * self.mlp_adapter(x, condition, patches)
-        adapted = 0.5 * self.mlp_adapter(hidden, condition, patches)
-        return adapted if self.reference else hidden + adapted
 
 
 def _with_lora(attention: Attention, rank: int) -> Attention:
@@ -132,7 +157,8 @@ class AdaptedImageEncoder(nn.Module):
     """SAM's image encoder with adapters in its last blocks.
 
     The blocks before ``first_adapted`` are plain SAM: callers may compute them once per image with
-    :func:`run_plain_blocks` and go on from there with :meth:`run_adapted` for every class.
+    :func:`run_plain_blocks`, :meth:`begin_adapted` there, and go on with :meth:`finish_adapted` for
+    every class.
     """
 
     def __init__(self, encoder: ImageEncoderViT, config: AdapterConfig) -> None:
@@ -171,17 +197,45 @@ class AdaptedImageEncoder(nn.Module):
         adapters = [block.mlp_adapter for block in self.blocks[self.first_adapted :]]
         return torch.stack([one.see_patches(vision, sampling_grid, self.grid) for one in adapters])
 
-    def run_adapted(
+    def begin_adapted(self, tokens: Tensor, attended: Tensor | None = None) -> Tensor:
+        """Go on for as long as no class enters: the same for all classes of an image.
+
+        Args:
+            tokens: (B, H, W, D) before block ``first_adapted``; there must be such a block.
+            attended: see :meth:`AdaptedBlock.begin`.
+
+        Returns:
+            (2, B, H, W, D), see :meth:`AdaptedBlock.begin`.
+        """
+        return torch.stack(self.blocks[self.first_adapted].begin(tokens, attended))
+
+    def finish_adapted(
         self,
-        tokens: Tensor,
+        begun: Tensor,
         condition: SemanticCondition | None = None,
         patches: Tensor | None = None,
     ) -> Tensor:
-        """Tokens (B, H, W, D) before block ``first_adapted`` → image embedding (B, 256, H, W).
+        """What :meth:`begin_adapted` gave → image embedding (B, 256, H, W).
 
         ``patches``: what :meth:`see_patches` says of the condition's image, if known already.
         """
-        for index, block in enumerate(self.blocks[self.first_adapted :]):
+        first = self.blocks[self.first_adapted]
+        tokens = first.finish(*begun, condition, None if patches is None else patches[0])
+        return self._run_blocks(tokens, 1, condition, patches)
+
+    def run_adapted(self, tokens: Tensor, condition: SemanticCondition | None = None) -> Tensor:
+        """Tokens (B, H, W, D) before block ``first_adapted`` → image embedding (B, 256, H, W)."""
+        return self._run_blocks(tokens, 0, condition, None)
+
+    def _run_blocks(
+        self,
+        tokens: Tensor,
+        start: int,
+        condition: SemanticCondition | None,
+        patches: Tensor | None,
+    ) -> Tensor:
+        """From the adapted block ``start`` on, and the neck."""
+        for index, block in enumerate(self.blocks[self.first_adapted + start :], start):
             asked = tokens, condition, None if patches is None else patches[index]
             if self.checkpoint_activations and torch.is_grad_enabled():
                 tokens = checkpoint(block, *asked, use_reentrant=False)
@@ -219,9 +273,19 @@ def run_plain_blocks(
     return tokens
 
 
-def _run_plain_block(block: Block, tokens: Tensor) -> Tensor:
-    tokens = tokens + attend(block.attn, block.norm1(tokens), block.window_size)
+def attend_plainly(block: Block, tokens: Tensor) -> Tensor:
+    """What attention adds to tokens (B, H, W, D) in an unadapted block, of the same shape."""
+    return attend(block.attn, block.norm1(tokens), block.window_size)
+
+
+def finish_plain_block(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
+    """Tokens (B, H, W, D) → those after the block; ``attended`` from :func:`attend_plainly`."""
+    tokens = tokens + attended
     return tokens + _run_mlp(block.mlp, block.norm2(tokens))
+
+
+def _run_plain_block(block: Block, tokens: Tensor) -> Tensor:
+    return finish_plain_block(block, tokens, attend_plainly(block, tokens))
 
 
 @cache

@@ -85,11 +85,6 @@ class TunedSam(nn.Module):
             if config.clip_blocks != 0:
                 self.vision = self.vision.tunable_copy(config.clip_blocks)
 
-    @property
-    def first_adapted(self) -> int:
-        """Blocks of SAM's encoder before this are plain: the same for every class and method."""
-        return self.image_encoder.first_adapted
-
     def trainable_state(self) -> dict[str, Tensor]:
         """What training changes, by name: the content of a bundle."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
@@ -128,12 +123,3 @@ class TunedSam(nn.Module):
     def _vision(self, tokens: Tensor) -> Tensor | None:
         """V, what adapters see of CLIP's patches whatever the class (section 3.3)."""
         return tokens_to_grid(tokens) if self.config.adapters.vision else None
-
-    def encode(
-        self, prefix: Tensor, condition: SemanticCondition | None, patches: Tensor | None = None
-    ) -> Tensor:
-        """Tokens of plain SAM before block ``first_adapted``, for B pairs → (B, 256, h, w).
-
-        ``patches``: what :meth:`see_patches` says of the pairs' images, if known already.
-        """
-        return self.image_encoder.run_adapted(prefix, condition, patches)

@@ -165,10 +165,10 @@ class TunedSamStage:
             patches = embed_patches(encoder, pixels)
             prefix = run_plain_blocks(encoder, patches, 0, encoder.first_adapted)
         if adapters is None or not adapters.sees_class:
-            return self.model.encode(prefix, None)[owners]
+            return encoder.run_adapted(prefix)[owners]
         grids = [transform.cell_positions(prefix.shape[1]) for transform in transforms]
         grid = torch.cat(grids).to(prefix.device)[owners]
-        return self.model.encode(prefix[owners], self.model.condition(tokens, text, grid))
+        return encoder.run_adapted(prefix[owners], self.model.condition(tokens, text, grid))
 
     def _points(
         self, batch: Batch, similarity: Tensor | None, transforms: Sequence[SquareTransform]

@@ -13,7 +13,8 @@ import clipsam.methods  # noqa: F401  (registers)
 from clipsam.data.scenes import SceneData
 from clipsam.methods import tuned_sam as tuned_sam_module
 from clipsam.methods.tuned_sam import TunedSamPredictor
-from clipsam.models.tuned_sam import TunedSam
+from clipsam.models import image_encoder as encoder_module
+from clipsam.models.image_encoder import AdaptedImageEncoder
 from clipsam.predictor import Options, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
@@ -41,13 +42,13 @@ CASES = [
 def encoded(monkeypatch) -> list[int]:
     """How many (image, class) pairs each pass through the adapted blocks took."""
     sizes: list[int] = []
-    encode = TunedSam.encode
+    finish = AdaptedImageEncoder.finish_adapted
 
-    def count(model: TunedSam, prefix: torch.Tensor, *rest: object) -> torch.Tensor:
-        sizes.append(len(prefix))
-        return encode(model, prefix, *rest)
+    def count(encoder: AdaptedImageEncoder, begun: torch.Tensor, *rest: object) -> torch.Tensor:
+        sizes.append(begun.shape[1])
+        return finish(encoder, begun, *rest)
 
-    monkeypatch.setattr(TunedSam, "encode", count)
+    monkeypatch.setattr(AdaptedImageEncoder, "finish_adapted", count)
     return sizes
 
 
@@ -83,6 +84,20 @@ def test_only_classes_without_an_embedding_are_encoded(tiny, monkeypatch, encode
     assert encoded == [1, 2, 1]
     predictor.predict(scene, PROMPT, options)
     assert encoded == [1, 2, 1]
+
+
+def test_each_class_runs_only_the_blocks_after_it_has_entered(tiny, monkeypatch):
+    """The first adapted block is the image's: its MLP adapter, which adds last, sees the class."""
+    attended = []
+    attend = encoder_module.attend
+    monkeypatch.setattr(
+        encoder_module, "attend", lambda *asked: attended.append(asked) or attend(*asked)
+    )
+    predictor = load_predictor("clip-guided-sam", tiny)
+    predictor.predict(Scene(IMAGE), PROMPT, Options(mode="manual"))
+    first = predictor.model.image_encoder.first_adapted
+    depth = len(predictor.model.image_encoder.blocks)
+    assert len(attended) == first + 1 + len(PROMPT.concepts) * (depth - first - 1)
 
 
 def test_one_embedding_where_the_encoder_sees_no_class(tiny, monkeypatch, encoded):

@@ -12,6 +12,7 @@ from clipsam.models.adapters import SemanticCondition
 from clipsam.models.image_encoder import (
     AdaptedImageEncoder,
     AdapterConfig,
+    attend_plainly,
     embed_patches,
     encode_images,
     run_plain_blocks,
@@ -73,19 +74,29 @@ def test_plain_encoder_is_borrowed_and_left_alone(random_sam, images, layout):
     assert torch.equal(plain(images), before)
 
 
+@pytest.mark.parametrize("block", ["preserving", "reference"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @torch.no_grad()
-def test_shared_prefix(random_sam, images, condition):
-    """Plain blocks once per image, then the adapted ones per class: the same as all at once."""
-    encoder = adapt(random_sam, conditioned="text+vision", last_blocks=1)
+def test_what_classes_share(random_sam, images, condition, layout, block):
+    """Once per image as far as no class enters, then on per class: the same as all at once."""
+    conditioned = "none" if layout == "lora" else "text+vision"
+    encoder = adapt(random_sam, layout, conditioned, block=block, last_blocks=2)
     for parameter in encoder.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.1)
-    plain = random_sam.image_encoder
-    prefix = run_plain_blocks(plain, embed_patches(plain, images), 0, encoder.first_adapted)
+    plain, first = random_sam.image_encoder, encoder.first_adapted
+    prefix = run_plain_blocks(plain, embed_patches(plain, images), 0, first)
+    begun = encoder.begin_adapted(prefix)
+    if block == "preserving" and layout != "lora":
+        attended = attend_plainly(plain.blocks[first], prefix)
+        assert torch.equal(encoder.begin_adapted(prefix, attended), begun)
     whole = encoder(images, condition)
     assert torch.equal(encoder.run_adapted(prefix, condition), whole)
+    assert torch.equal(encoder.finish_adapted(begun, condition), whole)
     other = SemanticCondition(condition.text.flip(0), condition.vision)
-    assert not torch.allclose(encoder.run_adapted(prefix, other), whole)
+    answered = not torch.allclose(encoder.finish_adapted(begun, other), whole)
+    assert answered == (layout != "lora")
+    torch.testing.assert_close(encoder.finish_adapted(begun, other), encoder(images, other))
 
 
 @torch.no_grad()

@@ -61,8 +61,8 @@ def asked() -> tuple[torch.Tensor, torch.Tensor]:
 
 def embed(model: TunedSam, images: torch.Tensor, asked) -> torch.Tensor:
     encoder = model.image_encoder
-    prefix = run_plain_blocks(encoder, embed_patches(encoder, images), 0, model.first_adapted)
-    return model.encode(prefix, model.condition(*asked, None))
+    prefix = run_plain_blocks(encoder, embed_patches(encoder, images), 0, encoder.first_adapted)
+    return encoder.run_adapted(prefix, model.condition(*asked, None))
 
 
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
