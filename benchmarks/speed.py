@@ -44,7 +44,14 @@ from clipsam.models.sam import build_sam
 from clipsam.predictor import Options, find_method, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
-from clipsam.weights.backbones import BUNDLES, Backbones, assemble, load_backbones, read_tokenizer
+from clipsam.weights.backbones import (
+    BUNDLES,
+    Backbones,
+    assemble,
+    load_backbones,
+    made_for_bfloat16,
+    read_tokenizer,
+)
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.presets import PRESETS, TINY, Preset
 
@@ -147,7 +154,7 @@ def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> lis
         return run(ours)
 
     ways = {"naive": lambda: run(naive), "ours": lambda: cold(bfloat16=False)}
-    if conditions.on_gpu:
+    if made_for_bfloat16(conditions.device):
         ways["ours, bfloat16"] = lambda: cold(bfloat16=True)
     repeats = conditions.fewer(classes)
     found = compare(ways, repeats, conditions.device, LOOSE)
@@ -184,7 +191,7 @@ def click(conditions: Conditions) -> list[str]:
 
 
 def methods(conditions: Conditions) -> list[str]:
-    """Six methods on one image and its scene, against the same with a scene each; one class."""
+    """Six methods on one new image and class, against the same as if each ran alone."""
     backbones = random_backbones(conditions.preset, conditions.device)
     predictors = {}
     for method, _ in METHODS:
@@ -193,20 +200,25 @@ def methods(conditions: Conditions) -> list[str]:
             if isinstance(predictors[method], TunedSamPredictor):
                 disturb(predictors[method].model)
     concept = Concept(("a red disc",), points=[[500.0, 300.0]], labels=[1])
-    image, prompt = picture(), Prompt((concept,))
+    image, prompt, tokenizer = picture(), Prompt((concept,)), backbones.text.tokenizer
 
-    def run(method: str, mode: str, scene: Scene) -> Tensor:
+    def new() -> tuple[Scene, Backbones]:  # as if neither picture nor class had been seen before
+        text = ClassTextEncoder(backbones.clip, tokenizer)
+        return Scene(image), replace(backbones, text=text)
+
+    def run(method: str, mode: str, scene: Scene, known: Backbones) -> Tensor:
+        predictors[method].backbones = known
         return logits(predictors[method].predict(scene, prompt, Options(mode=mode)))
 
     times: dict[str, list[list[float]]] = {"shared": [], "separate": []}
     answers: dict[str, Tensor] = {}
     for _ in range(1 + conditions.fewer(2)):  # once to warm up
         for way, seconds in times.items():
-            scene, steps, found = Scene(image), [], []
+            shared, steps, found = new(), [], []
             for method, mode in METHODS:
-                own = scene if way == "shared" else Scene(image)
+                own = shared if way == "shared" else new()
                 start = time.perf_counter()
-                found.append(run(method, mode, own))
+                found.append(run(method, mode, *own))
                 steps.append(time.perf_counter() - start)
             seconds.append(steps)
             answers[way] = torch.cat(found)

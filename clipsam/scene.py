@@ -102,7 +102,7 @@ class Scene:
                 with backbones.encoding():
                     tokens = embed_patches(encoder, pixels)
             compiled = backbones.compiled
-            if known == branch < blocks and not compiled:
+            if known == branch < blocks and not compiled:  # Compiled, a block is one piece.
                 attended = self.sam_attended(backbones, branch)
                 with backbones.encoding():
                     tokens = finish_plain_block(encoder.blocks[branch], tokens, attended)

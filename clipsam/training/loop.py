@@ -203,7 +203,13 @@ def train(
         sampler = _StepSampler(
             config, state.step, accelerator.process_index, accelerator.num_processes
         )
-        batches = iter(DataLoader(samples, batch_sampler=sampler, num_workers=config.workers))
+        loader = DataLoader(
+            samples,
+            batch_sampler=sampler,
+            num_workers=config.workers,
+            pin_memory=device.type == "cuda",
+        )
+        batches = iter(loader)
         dtype = autocast_dtype(config.precision, device)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         log = _Log(folder / f"{stage.name}.jsonl", state.step) if main else None
