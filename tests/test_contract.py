@@ -27,7 +27,7 @@ from clipsam import scene as scene_module
 from clipsam.data.scenes import SceneData
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
-from clipsam.models.image_encoder import run_plain_blocks
+from clipsam.models.image_encoder import finish_plain_block, run_plain_blocks
 from clipsam.predictor import Options, Predictor, load_predictor, methods
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt, PromptError
@@ -247,20 +247,25 @@ def test_second_call_encodes_nothing(case, answer):
 
 
 def test_methods_share_one_plain_encoding(loaded, tiny, monkeypatch):
-    scene, blocks = Scene(IMAGE), []
+    scene, blocks, encoder = Scene(IMAGE), [], tiny.sam.image_encoder
 
     def run(
-        encoder: nn.Module, tokens: torch.Tensor, start: int, stop: int, compiled: bool
+        run_by: nn.Module, tokens: torch.Tensor, start: int, stop: int, compiled: bool
     ) -> torch.Tensor:
         blocks.extend(range(start, stop))
-        return run_plain_blocks(encoder, tokens, start, stop, compiled)
+        return run_plain_blocks(run_by, tokens, start, stop, compiled)
+
+    def finish(block: nn.Module, *rest: torch.Tensor) -> torch.Tensor:
+        blocks.append(list(encoder.blocks).index(block))
+        return finish_plain_block(block, *rest)
 
     monkeypatch.setattr(scene_module, "run_plain_blocks", run)
+    monkeypatch.setattr(scene_module, "finish_plain_block", finish)
     with counted(tiny.sam, which=sees_pixels) as ran:
         for predictor in loaded.values():
             predictor.predict(scene, PROMPT)
     assert len(ran) == 1
-    assert sorted(blocks) == list(range(len(tiny.sam.image_encoder.blocks)))
+    assert sorted(blocks) == list(range(len(encoder.blocks)))
 
 
 @pytest.mark.parametrize("size", [(90, 60), (60, 90), (1, 1), (2, 300)], ids=str)
