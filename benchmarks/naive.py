@@ -30,6 +30,7 @@ from clipsam.models.clip import ClassTextEncoder
 from clipsam.models.tuned_sam import TunedSam
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult
+from clipsam.weights.backbones import Backbones
 
 
 class NaiveClipGuidedSam(ClipGuidedSamPredictor):
@@ -44,12 +45,16 @@ class NaiveClipGuidedSam(ClipGuidedSamPredictor):
     ) -> list[ConceptResult]:
         shared, results = self.backbones, []
         for concept, mode in zip(concepts, modes, strict=True):
-            text = ClassTextEncoder(shared.clip, shared.text.tokenizer)
-            self.backbones = replace(shared, text=text)
+            self.backbones = unread(shared)
             with plain_networks():
                 results += super()._predict_all(Scene(scene.image), (concept,), (mode,), *rest)
         self.backbones = shared
         return results
+
+
+def unread(backbones: Backbones) -> Backbones:
+    """The same networks, which have read no text yet."""
+    return replace(backbones, text=ClassTextEncoder(backbones.clip, backbones.text.tokenizer))
 
 
 @contextmanager

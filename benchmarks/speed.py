@@ -38,7 +38,7 @@ from clipsam.evaluation.runner import Run, evaluate
 from clipsam.measure import hardware
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.tuned_sam import TunedSamPredictor
-from clipsam.models.clip import ClassTextEncoder, build_clip
+from clipsam.models.clip import build_clip
 from clipsam.models.image_encoder import encode_images
 from clipsam.models.sam import build_sam
 from clipsam.predictor import Options, find_method, load_predictor
@@ -55,7 +55,7 @@ from clipsam.weights.backbones import (
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.presets import PRESETS, TINY, Preset
 
-from .naive import NaiveClipGuidedSam
+from .naive import NaiveClipGuidedSam, unread
 from .timing import TOLERANCE, Measured, compare, timed
 
 REPORT = Path(__file__).with_suffix(".md")
@@ -143,14 +143,13 @@ def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> lis
     disturb(ours.model)
     naive = NaiveClipGuidedSam(backbones, design)
     naive.model = ours.model
-    prompt, image, tokenizer = names(classes), picture(), backbones.text.tokenizer
+    prompt, image = names(classes), picture()
 
     def run(predictor: TunedSamPredictor) -> Tensor:
         return logits(predictor.predict(Scene(image), prompt, Options(mode="semi-automatic")))
 
     def cold(bfloat16: bool) -> Tensor:  # as if just loaded
-        text = ClassTextEncoder(backbones.clip, tokenizer)
-        ours.backbones = replace(backbones, text=text, bfloat16=bfloat16)
+        ours.backbones = replace(unread(backbones), bfloat16=bfloat16)
         return run(ours)
 
     ways = {"naive": lambda: run(naive), "ours": lambda: cold(bfloat16=False)}
@@ -200,11 +199,10 @@ def methods(conditions: Conditions) -> list[str]:
             if isinstance(predictors[method], TunedSamPredictor):
                 disturb(predictors[method].model)
     concept = Concept(("a red disc",), points=[[500.0, 300.0]], labels=[1])
-    image, prompt, tokenizer = picture(), Prompt((concept,)), backbones.text.tokenizer
+    image, prompt = picture(), Prompt((concept,))
 
     def new() -> tuple[Scene, Backbones]:  # as if neither picture nor class had been seen before
-        text = ClassTextEncoder(backbones.clip, tokenizer)
-        return Scene(image), replace(backbones, text=text)
+        return Scene(image), unread(backbones)
 
     def run(method: str, mode: str, scene: Scene, known: Backbones) -> Tensor:
         predictors[method].backbones = known

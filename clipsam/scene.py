@@ -102,12 +102,11 @@ class Scene:
                 with backbones.encoding():
                     tokens = embed_patches(encoder, pixels)
             compiled = backbones.compiled
-            if known == branch < blocks and not compiled:  # Compiled, a block is one piece.
-                attended = self.sam_attended(backbones, branch)
-                with backbones.encoding():
-                    tokens = finish_plain_block(encoder.blocks[branch], tokens, attended)
-                known += 1
             with backbones.encoding():
+                if known == branch < blocks and not compiled:  # Compiled, a block is one piece.
+                    attended = self.sam_attended(backbones, branch)
+                    tokens = finish_plain_block(encoder.blocks[branch], tokens, attended)
+                    known += 1
                 return run_plain_blocks(encoder, tokens, known, blocks, compiled).float()
 
         return self.cached(("sam", name, blocks), compute)

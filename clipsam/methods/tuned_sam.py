@@ -200,12 +200,6 @@ class TunedSamPredictor(TrainablePredictor):
         backbones, model, count = self.backbones, self.model, len(asked)
         encoder, preset = model.image_encoder, backbones.preset
 
-        def begin() -> Tensor:
-            first, attended = encoder.first_adapted, None
-            if self.config.adapters.attends_plainly:
-                attended = scene.sam_attended(backbones, first)
-            return encoder.begin_adapted(scene.sam_tokens(backbones, first), attended)
-
         def for_each(shared: Tensor | None) -> Tensor | None:
             return None if shared is None else shared.expand(count, *shared.shape[1:])
 
@@ -214,16 +208,28 @@ class TunedSamPredictor(TrainablePredictor):
         tokens, text, patches = asked[0].tokens, None, None
         if asked[0].text is not None:
             text = torch.cat([one.text for one in asked])
+        begun = self._begin(scene).expand(-1, count, -1, -1, -1)
         with backbones.encoding():
-            if not self.config.adapters.sees_class:
-                return encoder.finish_adapted(begin()).float()
-            begun = scene.cached(("begun", preset.name, self.name), begin)
             if self.config.sees_patches:
                 key = ("patches", preset.name, self.name)
                 patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
             condition = model.condition(for_each(tokens), text, for_each(grid))
-            begun = begun.expand(-1, count, -1, -1, -1)
             return encoder.finish_adapted(begun, condition, patches).float()
+
+    def _begin(self, scene: Scene) -> Tensor:
+        """What all classes share of the adapted encoder, (2, 1, H, W, D)."""
+        backbones, encoder = self.backbones, self.model.image_encoder
+        adapters, first = self.config.adapters, encoder.first_adapted
+
+        def compute() -> Tensor:
+            tokens = scene.sam_tokens(backbones, first)
+            attended = scene.sam_attended(backbones, first) if adapters.attends_plainly else None
+            with backbones.encoding():
+                return encoder.begin_adapted(tokens, attended).float()
+
+        if not adapters.sees_class:  # Nothing asks again: there is one embedding, which is kept.
+            return compute()
+        return scene.cached(("begun", backbones.preset.name, self.name), compute)
 
     def _decode_all(
         self, scene: Scene, asked: Sequence[_Asked], embeddings: Sequence[Tensor]
