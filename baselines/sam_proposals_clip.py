@@ -166,7 +166,7 @@ class SamProposalsClipPredictor(JointPredictor):
 
     def _embed_crops(self, scene: Scene, proposals: Proposals) -> Tensor:
         """CLIP's unit-norm image features (N, T), one per mask, made once per scene."""
-        clip, preset = self.backbones.clip, self.backbones.preset
+        plain, preset = self.backbones.vision.with_layers(0), self.backbones.preset
 
         def compute() -> Tensor:
             if not len(proposals.boxes):
@@ -174,7 +174,7 @@ class SamProposalsClipPredictor(JointPredictor):
             transform = scene.sam_transform(preset)
             pixels = crop_masks(scene.image, proposals, transform, preset, self.config.margin)
             features = [
-                clip.visual_projection(clip.vision_model(pixel_values=batch).pooler_output)
+                plain(batch)[:, 0]
                 for batch in pixels.split(self.config.crops_per_batch)
             ]
             return F.normalize(torch.cat(features), dim=-1)

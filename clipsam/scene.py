@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .geometry import SquareTransform, normalize
 from .models.clip import SurgeryVision, normalize_tokens
@@ -19,6 +20,7 @@ from .models.image_encoder import (
     finish_plain_block,
     run_plain_blocks,
 )
+from .models.trunk import TrunkStem
 from .weights.backbones import Backbones
 from .weights.presets import Preset
 
@@ -99,6 +101,7 @@ class Scene:
             else:
                 known = 0
                 pixels = sam_input(self.image, backbones.preset).to(backbones.device)
+                pixels = self.stem_input(encoder.patch_embed.proj, pixels)
                 with backbones.encoding():
                     tokens = embed_patches(encoder, pixels)
             compiled = backbones.compiled
@@ -146,10 +149,28 @@ class Scene:
         preset = backbones.preset
 
         def compute() -> Tensor:
+            stem = vision.vision_model.embeddings.patch_embedding
             pixels = clip_input(self.image, preset).to(backbones.device)
-            return normalize_tokens(vision(pixels), preset.feature_norm)
+            tokens = vision(self.stem_input(stem, pixels))
+            return normalize_tokens(tokens, preset.feature_norm)
 
         return self.cached(("clip", preset.name, name), compute)
+
+    def stem_input(self, stem: nn.Module, pixels: Tensor) -> Tensor:
+        """What a network's first layer takes of this image.
+
+        Args:
+            stem: that layer.
+            pixels: the image, prepared for the network.
+
+        Returns:
+            The pixels; or, where tokens come from a trunk, its features of them, computed once for
+            all networks that see the image alike.
+        """
+        if not isinstance(stem, TrunkStem):
+            return pixels
+        digest = hashlib.blake2b(pixels.cpu().numpy(), digest_size=16).digest()
+        return self.cached(("trunk", digest), lambda: stem.trunk(pixels))
 
 
 def clip_input(image: np.ndarray, preset: Preset) -> Tensor:

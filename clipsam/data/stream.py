@@ -26,14 +26,14 @@ class Domain:
         data: the images.
         weight: share of the samples, relative to the other domains.
         photographs: real pictures get stronger augmentation than procedural scenes.
-        facets: coarser names, one per class of ``data.names`` each: the shape, say, of every
-            "surface shape". They are taught beside the full names.
+        photograph_names: of photographs that have a name and no mask, the index of each one's
+            name into ``data.names``.
     """
 
     data: SegmentationData
     weight: float
     photographs: bool
-    facets: tuple[tuple[str, ...], ...] = ()
+    photograph_names: tuple[int, ...] | None = None
 
 
 class Vocabulary:
@@ -42,8 +42,6 @@ class Vocabulary:
     Attributes:
         names: of all classes.
         ranges: (first, last + 1) index of each domain's names.
-        facets: for each facet its distinct words, and the word of every class, int64
-            (len(names),), VOID for classes without.
     """
 
     def __init__(self, domains: Mapping[str, Domain]) -> None:
@@ -53,40 +51,36 @@ class Vocabulary:
             start = len(self.names)
             self.names.extend(domain.data.names)
             self.ranges.append((start, len(self.names)))
-        self.facets: list[tuple[tuple[str, ...], Tensor]] = []
-        for facet in dict.fromkeys(f for domain in domains.values() for f in domain.facets):
-            words = tuple(sorted(set(facet)))
-            word_of = torch.full((len(self.names),), VOID)
-            for domain, (start, end) in zip(domains.values(), self.ranges, strict=True):
-                if facet in domain.facets:
-                    word_of[start:end] = torch.tensor([words.index(word) for word in facet])
-            self.facets.append((words, word_of))
 
 
 class TrainingStream(Dataset):
     """Samples for all stages of training.
 
     Each sample is a dict of tensors:
-        ``sam`` uint8 (3, S, S): the crop laid into SAM's input, padded with zeros;
-        ``clip`` uint8 (3, R, R): the same crop squashed into CLIP's input;
-        ``content`` int64 (2,): height and width of the crop within SAM's input;
-        ``classes`` int16 (S, S): index into the joint vocabulary, VOID or BACKGROUND; padding
-        is VOID;
-        ``segments`` int32 (S, S): object numbers;
-        ``clip_classes`` int16 (R, R): the class map squashed like CLIP's input;
-        ``domain`` int64 ().
+        ``image`` uint8 (3, S, S): the crop squashed to a square;
+        ``classes`` int16 (L, L): index into the joint vocabulary, VOID or BACKGROUND;
+        ``segments`` int32 (L, L): object numbers;
+        ``domain`` int64 ();
+        ``name`` int64 (): index of the photograph's name into the joint vocabulary, or VOID.
     """
 
     def __init__(
         self,
         domains: Mapping[str, Domain],
         seed: int,
-        sam_size: int,
-        clip_size: int,
+        side: int,
+        label_side: int,
     ) -> None:
+        """
+        Args:
+            domains: where samples come from.
+            seed: of all chance.
+            side: S, pixels.
+            label_side: L.
+        """
         self.domains = list(domains.values())
         self.vocabulary = Vocabulary(domains)
-        self.seed, self.sam_size, self.clip_size = seed, sam_size, clip_size
+        self.seed, self.side, self.label_side = seed, side, label_side
         weights = np.array([domain.weight for domain in self.domains])
         self._shares = weights / weights.sum()
 
@@ -94,44 +88,32 @@ class TrainingStream(Dataset):
         rng = np.random.default_rng((self.seed, index))
         number = int(rng.choice(len(self.domains), p=self._shares))
         domain = self.domains[number]
-        sample = augment(rng, _draw(rng, domain), domain.photographs)
-        if domain.photographs and rng.random() < 0.4:
-            donor = augment(rng, _draw(rng, domain), domain.photographs)
-            sample = paste_segments(rng, sample, donor)
+        drawn = int(rng.integers(len(domain.data)))
+        sample = augment(rng, domain.data[drawn], domain.photographs)
+        if domain.photographs and domain.photograph_names is None and rng.random() < 0.3:
+            donor = domain.data[int(rng.integers(len(domain.data)))]
+            sample = paste_segments(rng, sample, augment(rng, donor, domain.photographs))
         offset = self.vocabulary.ranges[number][0]
         classes = np.where(sample.classes >= 0, sample.classes + offset, sample.classes)
+        name = VOID
+        if domain.photograph_names is not None:
+            name = offset + domain.photograph_names[drawn]
         return {
             **self._tensors(sample.image, classes, sample.segments),
             "domain": torch.tensor(number),
+            "name": torch.tensor(name),
         }
 
     def _tensors(
         self, image: np.ndarray, classes: np.ndarray, segments: np.ndarray
     ) -> dict[str, Tensor]:
-        transform = SquareTransform(classes.shape, self.sam_size)
-        height, width = transform.content
-        sam = np.zeros((self.sam_size, self.sam_size, 3), np.uint8)
-        sam[:height, :width] = transform.image(image)
-        clip = Image.fromarray(image).resize((self.clip_size,) * 2, Image.Resampling.BILINEAR)
-
-        def into_square(labels: np.ndarray, fill: int) -> Tensor:
-            square = np.full((self.sam_size, self.sam_size), fill, labels.dtype)
-            square[:height, :width] = _nearest(labels, (height, width))
-            return torch.from_numpy(square)
-
-        clip_classes = _nearest(classes, (self.clip_size,) * 2)
+        pixels = SquareTransform(classes.shape, self.side, "squash").image(image)
+        size = (self.label_side,) * 2
         return {
-            "sam": torch.from_numpy(sam).permute(2, 0, 1),
-            "clip": torch.from_numpy(np.array(clip)).permute(2, 0, 1),
-            "content": torch.tensor([height, width]),
-            "classes": into_square(classes.astype(np.int16), VOID),
-            "segments": into_square(segments, 0),
-            "clip_classes": torch.from_numpy(clip_classes.astype(np.int16)),
+            "image": torch.from_numpy(pixels).permute(2, 0, 1),
+            "classes": torch.from_numpy(_nearest(classes, size).astype(np.int16)),
+            "segments": torch.from_numpy(_nearest(segments, size)),
         }
-
-
-def _draw(rng: np.random.Generator, domain: Domain) -> LabelledImage:
-    return domain.data[int(rng.integers(len(domain.data)))]
 
 
 def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

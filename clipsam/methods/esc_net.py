@@ -251,7 +251,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         """CLIP's features of a scene, computed once; the three maps are kept as one tensor."""
 
         def compute() -> Tensor:
-            features = self.model.encode_image(pixels())
+            stem = self.model.clip.vision_model.embeddings.patch_embedding
+            features = self.model.encode_image(scene.stem_input(stem, pixels()))
             return torch.cat((features.dense, *features.skips), dim=1)
 
         kept = scene.cached((self.name, kind), compute)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
 from ..memory import MOST_TEXTS, Recent
+from .sentence import SentenceEncoder
+from .trunk import SemanticStem, Trunk, TrunkStem
 
 FeatureNorm = Literal["cosine", "reference"]
 
@@ -29,6 +31,9 @@ class ClipSizes:
         image_size: side of the image at which it was trained, pixels.
         surgery_size: side at which dense features are read, pixels.
         surgery_layers: number of last vision layers with the value-value path.
+        trunk_strides: of the levels of a frozen convolutional trunk that tokens are projected
+            from; none of them means that tokens are projected from patches of pixels.
+        text_tower: CLIP's own, or a ``sentence`` encoder whose space is the joint one.
     """
 
     image_size: int = 224
@@ -44,12 +49,19 @@ class ClipSizes:
     vocab_size: int = 49408
     context_length: int = 77
     surgery_layers: int = 6
+    trunk_strides: tuple[int, ...] = ()
+    text_tower: Literal["clip", "sentence"] = "clip"
 
 
-def build_clip(sizes: ClipSizes) -> CLIPModel:
-    """A randomly initialised CLIP; the text feature is read at the largest id, the end token."""
+def build_clip(sizes: ClipSizes, trunk: Trunk | None = None) -> CLIPModel:
+    """A randomly initialised CLIP; the text feature is read at the largest id, the end token.
+
+    Args:
+        sizes: its sizes.
+        trunk: what its tokens are projected from, if from a trunk; ``None`` makes one of its own.
+    """
     end = sizes.vocab_size - 1
-    return CLIPModel(
+    clip = CLIPModel(
         CLIPConfig(
             projection_dim=sizes.projection_dim,
             vision_config=dict(
@@ -73,6 +85,24 @@ def build_clip(sizes: ClipSizes) -> CLIPModel:
             ),
         )
     )
+    if sizes.text_tower == "sentence":
+        clip.text_model = SentenceEncoder(
+            sizes.vocab_size,
+            sizes.text_width,
+            sizes.text_layers,
+            sizes.text_heads,
+            sizes.context_length,
+        )
+        clip.text_projection = nn.Identity()
+    if sizes.trunk_strides:
+        clip.vision_model.embeddings.patch_embedding = SemanticStem(
+            trunk or Trunk(),
+            sizes.vision_width,
+            sizes.patch_size,
+            sizes.trunk_strides,
+            sizes.projection_dim,
+        )
+    return clip
 
 
 class SurgeryVision(nn.Module):
@@ -115,6 +145,8 @@ class SurgeryVision(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S), any S divisible by the patch size → (B, 1 + N, T).
 
+        Where tokens come from a trunk, its features of the images can be given instead.
+
         Token 0 is CLS, from the original path; the others are patches in row-major order, from
         the value-value path (from the original path with ``surgery_layers=0``). Not normalised.
         """
@@ -123,6 +155,9 @@ class SurgeryVision(nn.Module):
     def read(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """As :meth:`forward`, and the original path (B, 1 + N, W) after each layer."""
         states = []
+        stem = self.vision_model.embeddings.patch_embedding
+        if isinstance(stem, TrunkStem):
+            pixels = stem.see(pixels)
         original = self.vision_model.pre_layrnorm(self._embed(pixels))
         layers = self.vision_model.encoder.layers
         split = len(layers) - self.surgery_layers
@@ -139,7 +174,10 @@ class SurgeryVision(nn.Module):
             states.append(original)
         if surgery is not None:
             original = torch.cat((original[:, :1], surgery[:, 1:]), dim=1)
-        return self.visual_projection(self.vision_model.post_layernorm(original)), states
+        tokens = self.visual_projection(self.vision_model.post_layernorm(original))
+        if isinstance(stem, SemanticStem):
+            tokens = tokens + stem.skip(pixels)
+        return tokens, states
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """Patch, CLS and position embeddings; positions are resized on the fly, bilinearly.
@@ -214,12 +252,22 @@ def encode_text(
         max_length=clip.config.text_config.max_position_embeddings,
         return_tensors="pt",
     )
-    ids = batch["input_ids"].to(clip.text_projection.weight.device)
+    ids = batch["input_ids"].to(text_device(clip))
     return clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
 
 
+def text_device(clip: CLIPModel) -> torch.device:
+    """Where the text tower lies; the vision tower may have been moved elsewhere."""
+    return next(clip.text_model.parameters()).device
+
+
 def redundant_feature(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """What all prompts share whatever their class: the empty name in 85 templates → (T,)."""
+    """What all prompts share whatever their class: the empty name in 85 templates → (T,).
+
+    Nothing for a sentence encoder: its names have no direction in common.
+    """
+    if isinstance(clip.text_model, SentenceEncoder):
+        return torch.zeros(clip.config.projection_dim, device=text_device(clip))
     empty = [template.format("") for template in PROMPT_TEMPLATES]
     features = F.normalize(encode_text(clip, tokenizer, empty), dim=-1)
     return F.normalize(features.mean(0), dim=0)
@@ -245,7 +293,7 @@ class ClassTextEncoder:
 
         Synonyms are averaged raw, before the redundant feature is removed.
         """
-        device = self._clip.text_projection.weight.device  # CLIP may have been moved since
+        device = text_device(self._clip)  # CLIP may have been moved since
         if self._redundant is None:
             self._redundant = redundant_feature(self._clip, self.tokenizer)
         self._redundant = self._redundant.to(device)

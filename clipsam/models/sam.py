@@ -15,6 +15,8 @@ from segment_anything.modeling import (
 )
 from torch import Tensor, nn
 
+from .trunk import Trunk, TrunkStem
+
 
 @dataclass(frozen=True)
 class SamConfig:
@@ -26,6 +28,8 @@ class SamConfig:
         embed_dim, depth, num_heads: of the image encoder.
         global_blocks: indices of the blocks with global attention; the others use windows.
         window_size: side of a window, in tokens.
+        trunk_strides: of the levels of a frozen convolutional trunk that tokens are projected
+            from; none of them means that tokens are projected from patches of pixels.
     """
 
     image_size: int = 1024
@@ -35,6 +39,7 @@ class SamConfig:
     num_heads: int = 12
     global_blocks: tuple[int, ...] = (2, 5, 8, 11)
     window_size: int = 14
+    trunk_strides: tuple[int, ...] = ()
 
     @property
     def mask_side(self) -> int:
@@ -46,10 +51,15 @@ PROMPT_DIM = 256
 """Channels of the image embedding and of every prompt token, in all published SAMs."""
 
 
-def build_sam(config: SamConfig) -> Sam:
-    """A randomly initialised SAM whose state-dict names are those of Meta's checkpoints."""
+def build_sam(config: SamConfig, trunk: Trunk | None = None) -> Sam:
+    """A randomly initialised SAM whose state-dict names are those of Meta's checkpoints.
+
+    Args:
+        config: its sizes.
+        trunk: what its tokens are projected from, if from a trunk; ``None`` makes one of its own.
+    """
     grid = config.image_size // config.patch_size
-    return Sam(
+    sam = Sam(
         image_encoder=ImageEncoderViT(
             img_size=config.image_size,
             patch_size=config.patch_size,
@@ -80,6 +90,10 @@ def build_sam(config: SamConfig) -> Sam:
             iou_head_hidden_dim=256,
         ),
     )
+    if config.trunk_strides:
+        stem = TrunkStem(trunk or Trunk(), config.embed_dim, config.patch_size, config.trunk_strides)
+        sam.image_encoder.patch_embed.proj = stem
+    return sam
 
 
 def decode_masks(

@@ -15,8 +15,9 @@ from transformers import CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizer
 
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.sam import build_sam
+from ..models.trunk import Trunk
 from ..prompting import Calibration
-from .bundle import WeightsError, load_bundle, load_into
+from .bundle import WeightsError, load_bundle, load_into, read_config
 from .local import locate
 from .networks import read_network
 from .presets import Preset
@@ -116,6 +117,13 @@ def assemble(
     )
 
 
+def build_networks(preset: Preset) -> tuple[Sam, CLIPModel]:
+    """A preset's SAM and CLIP, randomly initialised; where both have a trunk, it is the same."""
+    shared = preset.sam.trunk_strides or preset.clip.trunk_strides
+    trunk = Trunk() if shared else None
+    return build_sam(preset.sam, trunk), build_clip(preset.clip, trunk)
+
+
 def _computes_in_bfloat16(precision: Precision, preset: Preset, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
@@ -172,12 +180,19 @@ def load_backbones(
 def _load_bundles(
     preset: Preset, device: torch.device | str, folder: Path, precision: Precision
 ) -> Backbones:
-    sam, clip = build_sam(preset.sam), build_clip(preset.clip)
-    _, sam_state = load_bundle(folder / "sam")
-    load_into(sam, sam_state, str(folder / "sam"))
-    config, clip_state = load_bundle(folder / "clip")
-    load_into(clip, clip_state, str(folder / "clip"))
-    tokenizer = read_tokenizer(folder / "clip" / "tokenizer.json")
+    sam, clip = build_networks(preset)
+    parts: dict[str, nn.Module] = {"sam": sam, "clip": clip}
+    vocabulary = "clip"
+    if preset.clip.trunk_strides:
+        parts["trunk"] = clip.vision_model.embeddings.patch_embedding.trunk
+    if preset.clip.text_tower == "sentence":
+        vocabulary = "text"
+        parts["text"] = clip.text_model
+    for part, network in parts.items():
+        _, state = load_bundle(folder / part)
+        load_into(network, state, str(folder / part))
+    config = read_config(folder / "clip")
+    tokenizer = read_tokenizer(folder / vocabulary / "tokenizer.json")
     calibration = Calibration(**config.get("calibration", {}))
     return assemble(preset, sam, clip, tokenizer, calibration, device, precision)
 
@@ -185,7 +200,7 @@ def _load_bundles(
 def _load_published(preset: Preset, device: torch.device | str, precision: Precision) -> Backbones:
     command = f"python -m clipsam download {preset.name}"
     sam_files, clip_files = (_located(source, command) for source in preset.sources)
-    sam, clip = build_sam(preset.sam), build_clip(preset.clip)
+    sam, clip = build_networks(preset)
     sam.load_state_dict(read_sam(sam_files, preset.sam))
     clip.load_state_dict(read_clip(clip_files, preset.clip))
     tokenizer = read_clip_tokenizer(clip_files, preset.clip)
@@ -207,7 +222,9 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer with CLIP's start and end tokens, behind transformers' interface."""
+    """A tokenizer behind transformers' interface: a sentence encoder's, or one with CLIP's tokens."""
+    if tokenizer.token_to_id("[PAD]") is not None:
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|startoftext|>",

@@ -79,33 +79,45 @@ CLIP_L14 = ClipSizes(  # the one trained at 336 pixels, as in ESC-Net
     text_heads=12,
 )
 
+HALF = 127 / 255, 128 / 255
+"""Mean and standard deviation of what the bundled trunk sees: (x - 127) / 128."""
+
 TINY = Preset(
     name="tiny",
-    title="Tiny demonstration models, bundled: everything works offline in seconds",
+    title="Small demonstration models, bundled: everything works offline in seconds",
     sam=SamConfig(
-        image_size=256,
+        image_size=512,
         embed_dim=192,
-        depth=6,
-        num_heads=3,
-        global_blocks=(2, 5),
+        depth=4,
+        num_heads=6,
+        global_blocks=(1, 3),
         window_size=8,
+        trunk_strides=(4, 8, 16, 32),
     ),
     clip=ClipSizes(
-        image_size=256,
-        surgery_size=256,
-        projection_dim=192,
-        vision_width=192,
-        vision_layers=6,
-        vision_heads=3,
-        text_width=192,
-        text_layers=3,
-        text_heads=3,
-        vocab_size=1024,
-        context_length=40,
-        surgery_layers=3,
+        image_size=512,
+        surgery_size=512,
+        patch_size=32,
+        projection_dim=384,
+        vision_width=384,
+        vision_layers=3,
+        vision_heads=6,
+        text_width=384,
+        text_layers=6,
+        text_heads=12,
+        vocab_size=30522,
+        context_length=64,
+        surgery_layers=1,
+        trunk_strides=(16, 32),
+        text_tower="sentence",
     ),
     sam2_source=SAM2_TINY,
-    last_blocks=4,
+    fit="squash",
+    sam_mean=HALF[:1] * 3,
+    sam_std=HALF[1:] * 3,
+    clip_mean=HALF[:1] * 3,
+    clip_std=HALF[1:] * 3,
+    last_blocks=3,
 )
 
 BASE = Preset(

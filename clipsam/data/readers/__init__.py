@@ -7,6 +7,7 @@ from .camouflage import CamouflageData
 from .coco import CocoInstancesData, CocoPanopticData, CocoStuffData, plain_coco_name
 from .common import DataError, connected_segments
 from .folder import FolderData
+from .named import NamedData
 from .open_vocabulary import OpenVocabularyData, class_list
 from .opening import open_data
 from .voc import PascalContextData, VocData
@@ -22,6 +23,7 @@ __all__ = [
     "ConcatData",
     "DataError",
     "FolderData",
+    "NamedData",
     "OpenVocabularyData",
     "PascalContextData",
     "SubsetData",
