@@ -91,7 +91,9 @@ def build_sam(config: SamConfig, trunk: Trunk | None = None) -> Sam:
         ),
     )
     if config.trunk_strides:
-        stem = TrunkStem(trunk or Trunk(), config.embed_dim, config.patch_size, config.trunk_strides)
+        stem = TrunkStem(
+            trunk or Trunk(), config.embed_dim, config.patch_size, config.trunk_strides
+        )
         sam.image_encoder.patch_embed.proj = stem
     return sam
 

@@ -7,12 +7,16 @@ preset has it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..memory import Recent
 
 ARCHITECTURE = "tf_efficientnet_lite2"
 """timm's name of the trunk's network."""
@@ -44,10 +48,15 @@ class Trunk(nn.Module):
         fold_batch_norms(self.network.eval())
         self.network.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
+        self._memory: Recent[Tensor] | None = None
 
     def __deepcopy__(self, memo: dict) -> Trunk:
         """Itself: frozen weights exist once, however many copies are tuned of what is above."""
         return self
+
+    def remember(self, images: int) -> None:
+        """Keep the features of so many images in half precision, for training that repeats them."""
+        self._memory = Recent(images)
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
@@ -57,6 +66,18 @@ class Trunk(nn.Module):
         pixels, then these, four by four, into cells of 32. Coarser levels' channels come later, so
         that who reads coarse levels alone needs only the last channels.
         """
+        if self._memory is None:
+            return self._compute(pixels)
+        features = [
+            self._memory.get(_digest(image), partial(self._compute_half, image[None]))
+            for image in pixels
+        ]
+        return torch.cat(features).float()
+
+    def _compute_half(self, pixels: Tensor) -> Tensor:
+        return self._compute(pixels).half()
+
+    def _compute(self, pixels: Tensor) -> Tensor:
         *fine, coarse = self.network(pixels.contiguous(memory_format=torch.channels_last))
         strides = list(LEVELS)
         cells = [F.pixel_unshuffle(x, 16 // s) for x, s in zip(fine, strides, strict=False)]
@@ -179,6 +200,10 @@ def fold_batch_norms(module: nn.Module) -> None:
 def own_state(module: nn.Module) -> dict[str, Tensor]:
     """A network's state but for the trunk in it, which has a bundle of its own."""
     return {name: t for name, t in module.state_dict().items() if ".trunk." not in name}
+
+
+def _digest(pixels: Tensor) -> bytes:
+    return hashlib.blake2b(pixels.cpu().contiguous().numpy(), digest_size=16).digest()
 
 
 def _suffixes(values: tuple[int, ...]) -> list[tuple[int, ...]]:

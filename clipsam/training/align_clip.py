@@ -7,6 +7,7 @@ the text tower are frozen, so that names which no mask teaches keep their meanin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from .common_words import COMMON_WORDS
 from .loop import Batch
 from .sources import Classifier
 from .tiny_data import SINGLE_OBJECT
+
+POSITION_SCALE = 0.12
+"""Amplitude of the waves that position embeddings start as."""
 
 RESIDUAL_SCALE = 0.002
 """Standard deviation with which the projection of what the transformer finds starts."""
@@ -172,7 +176,8 @@ class AlignmentStage:
             return cells.sum() * 0
         side = round(cells.shape[1] ** 0.5)
         labels = batch["classes"][rows].long()
-        chosen = [self._candidates(one, int(batch["domain"][r])) for one, r in zip(labels, rows, strict=True)]
+        domains = batch["domain"][rows].tolist()
+        chosen = [self._candidates(*pair) for pair in zip(labels, domains, strict=True)]
         classes = torch.stack([classes for classes, _ in chosen])
         texts = torch.stack([texts for _, texts in chosen])
         units = F.normalize(cells[rows], dim=-1)
@@ -181,7 +186,7 @@ class AlignmentStage:
         cosines = F.interpolate(cosines, labels.shape[1:], mode="bilinear", align_corners=False)
         logits = self._mask_logits(cosines)
         present = (classes >= 0).float()
-        targets = ((labels[:, None] == classes[..., None, None]) & (classes >= 0)[..., None, None])
+        targets = (labels[:, None] == classes[..., None, None]) & (classes >= 0)[..., None, None]
         targets = targets.float()
         valid = (labels != VOID)[:, None].float()
         area = valid.sum((2, 3)).clamp(min=1)
@@ -273,6 +278,26 @@ class AlignmentStage:
             return distilled
         logits = scale * units[rows] @ self.features.T
         return distilled + F.cross_entropy(logits, self.text_of[names[rows]])
+
+
+@torch.no_grad()
+def start_positions_as_waves(clip: CLIPModel) -> None:
+    """Add waves of 4 to 32 cells' length to the patches' position embedding.
+
+    What lies beside what, on which shapes depend, is then there to be used from the first step; a
+    small training set is slow to find it from random positions.
+    """
+    embeddings = clip.vision_model.embeddings
+    weight = embeddings.position_embedding.weight
+    side = embeddings.image_size // embeddings.patch_size
+    quarter = weight.shape[1] // 4
+    frequencies = torch.logspace(math.log10(math.pi / 2), math.log10(math.pi / 16), quarter)
+    phase = torch.arange(side)[:, None] * frequencies
+    wave = torch.cat((phase.sin(), phase.cos()), dim=1)
+    rows = wave[:, None].expand(-1, side, -1)
+    columns = wave[None].expand(side, -1, -1)
+    grid = torch.cat((rows, columns), dim=-1).flatten(0, 1)
+    weight[1:, : 4 * quarter] += POSITION_SCALE * grid.to(weight)
 
 
 @torch.no_grad()

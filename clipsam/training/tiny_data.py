@@ -55,9 +55,7 @@ class Shares:
     named: float = 0.25
 
 
-def training_domains(
-    photographs: Path | None, seed: int, shares: Shares
-) -> dict[str, Domain]:
+def training_domains(photographs: Path | None, seed: int, shares: Shares) -> dict[str, Domain]:
     """Everything that the bundled models see in training.
 
     Within its kind a set is drawn in proportion to the square root of its size.

@@ -107,13 +107,14 @@ class TunedSamStage:
             for h, w in batch["content"].tolist()
         ]
         tokens = similarity = dense = None
+        sam_input, clip_input = self._stem_inputs(batch)
         if config.clip is not None:
-            tokens = self._tokens(batch)[owners]
+            tokens = self._tokens(clip_input)[owners]
             similarity = similarity_grid(tokens, text).detach().float()
         if config.dense_prompt:
             dense = self._dense(similarity, transforms, group)
         points, labels = self._points(batch, similarity, transforms)
-        embeddings = self._embed(batch, tokens, text, transforms, owners)
+        embeddings = self._embed(sam_input, tokens, text, transforms, owners)
         logits, _ = decode_masks(
             model.mask_decoder, model.prompt_encoder, embeddings, (points, labels), dense=dense
         )
@@ -129,12 +130,21 @@ class TunedSamStage:
             iou = ((predicted & real).flatten(1).sum(1) / union).mean().item()
         return loss, {"iou": iou}
 
-    def _tokens(self, batch: Batch) -> Tensor:
-        """CLIP's normalised tokens (B, 1 + N, T), with gradients where its attention is tuned."""
+    def _stem_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What SAM's and CLIP's first layers take; a trunk that they share runs once."""
         preset = self.preset
-        pixels = normalize(batch["clip"], preset.clip_mean, preset.clip_std)
+        sam = normalize(batch["sam"], preset.sam_mean, preset.sam_std)
+        if preset.has_trunk:
+            features = self.model.image_encoder.patch_embed.proj.see(sam)
+            return features, features
+        sam = sam * content_mask(batch["content"], sam.shape[-1])
+        return sam, normalize(batch["clip"], preset.clip_mean, preset.clip_std)
+
+    def _tokens(self, clip_input: Tensor) -> Tensor:
+        """CLIP's normalised tokens (B, 1 + N, T), with gradients where its attention is tuned."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.clip_blocks != 0):
-            return normalize_tokens(self.model.vision(pixels).float(), preset.feature_norm)
+            tokens = self.model.vision(clip_input).float()
+            return normalize_tokens(tokens, self.preset.feature_norm)
 
     def _dense(
         self, similarity: Tensor, transforms: Sequence[SquareTransform], group: int
@@ -150,19 +160,16 @@ class TunedSamStage:
 
     def _embed(
         self,
-        batch: Batch,
+        sam_input: Tensor,
         tokens: Tensor | None,
         text: Tensor,
         transforms: Sequence[SquareTransform],
         owners: Tensor,
     ) -> Tensor:
         """Image embeddings (B · G, 256, h, w); what all classes of an image share is run once."""
-        encoder, preset = self.model.image_encoder, self.preset
-        adapters = self.config.adapters
+        encoder, adapters = self.model.image_encoder, self.config.adapters
         with torch.no_grad():  # before the first adapter there is nothing to train
-            pixels = normalize(batch["sam"], preset.sam_mean, preset.sam_std)
-            pixels = pixels * content_mask(batch["content"], pixels.shape[-1])
-            patches = embed_patches(encoder, pixels)
+            patches = embed_patches(encoder, sam_input)
             prefix = run_plain_blocks(encoder, patches, 0, encoder.first_adapted)
         if adapters is None or not adapters.sees_class:
             return encoder.run_adapted(prefix)[owners]

@@ -119,8 +119,7 @@ def assemble(
 
 def build_networks(preset: Preset) -> tuple[Sam, CLIPModel]:
     """A preset's SAM and CLIP, randomly initialised; where both have a trunk, it is the same."""
-    shared = preset.sam.trunk_strides or preset.clip.trunk_strides
-    trunk = Trunk() if shared else None
+    trunk = Trunk() if preset.has_trunk else None
     return build_sam(preset.sam, trunk), build_clip(preset.clip, trunk)
 
 
@@ -183,7 +182,7 @@ def _load_bundles(
     sam, clip = build_networks(preset)
     parts: dict[str, nn.Module] = {"sam": sam, "clip": clip}
     vocabulary = "clip"
-    if preset.clip.trunk_strides:
+    if preset.has_trunk:
         parts["trunk"] = clip.vision_model.embeddings.patch_embedding.trunk
     if preset.clip.text_tower == "sentence":
         vocabulary = "text"
@@ -222,7 +221,7 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer behind transformers' interface: a sentence encoder's, or one with CLIP's tokens."""
+    """A tokenizer, a sentence encoder's or one with CLIP's tokens, as transformers takes it."""
     if tokenizer.token_to_id("[PAD]") is not None:
         return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
     return PreTrainedTokenizerFast(

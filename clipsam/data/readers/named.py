@@ -36,6 +36,4 @@ class NamedData:
         image = read_image(self.folder / "images" / self.keys[index])
         size = image.shape[:2]
         nothing = np.full(size, VOID, np.int16)
-        return LabelledImage(
-            self.keys[index], image, nothing, np.zeros(size, np.int32), self.names
-        )
+        return LabelledImage(self.keys[index], image, nothing, np.zeros(size, np.int32), self.names)
