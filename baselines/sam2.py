@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.models.sam2 import STRIDE, Sam2Image, decode_masks, embed
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 from clipsam.scene import Scene
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import IMAGENET_MEAN, IMAGENET_STD, Preset
@@ -79,7 +79,6 @@ class Sam2Prompter(SamPrompter):
         return decode_masks(network, image, finer, points, boxes, dense)
 
 
-@register
 class Sam2Predictor(Sam2Prompter, SamPredictor):
     """As SAM: one click asks for the best of three candidates, more or a box for the one mask."""
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor, nothing_found, register
+from clipsam.predictor import MethodInfo, Options, Predictor, nothing_found
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
@@ -18,7 +18,6 @@ SCORE_THRESHOLD = 0.5
 """Instances with a score above this are kept, as in SAM 3's own examples."""
 
 
-@register
 class Sam3Predictor(Predictor):
     """Words in, instances out; a class gets their union: each pixel's highest logit among them.
 

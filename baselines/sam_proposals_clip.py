@@ -20,7 +20,7 @@ from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
 from clipsam.memory import MOST_TEXTS, Recent
 from clipsam.models.clip import encode_text
-from clipsam.predictor import JointPredictor, MethodInfo, Options, register
+from clipsam.predictor import JointPredictor, MethodInfo, Options
 from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
@@ -48,7 +48,6 @@ class NamingConfig:
     crops_per_batch: int = 64
 
 
-@register
 class SamProposalsClipPredictor(JointPredictor):
     """A mask goes to the class that CLIP finds likeliest, or to none; a class gets their union."""
 

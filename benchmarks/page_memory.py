@@ -19,8 +19,6 @@ import numpy as np
 import torch
 from huggingface_hub import constants
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam import predictor as predictor_module
 from clipsam.measure import PeakMemory, hardware
 from clipsam.methods import base as methods_module

@@ -12,7 +12,7 @@ from pycocotools import mask as run_lengths
 
 from .evaluation.metrics import dice, iou
 from .evaluation.truth import Truth
-from .predictor import find_method
+from .registry import find_method
 from .types import Overlap, Prediction, Prompt
 
 LABEL_MAP = "label map"

@@ -1,4 +1,4 @@
-"""The contract that every method obeys, and the register of all methods."""
+"""The contract that every method obeys."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from .errors import PromptError
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
 from .memory import Step, place, step_down, weights
-from .models.clip import build_clip
-from .models.sam import build_sam, decode_masks
+from .models.sam import decode_masks
 from .prompting import (
     Calibration,
     Sampling,
@@ -32,10 +32,9 @@ from .types import (
     ConceptResult,
     Prediction,
     Prompt,
-    PromptError,
     PromptsUsed,
 )
-from .weights.backbones import BUNDLES, Backbones, assemble, has_weights
+from .weights.backbones import BUNDLES, Backbones, has_weights
 from .weights.local import locate
 from .weights.presets import PRESETS, Preset
 from .weights.published import Published
@@ -458,37 +457,6 @@ def nothing_found(
     )
 
 
-_METHODS: dict[str, type[Predictor]] = {}
-
-
-def register(predictor: type[Predictor]) -> type[Predictor]:
-    """Class decorator: make a method known by its id."""
-    if predictor.info.id in _METHODS:
-        raise ValueError(f"two methods are called {predictor.info.id}")
-    _METHODS[predictor.info.id] = predictor
-    return predictor
-
-
-def methods() -> dict[str, type[Predictor]]:
-    """All registered methods by id, the papers' before the baselines.
-
-    The papers' methods are registered by importing ``clipsam.methods``, the baselines by importing
-    ``baselines``.
-    """
-    return dict(sorted(_METHODS.items(), key=lambda item: item[1].info.kind == "baseline"))
-
-
-def find_method(method: str) -> type[Predictor]:
-    """The method of an id.
-
-    Raises:
-        PromptError: there is none of that name.
-    """
-    if method not in _METHODS:
-        raise PromptError(f"There is no method “{method}”: choose from {', '.join(_METHODS)}.")
-    return _METHODS[method]
-
-
 def find_preset(preset: str) -> Preset:
     """The preset of a name.
 
@@ -498,54 +466,3 @@ def find_preset(preset: str) -> Preset:
     if preset not in PRESETS:
         raise PromptError(f"There is no preset “{preset}”: choose from {', '.join(PRESETS)}.")
     return PRESETS[preset]
-
-
-def load_predictor(method: str, backbones: Backbones, bundle: Path | None = None) -> Predictor:
-    """A method on given backbones, with its weights.
-
-    Args:
-        method: its id.
-        backbones: the preset's networks.
-        bundle: folder of its weights; ``None`` takes the project's own.
-
-    Raises:
-        PromptError: no such method.
-        WeightsError: its weights are missing or do not fit.
-    """
-    return find_method(method).load(backbones, bundle)
-
-
-def count_parameters(predictor: Predictor) -> dict[str, int]:
-    """``total`` and ``trainable`` parameters of a method, each counted once."""
-    parameters = list(predictor.network().parameters())
-    return {
-        "total": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-    }
-
-
-def describe_methods(preset: Preset) -> list[dict]:
-    """What can be known of every method without loading weights.
-
-    Args:
-        preset: whose parameters are counted, on no device; ``None`` stands for those of a method
-            with networks beside the preset's, whose sizes only their files say.
-    """
-    with torch.device("meta"):
-        backbones = assemble(preset, build_sam(preset.sam), build_clip(preset.clip), device="meta")
-        counts = {
-            id: None if cls.beside(preset) else count_parameters(cls.untrained(backbones))
-            for id, cls in methods().items()
-        }
-    return [
-        {
-            "id": id,
-            "name": cls.info.name,
-            "paper": cls.info.paper,
-            "kind": cls.info.kind,
-            "modes": list(cls.info.modes),
-            "presets": {name: cls.status(other) for name, other in PRESETS.items()},
-            "parameters": counts[id],
-        }
-        for id, cls in methods().items()
-    ]

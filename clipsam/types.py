@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from .errors import PromptError
 from .geometry import SquareTransform
 
 NOTHING = -32.0
@@ -19,10 +20,6 @@ Overlap = Literal["independent", "argmax", "highest-presence"]
 one most likely present in the image, of equals the one with the highest logit."""
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
-
-
-class PromptError(ValueError):
-    """A prompt that cannot be used; the message says what was wrong and what would be right."""
 
 
 @dataclass(frozen=True)

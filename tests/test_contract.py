@@ -20,17 +20,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.clip.modeling_clip import CLIPMLP
 
-import baselines  # noqa: F401  (registers)
-import clipsam.methods  # noqa: F401  (registers)
 from baselines.map_prompted import ClipMapPredictor, MapPromptedPredictor
 from clipsam import scene as scene_module
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
 from clipsam.models.image_encoder import finish_plain_block, run_plain_blocks
-from clipsam.predictor import Options, Predictor, load_predictor, methods
+from clipsam.predictor import Options, Predictor
+from clipsam.registry import load_predictor, methods
 from clipsam.scene import Scene
-from clipsam.types import Concept, Prediction, Prompt, PromptError
+from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.presets import TINY
 
 CASES = [(name, mode) for name, method in methods().items() for mode in method.info.modes]

@@ -19,17 +19,18 @@ from pycocotools.coco import COCO
 
 from clipsam.cli import main
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.evaluation.truth import Truth
 from clipsam.export import file_names, write_prediction
 from clipsam.geometry import SquareTransform
-from clipsam.predictor import Options, count_parameters, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import (
     Concept,
     ConceptResult,
     Prediction,
     Prompt,
-    PromptError,
     PromptsUsed,
     prompt_from_classes,
 )

@@ -14,15 +14,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import baselines  # noqa: F401 (registers)
-import clipsam.methods  # noqa: F401 (registers)
 from clipsam.data.readers import CachedData, ConcatData, open_data
 from clipsam.data.samples import SegmentationData
 from clipsam.data.splits import Split, some_images
 from clipsam.evaluation.metrics import class_wise_miou
 from clipsam.evaluation.runner import evaluate
 from clipsam.methods.base import TrainablePredictor
-from clipsam.predictor import find_method, load_predictor
+from clipsam.registry import find_method, load_predictor
 from clipsam.training.recipe import apply_settings
 from clipsam.training.train_method import Job, train_method
 from clipsam.weights.backbones import load_backbones

@@ -9,8 +9,9 @@ from typing import get_args
 
 import torch
 
-from ..predictor import Predictor, find_method, find_preset
-from ..types import PromptError
+from ..errors import PromptError
+from ..predictor import Predictor, find_preset
+from ..registry import find_method
 from ..weights.backbones import Precision, load_backbones
 
 CHOICE = "ID[:MODE][@BUNDLE]"

@@ -7,20 +7,17 @@ import re
 from pathlib import Path
 
 from ..data.readers import open_data
+from ..errors import PromptError
 from ..evaluation.runner import MANUAL, Run
 from ..evaluation.study import Settings, Shard, Study
 from ..predictor import Predictor
-from ..types import PromptError
 from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
 
 SINGLE_OBJECT_KIND = "camouflage"
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "evaluate", help="measure methods on a data set (resumable, by several processes)"
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument(
         "--data", required=True, metavar="KIND:PATH", help="for example folder:photographs"
     )

@@ -15,11 +15,8 @@ from ..weights.bundle import read_config, save_bundle
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare both commands."""
-    parser = commands.add_parser(
-        "import", help="make a bundle of a CLIP-Guided SAM checkpoint of the authors' code"
-    )
+def declare_import(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``import``."""
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument(
         "--preset",
@@ -29,9 +26,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
     parser.set_defaults(run=run_import)
-    parser = commands.add_parser(
-        "export", help="write a clip-guided-sam bundle as a checkpoint of the authors' code"
-    )
+
+
+def declare_export(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``export``."""
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.pth")
     parser.set_defaults(run=run_export)

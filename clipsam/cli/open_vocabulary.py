@@ -18,6 +18,7 @@ from ..data.readers import DataError, open_data
 from ..data.readers.opening import KINDS
 from ..data.samples import SegmentationData
 from ..data.splits import some_images
+from ..errors import PromptError
 from ..evaluation.open_vocabulary import (
     PROTOCOLS,
     OpenVocabularyResult,
@@ -29,17 +30,14 @@ from ..evaluation.runner import MANUAL
 from ..measure import hardware
 from ..predictor import MethodInfo, Options
 from ..scene import Scene
-from ..types import Concept, Prompt, PromptError
+from ..types import Concept, Prompt
 from .choosing import CHOICE, load_choices
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "open-vocabulary", help="measure a method that is asked for every class in every image"
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument(
         "--benchmark",
         metavar="NAME",

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from ..data.images import open_image, open_mask
+from ..errors import PromptError
 from ..evaluation.truth import TruthError, match_truth
 from ..export import write_prediction, write_results
 from ..predictor import Options
 from ..scene import Scene
-from ..types import OVERLAPS, Concept, Prompt, PromptError, parse_classes
+from ..types import OVERLAPS, Concept, Prompt, parse_classes
 from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("segment", help="segment one image")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("image", type=Path)
     parser.add_argument(
         "--text", required=True, help='classes: "," between classes, ";" between synonyms'

@@ -12,20 +12,20 @@ import torch
 
 from ..data.readers import open_data
 from ..data.splits import choose_split
+from ..errors import PromptError
 from ..methods.base import TrainablePredictor
-from ..predictor import find_method, find_preset, methods
+from ..predictor import find_preset
+from ..registry import find_method, methods
 from ..training.loop import start_accelerator
 from ..training.recipe import apply_settings, recipe_for
 from ..training.train_method import Job, train_method
-from ..types import PromptError
 from ..weights.backbones import load_backbones
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("train", help="train a method on your labelled images")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("method", help="id of the method, see `methods`")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help="e.g. folder:my-images")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import ClipsamError
 from ..types import Prediction, Prompt
 from .metrics import Counts, count
 
@@ -17,7 +18,7 @@ VOID_IDS = (255, 65535)
 VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
 
 
-class TruthError(ValueError):
+class TruthError(ClipsamError):
     """A ground truth that cannot be used; the message says why and what would be right."""
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import baselines as _baselines  # noqa: F401 (registers its pipelines)
-
 from ..data.readers import CocoPanopticData, FolderData
 from ..data.samples import SegmentationData
 from ..data.scenes import SceneData
@@ -18,7 +16,7 @@ from ..data.splits import some_images
 from ..evaluation.metrics import class_wise_miou, mean_image_iou
 from ..evaluation.runner import Run, SampleScore, evaluate
 from ..methods.base import TrainablePredictor
-from ..predictor import count_parameters, find_method, methods
+from ..registry import count_parameters, find_method, methods
 from ..weights.backbones import load_backbones
 from ..weights.presets import TINY
 

@@ -20,7 +20,7 @@ from ..measure import hardware
 from ..models.clip import PROMPT_TEMPLATES, ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
 from ..models.sam import build_sam
-from ..predictor import find_method
+from ..registry import find_method
 from ..types import PromptError
 from ..weights.backbones import load_backbones
 from ..weights.bundle import CONFIG, load_bundle, save_bundle

@@ -21,12 +21,14 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ..data.images import ImageError, open_image, open_mask
+from ..errors import PromptError
 from ..evaluation.metrics import dice, iou
 from ..evaluation.truth import Truth, TruthError, match_truth, read_names
 from ..export import listed_points
-from ..predictor import Options, describe_methods, find_method, find_preset
+from ..predictor import Options, find_preset
+from ..registry import describe_methods, find_method
 from ..scene import Scene
-from ..types import Prediction, Prompt, PromptError, parse_classes
+from ..types import Prediction, Prompt, parse_classes
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS
 from .choices import why_not

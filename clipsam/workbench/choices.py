@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..predictor import Predictor, methods
+from ..predictor import Predictor
+from ..registry import methods
 from ..weights.presets import Preset
 
 

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import gradio as gr
 
-from ..predictor import find_preset, methods
-from ..types import PromptError
+from ..errors import PromptError
+from ..predictor import find_preset
+from ..registry import methods
 from ..weights.local import Download, locate
 from ..weights.presets import Preset
 from ..weights.published import Published

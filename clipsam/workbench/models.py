@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ..memory import CPU, exclusive, place, weights
-from ..predictor import Predictor, find_method, find_preset, load_predictor
+from ..predictor import Predictor, find_preset
+from ..registry import find_method, load_predictor
 from ..scene import Scene
 from ..types import prompt_from_classes
 from ..weights.backbones import Backbones, load_backbones

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 import gradio as gr
 
+from ..errors import PromptError
 from ..predictor import find_preset
-from ..types import PromptError
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS
 from .bundles import SessionBundles

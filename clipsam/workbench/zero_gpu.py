@@ -33,9 +33,11 @@ import gradio as gr
 import numpy as np
 
 from ..data.readers import DataError
-from ..predictor import Options, find_method, find_preset
+from ..errors import PromptError
+from ..predictor import Options, find_preset
+from ..registry import find_method
 from ..scene import Scene
-from ..types import Prediction, Prompt, PromptError
+from ..types import Prediction, Prompt
 from ..weights.bundle import WeightsError
 from .models import ModelStore
 

@@ -23,7 +23,8 @@ from transformers import (
 from baselines.clipseg_sam import ClipSegSamPredictor
 from baselines.map_prompted import DENSE, VANILLA
 from clipsam.models.clipseg import ClipSeg
-from clipsam.predictor import Options, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import Backbones

@@ -25,10 +25,12 @@ from transformers import (
 from baselines.box_prompted import DetectionConfig
 from baselines.grounded_sam import GroundedSamPredictor
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.models.grounding_dino import SLENDEREST, GroundingDino, caption, pad_slender
-from clipsam.predictor import Options, count_parameters, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
-from clipsam.types import NOTHING, Concept, ConceptResult, Prediction, Prompt, PromptError
+from clipsam.types import NOTHING, Concept, ConceptResult, Prediction, Prompt
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.networks import read_network

@@ -23,11 +23,13 @@ from transformers import (
 from baselines.box_prompted import DetectionConfig
 from baselines.owlv2_sam import Owlv2SamPredictor
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.models import owlv2 as owlv2_module
 from clipsam.models.owlv2 import TEMPLATE, Owlv2
-from clipsam.predictor import Options, count_parameters, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
-from clipsam.types import NOTHING, Concept, Prompt, PromptError
+from clipsam.types import NOTHING, Concept, Prompt
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.networks import read_network
 from clipsam.weights.presets import TINY

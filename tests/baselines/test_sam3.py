@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer, Sam3Model, Sam3Processor
 
 from baselines.sam3 import SCORE_THRESHOLD, Sam3Predictor
 from clipsam.models.sam3 import Sam3, Sam3ImageProcessor
-from clipsam.predictor import load_predictor
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, Prompt
 from clipsam.weights.backbones import Backbones

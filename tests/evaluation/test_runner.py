@@ -7,12 +7,11 @@ import math
 import numpy as np
 import pytest
 
-import baselines  # noqa: F401  (registers)
 from clipsam.data.scenes import SceneData
 from clipsam.evaluation.metrics import Counts
 from clipsam.evaluation.runner import Run, absent_classes, evaluate, prompt_of, score_image
 from clipsam.evaluation.saliency import saliency_score
-from clipsam.predictor import load_predictor
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 
 TEXT = Run("halves", "text")

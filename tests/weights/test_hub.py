@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from safetensors.torch import load
 
 from clipsam.cli import main
-from clipsam.predictor import find_method
+from clipsam.registry import find_method
 from clipsam.weights import hub as hub_module
 from clipsam.weights.backbones import has_weights, load_backbones
 from clipsam.weights.bundle import WeightsError

@@ -14,8 +14,6 @@ import gradio as gr
 import pytest
 import torch
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.predictor import Predictor
 from clipsam.types import Prediction
 from clipsam.weights.backbones import has_weights

@@ -25,7 +25,8 @@ from pycocotools import mask as coco
 from clipsam.data.images import open_image
 from clipsam.data.scenes import SceneData
 from clipsam.evaluation.metrics import count, dice, iou
-from clipsam.predictor import Options, load_predictor, methods
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor, methods
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import Backbones

@@ -15,7 +15,7 @@ from PIL import Image
 
 from clipsam.data.scenes import SceneData
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
-from clipsam.predictor import find_method
+from clipsam.registry import find_method
 from clipsam.types import Concept, Prediction
 from clipsam.weights.presets import TINY
 from clipsam.workbench import page as page_module

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.data.scenes import SceneData
-from clipsam.predictor import Options, Predictor, find_method
+from clipsam.errors import PromptError
+from clipsam.predictor import Options, Predictor
+from clipsam.registry import find_method
 from clipsam.scene import Scene
-from clipsam.types import Concept, Prediction, Prompt, PromptError
+from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import has_weights
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.workbench import zero_gpu

@@ -11,11 +11,12 @@ import numpy as np
 from scipy import ndimage
 from scipy.io import loadmat
 
+from ...errors import ClipsamError
 from ..images import ImageError, open_image, open_mask
 from ..samples import LabelledImage
 
 
-class DataError(ValueError):
+class DataError(ClipsamError):
     """A data set that is not what it should be; the message names the file."""
 
 

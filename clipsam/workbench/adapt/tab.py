@@ -17,11 +17,12 @@ from ...data.labelled import MOST, from_masks, read_upload, with_more
 from ...data.readers import DataError
 from ...data.samples import LabelledImage
 from ...data.scenes import SceneData
+from ...errors import PromptError
 from ...evaluation.truth import TruthError, read_names
 from ...methods.base import TrainablePredictor
-from ...predictor import find_method, find_preset, methods
+from ...predictor import find_preset
+from ...registry import find_method, methods
 from ...training.adapt import FEWEST, Adapted, trained_parts
-from ...types import PromptError
 from ...weights.bundle import WeightsError
 from ...weights.presets import PRESETS
 from .. import zero_gpu

@@ -10,7 +10,8 @@ import gradio as gr
 import numpy as np
 
 from ... import drawing
-from ...types import Concept, Prompt, PromptError, parse_classes
+from ...errors import PromptError
+from ...types import Concept, Prompt, parse_classes
 
 _HERE = Path(__file__).parent
 

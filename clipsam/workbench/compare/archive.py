@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth
 from ...export import IMAGE, listed_prompt, write_prediction, write_results
-from ...types import Overlap, Prediction, PromptError, parse_classes
+from ...types import Overlap, Prediction, parse_classes
 from .figure import write_figure
 
 AGAIN = "again"

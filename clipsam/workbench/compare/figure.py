@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from ... import drawing
 from ...evaluation.truth import Truth
-from ...predictor import find_method
+from ...registry import find_method
 from ...types import ConceptResult, Overlap, Prediction
 
 # Journals refuse Type 3 fonts, the default. Set once: rc_context would change it for all threads.

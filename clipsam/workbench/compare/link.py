@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import get_args
 from urllib.parse import urlencode
 
+from ...errors import PromptError
 from ...predictor import find_preset
-from ...types import OVERLAPS, PromptError
+from ...types import OVERLAPS
 from .annotator import read_prompt
 from .views.looks import Look, View
 

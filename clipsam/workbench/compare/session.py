@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth, TruthError, TruthFile, match_truth
 from ...scene import Scene
-from ...types import Prediction, Prompt, PromptError
+from ...types import Prediction, Prompt
 from ..choices import Choice
 from .link import Question
 

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ...types import PromptError
+from ...errors import PromptError
 from ..bundles import SessionBundles
 from ..events import FILED, PRIVATE
 from ..notes import Updates, problem

@@ -10,9 +10,11 @@ import numpy as np
 
 from ...data.images import ImageError, open_image
 from ...data.readers import DataError
+from ...errors import PromptError
 from ...evaluation.truth import TruthFile
-from ...predictor import count_parameters, find_preset
-from ...types import Overlap, Prediction, PromptError
+from ...predictor import find_preset
+from ...registry import count_parameters
+from ...types import Overlap, Prediction
 from ..adapt.tab import AdaptState, AdaptTab
 from ..bundles import SessionBundles
 from ..choices import DEFAULT_KEYS, Choice

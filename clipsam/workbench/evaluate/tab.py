@@ -10,8 +10,8 @@ from pathlib import Path
 import gradio as gr
 
 from ...data.readers import DataError
+from ...errors import PromptError
 from ...predictor import find_preset
-from ...types import PromptError
 from ...weights.bundle import WeightsError
 from ..adapt.tab import AdaptTab
 from ..bundles import SessionBundles

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipsam.types import PromptError
+from clipsam.errors import PromptError
 from clipsam.workbench.compare.annotator import active_class, nothing_marked, read_prompt
 
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from clipsam.types import PromptError
+from clipsam.errors import PromptError
 from clipsam.workbench.compare.link import LONGEST, Question, read_link, write_link
 from clipsam.workbench.compare.views.looks import Look
 

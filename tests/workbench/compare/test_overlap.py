@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from clipsam.errors import PromptError
 from clipsam.geometry import SquareTransform
 from clipsam.types import (
     OVERLAPS,
     ConceptResult,
     Overlap,
     Prediction,
-    PromptError,
     PromptsUsed,
     prompt_from_classes,
 )

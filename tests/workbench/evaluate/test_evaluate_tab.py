@@ -20,8 +20,6 @@ import pytest
 import torch
 from PIL import Image
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.cli import main
 from clipsam.data.readers import DataError, FolderData
 from clipsam.data.samples import BACKGROUND, VOID
@@ -30,7 +28,8 @@ from clipsam.evaluation import study
 from clipsam.evaluation.runner import Run, evaluate
 from clipsam.evaluation.summary import present_figures
 from clipsam.evaluation.truth import match_truth
-from clipsam.predictor import Predictor, find_method, load_predictor
+from clipsam.predictor import Predictor
+from clipsam.registry import find_method, load_predictor
 from clipsam.training.adapt import adapt
 from clipsam.types import parse_classes, prompt_from_classes
 from clipsam.weights.backbones import Backbones
