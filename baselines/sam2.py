@@ -68,7 +68,6 @@ class Sam2Prompter(SamPrompter):
 
     def _decode_masks(
         self,
-        network: Sam2Image,
         embedding: tuple[Tensor, Tensor, Tensor],
         points: tuple[Tensor, Tensor] | None,
         boxes: Tensor | None,
@@ -76,7 +75,7 @@ class Sam2Prompter(SamPrompter):
     ) -> tuple[Tensor, Tensor]:
         """See :func:`~clipsam.models.sam2.decode_masks`; ``embedding`` as :meth:`_embed` gives."""
         image, *finer = embedding
-        return decode_masks(network, image, finer, points, boxes, dense)
+        return decode_masks(self.sam2, image, finer, points, boxes, dense)
 
 
 class Sam2Predictor(Sam2Prompter, SamPredictor):

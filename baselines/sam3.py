@@ -7,7 +7,8 @@ from torch import nn
 
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor, nothing_found
+from clipsam.predictor import MethodInfo, Options, Predictor
+from clipsam.sam_prompting import empty_result
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
@@ -81,6 +82,6 @@ class Sam3Predictor(Predictor):
                 f"one, and at most {float(scores.max()):.2f} of any instance, where more than "
                 f"{SCORE_THRESHOLD:g} is asked."
             )
-            return nothing_found(self._mask_side, note=note, presence=presence)
+            return empty_result(self._mask_side, note=note, presence=presence)
         logits = kept.amax(0).float().cpu().numpy()
         return ConceptResult(logits=logits, prompts=PromptsUsed(), presence=presence)

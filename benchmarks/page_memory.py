@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from huggingface_hub import constants
 
-from clipsam import predictor as predictor_module
 from clipsam.measure import PeakMemory, hardware
 from clipsam.methods import base as methods_module
+from clipsam.registry import methods
+from clipsam.weights import availability
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import save_bundle
 from clipsam.workbench.bundles import SessionBundles
@@ -54,7 +55,7 @@ def main() -> None:
         write_base(partial)
         partial.replace(args.work)
     with (
-        patch.object(predictor_module, "BUNDLES", bundles),
+        patch.object(availability, "BUNDLES", bundles),
         patch.object(methods_module, "BUNDLES", bundles),
     ):
         _write_bundles(bundles)
@@ -67,7 +68,7 @@ def main() -> None:
 def _write_bundles(bundles: Path) -> None:
     """Bundles of untrained networks, for methods that have weights of their own."""
     backbones = None
-    for name, method in predictor_module.methods().items():
+    for name, method in methods().items():
         folder = bundles / BASE.name / name
         if method.needs_training and not (folder / "model.safetensors").exists():
             backbones = backbones or load_backbones(BASE)

@@ -94,6 +94,7 @@ def describe_methods(preset: Preset) -> list[dict]:
 
     from .models.clip import build_clip
     from .models.sam import build_sam
+    from .weights.availability import method_status
     from .weights.backbones import assemble
     from .weights.presets import PRESETS
 
@@ -110,7 +111,7 @@ def describe_methods(preset: Preset) -> list[dict]:
             "paper": cls.info.paper,
             "kind": cls.info.kind,
             "modes": list(cls.info.modes),
-            "presets": {name: cls.status(other) for name, other in PRESETS.items()},
+            "presets": {name: method_status(cls, other) for name, other in PRESETS.items()},
             "parameters": counts[id],
         }
         for id, cls in methods().items()

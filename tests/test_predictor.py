@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from clipsam.errors import PromptError
-from clipsam.predictor import Options, find_preset
+from clipsam.predictor import Options
 from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
-from clipsam.weights.presets import TINY
+from clipsam.weights.presets import TINY, find_preset
 
 
 def test_an_unknown_preset_names_the_known_ones():

@@ -6,6 +6,7 @@ import pytest
 
 from clipsam.errors import PromptError
 from clipsam.registry import METHODS, describe_methods, find_method, methods
+from clipsam.weights.availability import method_status
 from clipsam.weights.presets import PRESETS
 
 
@@ -30,7 +31,7 @@ def test_a_method_says_what_it_is(method):
     assert info.kind in ("method", "baseline")
     assert len(set(info.modes)) == len(info.modes) > 0
     assert info.summary.endswith(".")
-    assert {method.status(preset) for preset in PRESETS.values()} <= {
+    assert {method_status(method, preset) for preset in PRESETS.values()} <= {
         "ready",
         "untrained",
         "needs-download",

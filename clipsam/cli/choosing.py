@@ -10,9 +10,10 @@ from typing import get_args
 import torch
 
 from ..errors import PromptError
-from ..predictor import Predictor, find_preset
+from ..predictor import Predictor
 from ..registry import find_method
 from ..weights.backbones import Precision, load_backbones
+from ..weights.presets import find_preset
 
 CHOICE = "ID[:MODE][@BUNDLE]"
 CHOICE_HELP = (

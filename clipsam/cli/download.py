@@ -6,10 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..predictor import find_preset
 from ..registry import find_method
 from ..weights.local import bring, download
-from ..weights.presets import PRESETS
+from ..weights.presets import PRESETS, find_preset
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..methods.clip_guided_sam import ClipGuidedSamPredictor
 from ..methods.reference_checkpoint import read_reference_checkpoint, write_reference_checkpoint
-from ..predictor import find_preset
 from ..weights.backbones import load_backbones
 from ..weights.bundle import read_config, save_bundle
+from ..weights.presets import find_preset
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import argparse
 import json
 import sys
 
-from ..predictor import find_preset
 from ..registry import describe_methods
+from ..weights.presets import find_preset
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

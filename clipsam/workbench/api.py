@@ -21,16 +21,16 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ..data.images import ImageError, open_image, open_mask
-from ..errors import PromptError
+from ..errors import ClipsamError, PromptError
 from ..evaluation.metrics import dice, iou
-from ..evaluation.truth import Truth, TruthError, match_truth, read_names
+from ..evaluation.truth import Truth, match_truth, read_names
 from ..export import listed_points
-from ..predictor import Options, find_preset
+from ..predictor import Options
 from ..registry import describe_methods, find_method
 from ..scene import Scene
 from ..types import Prediction, Prompt, parse_classes
 from ..weights.bundle import WeightsError
-from ..weights.presets import PRESETS
+from ..weights.presets import PRESETS, find_preset
 from .choices import why_not
 from .compare.annotator import read_prompt
 from .events import ON_GPU
@@ -320,7 +320,7 @@ def _in_words() -> Iterator[None]:
     """What was wrong with a request goes to the caller as it is, and into no log."""
     try:
         yield
-    except (ImageError, PromptError, TruthError, WeightsError) as error:
+    except ClipsamError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 

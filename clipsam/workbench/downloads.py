@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import gradio as gr
 
 from ..errors import PromptError
-from ..predictor import find_preset
 from ..registry import methods
 from ..weights.local import Download, locate
-from ..weights.presets import Preset
+from ..weights.presets import Preset, find_preset
 from ..weights.published import Published
 
 POLL = 0.3

@@ -6,10 +6,8 @@ from collections.abc import Collection, Sequence
 
 import gradio as gr
 
-from ..errors import PromptError
-from ..predictor import find_preset
-from ..weights.bundle import WeightsError
-from ..weights.presets import PRESETS
+from ..errors import ClipsamError
+from ..weights.presets import PRESETS, find_preset
 from .bundles import SessionBundles
 from .choices import DEFAULT_KEYS, Choice, all_choices
 from .downloads import Downloads, get_ticked
@@ -138,7 +136,7 @@ class MethodPicker:
         """Get the ticked weights, and offer the methods that can run now."""
         try:
             said = note(get_ticked(preset, repos, progress))
-        except (PromptError, WeightsError) as error:
+        except ClipsamError as error:
             said = problem(str(error))
         return {
             self._downloads.message: said,

@@ -31,6 +31,7 @@ from clipsam.predictor import Options
 from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, Prediction, Prompt
+from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.networks import read_network
@@ -344,11 +345,11 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert GroundedSamPredictor.status(TINY) == "needs-download"
+    assert method_status(GroundedSamPredictor, TINY) == "needs-download"
     with pytest.raises(WeightsError, match=r"grounding-dino-tiny is not on this machine"):
         load_predictor("grounded-sam", tiny)
     shutil.copytree(published, tmp_path / "clipsam" / GROUNDING_DINO.repo)
-    assert GroundedSamPredictor.status(TINY) == "ready"
+    assert method_status(GroundedSamPredictor, TINY) == "ready"
 
 
 @pytest.mark.parametrize(

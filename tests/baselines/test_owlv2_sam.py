@@ -30,6 +30,7 @@ from clipsam.predictor import Options
 from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, Prompt
+from clipsam.weights.availability import method_status
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.networks import read_network
 from clipsam.weights.presets import TINY
@@ -255,11 +256,11 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert Owlv2SamPredictor.status(TINY) == "needs-download"
+    assert method_status(Owlv2SamPredictor, TINY) == "needs-download"
     with pytest.raises(WeightsError, match=r"owlv2-base-patch16-ensemble is not on this machine"):
         load_predictor("owlv2-sam", tiny)
     shutil.copytree(published, tmp_path / "clipsam" / OWLV2.repo)
-    assert Owlv2SamPredictor.status(TINY) == "ready"
+    assert method_status(Owlv2SamPredictor, TINY) == "ready"
 
 
 @pytest.mark.parametrize(

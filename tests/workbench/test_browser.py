@@ -17,6 +17,7 @@ from clipsam.data.scenes import SceneData
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.registry import find_method
 from clipsam.types import Concept, Prediction
+from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
 from clipsam.workbench import page as page_module
 from clipsam.workbench.adapt import tab as adapt_tab
@@ -770,7 +771,7 @@ def test_a_late_score_of_the_old_picture_is_not_shown_with_the_new(bench: Workbe
 
 @pytest.fixture
 def esc_net() -> None:
-    if find_method("esc-net").status(TINY) != "ready":
+    if method_status(find_method("esc-net"), TINY) != "ready":
         pytest.skip("the bundled ESC-Net is not here")
 
 
@@ -1080,7 +1081,7 @@ def test_what_a_session_trains_is_compared_there_and_nowhere_else(
 def test_who_comes_when_the_queue_is_full_is_told_so(
     chromium: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if find_method("sam").status(TINY) != "ready":
+    if method_status(find_method("sam"), TINY) != "ready":
         pytest.skip("the bundled tiny weights are not here")
     models = ModelStore()
     for method in ("clip-guided-sam", "clip-surgery-sam"):  # or the page's warm-up is held up too

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.events import Dependency
 
-from ...predictor import find_preset
 from ...types import Prediction
+from ...weights.presets import find_preset
 from ..bundles import KEPT
 from ..choices import Choice, all_choices
 from ..events import FILED, LATEST

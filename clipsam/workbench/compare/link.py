@@ -14,8 +14,8 @@ from typing import get_args
 from urllib.parse import urlencode
 
 from ...errors import PromptError
-from ...predictor import find_preset
 from ...types import OVERLAPS
+from ...weights.presets import find_preset
 from .annotator import read_prompt
 from .views.looks import Look, View
 

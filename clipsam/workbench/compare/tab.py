@@ -12,9 +12,9 @@ from ...data.images import ImageError, open_image
 from ...data.readers import DataError
 from ...errors import PromptError
 from ...evaluation.truth import TruthFile
-from ...predictor import find_preset
 from ...registry import count_parameters
 from ...types import Overlap, Prediction
+from ...weights.presets import find_preset
 from ..adapt.tab import AdaptState, AdaptTab
 from ..bundles import SessionBundles
 from ..choices import DEFAULT_KEYS, Choice

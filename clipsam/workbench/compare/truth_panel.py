@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import gradio as gr
 from gradio.events import Dependency
 
-from ...data.images import ImageError, open_mask
+from ...data.images import open_mask
+from ...errors import ClipsamError
 from ...evaluation.truth import TruthError, TruthFile, read_names
 from ..events import FILED, LATEST
 from ..notes import note, problem
@@ -78,7 +79,7 @@ class TruthPanel:
             return gr.skip()
         try:
             session.take_truth(TruthFile(open_mask(path), read_names(names)))
-        except (ImageError, TruthError) as error:
+        except ClipsamError as error:
             session.take_truth(None, str(error))
         return session.next_news()
 

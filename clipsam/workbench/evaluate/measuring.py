@@ -14,10 +14,10 @@ from PIL import Image
 from scipy import ndimage
 
 from ... import drawing
-from ...data.images import ImageError
 from ...data.readers import DataError, SubsetData
 from ...data.samples import BACKGROUND, VOID, LabelledImage
 from ...data.splits import choose_split
+from ...errors import ClipsamError
 from ...evaluation.metrics import iou
 from ...evaluation.report import WORST
 from ...evaluation.rows import Row, RowWriter
@@ -197,7 +197,7 @@ class Measuring:
         """An image; ``None`` if it must be left out."""
         try:
             return self._data[place]
-        except (DataError, ImageError) as error:
+        except ClipsamError as error:
             self.left_out.append(self._source.told(error))
         except Exception:
             logger.exception("measuring failed")

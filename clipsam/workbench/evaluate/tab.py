@@ -10,9 +10,8 @@ from pathlib import Path
 import gradio as gr
 
 from ...data.readers import DataError
-from ...errors import PromptError
-from ...predictor import find_preset
-from ...weights.bundle import WeightsError
+from ...errors import ClipsamError, PromptError
+from ...weights.presets import find_preset
 from ..adapt.tab import AdaptTab
 from ..bundles import SessionBundles
 from ..choices import DEFAULT_KEYS, Choice
@@ -232,7 +231,7 @@ class EvaluateTab:
                 lambda: _asked(bundles, part, preset, keys, images, seed, classes, clicks),
                 progress,
             )
-        except (PromptError, WeightsError, DataError) as error:
+        except ClipsamError as error:
             yield {self.status: "", self.message: problem(str(error))}
         except gr.Error as error:
             yield {self.message: problem(refusal(error))}
