@@ -30,7 +30,7 @@ from ..evaluation.runner import MANUAL
 from ..measure import hardware
 from ..predictor import MethodInfo, Options
 from ..scene import Scene
-from ..types import Concept, Prompt
+from ..types import Concept, Prompt, fold_name
 from .choosing import CHOICE, load_choices
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _ask_once(names: Sequence[str]) -> tuple[Prompt, np.ndarray]:
     """
     places: dict[str, int] = {}
     for place, name in enumerate(names):
-        places.setdefault(" ".join(name.lower().split()), place)
+        places.setdefault(fold_name(name), place)
     concepts = tuple(Concept((names[place],)) for place in places.values())
     return Prompt(concepts), np.array(list(places.values()), np.int64)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ClipsamError
-from ..types import Prediction, Prompt
+from ..types import Prediction, Prompt, fold_name
 from .metrics import Counts, count
 
 VOID_IDS = (255, 65535)
@@ -139,12 +139,12 @@ def match_truth(
 
 
 def _match_names(ids: np.ndarray, prompt: Prompt, names: Sequence[str]) -> Truth:
-    by_name = {str(name).strip().lower(): index for index, name in enumerate(names)}
+    by_name = {fold_name(str(name)): index for index, name in enumerate(names)}
     void = [index for name, index in by_name.items() if name in VOID_NAMES]
     void += [value for value in VOID_IDS if value >= len(names)]
     masks = {}
     for concept in prompt.concepts:
-        known = [by_name[s.lower()] for s in concept.synonyms if s.lower() in by_name]
+        known = [by_name[s] for s in map(fold_name, concept.synonyms) if s in by_name]
         if known:
             masks[concept.text] = np.isin(ids, known)
     if not masks:

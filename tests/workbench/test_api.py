@@ -223,7 +223,7 @@ BAD = {
     "a point outside": ({"points": [["dog", 9999, 1, 1]]}, "lies outside the image"),
     "a point of no class": ({"points": [["cat", 1, 1, 1]]}, "“cat” is none of the classes"),
     "half a point": ({"points": [["dog", 1, 1]]}, "A point is [class, x, y, label]"),
-    "a point of words": ({"points": [["dog", "a", "b", 1]]}, "neither a point nor a box"),
+    "a point of words": ({"points": [["dog", "a", "b", 1]]}, "A point is [class, x, y, label]"),
     "another label": ({"points": [["dog", 1, 1, 2]]}, "1 (foreground) or 0 (background)"),
     "an empty box": ({"boxes": [["dog", 9, 9, 1, 1]]}, "x0 < x1"),
     "boxes that are none": ({"boxes": "dog"}, "A box is [class, x0, y0, x1, y1]"),

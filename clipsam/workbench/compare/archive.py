@@ -18,7 +18,8 @@ from PIL import Image
 from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth
-from ...export import IMAGE, listed_prompt, write_prediction, write_results
+from ...export import IMAGE, write_prediction, write_results
+from ...marks import marks_of, prompt_json
 from ...types import Overlap, Prediction, parse_classes
 from .figure import write_figure
 
@@ -99,7 +100,7 @@ def write_zip(
         asked = {
             "preset": some.preset,
             "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
-            "classes": listed_prompt(some.prompt),
+            "classes": prompt_json(some.prompt),
             "threshold": threshold,
             "overlap": overlap,
             "seed": seed,
@@ -189,17 +190,9 @@ def command(
             if result.candidate is not None:
                 words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
     for concept in concepts:
-        for point, label in zip(concept.points, concept.labels, strict=True):
-            words.append(f"--point={concept.text}:{_numbers(point)},{label}")
-        if concept.box is not None:
-            words.append(f"--box={concept.text}:{_numbers(concept.box)}")
+        words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
     words += [f"--preset={some.preset}", f"--threshold={threshold!r}", f"--seed={seed}"]
     return [*words, f"--overlap={overlap}", f"--out={AGAIN}"]
-
-
-def _numbers(values: np.ndarray) -> str:
-    """float32 (N,) so that they are read back as they are."""
-    return ",".join(np.format_float_positional(value, trim="-") for value in values)
 
 
 def _reproduction(words: Sequence[str]) -> str:

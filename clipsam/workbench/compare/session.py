@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth, TruthError, TruthFile, match_truth
+from ...marks import find_class
 from ...scene import Scene
 from ...types import Prediction, Prompt
 from ..choices import Choice
@@ -177,7 +178,9 @@ class Session:
         run, file = self.run, self.truth_file
         if run is None or file is None:
             return None
-        binary = active if active in [concept.text for concept in run.prompt.concepts] else None
+        classes = [concept.synonyms for concept in run.prompt.concepts]
+        index = find_class(active, classes) if active else None
+        binary = None if index is None else run.prompt.texts[index]
         # Matching reads every pixel, a slider's step must not: remember the last match.
         key = (id(run), id(file), binary)
         if self._matched is None or self._matched[0] != key:

@@ -14,7 +14,7 @@ from ..bundles import SessionBundles
 from ..events import FILED, PRIVATE
 from ..notes import Updates, problem
 from ..picker import MethodPicker
-from .annotator import read_prompt
+from .annotator import read_marks, read_prompt
 from .archive import write_zip
 from .link import Question, write_link
 from .look_panel import read_look
@@ -97,13 +97,12 @@ class SharePanel:
         marks = seen[-1]
         try:
             scene = session.scene_shown()
-            prompt = read_prompt(classes, marks)
-            names = {concept.text for concept in prompt.concepts}
+            read_prompt(classes, marks)
             question = Question(
                 session.example,
                 scene.size,
                 classes,
-                tuple(mark for mark in marks["marks"] if mark["class"] in names),
+                tuple(read_marks(classes, marks)),
                 preset,
                 # Weights of a session stay in it.
                 tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ....marks import find_class
 from ....types import Overlap, Prediction
 
 View = Literal["masks", "mask", "logits", "prompts", "errors"]
@@ -39,5 +40,5 @@ class Look:
 
     def index(self, prediction: Prediction) -> int:
         """Place of the chosen class among those answered; the first if it is none of them."""
-        texts = prediction.texts
-        return texts.index(self.active) if self.active in texts else 0
+        classes = [concept.synonyms for concept in prediction.prompt.concepts]
+        return (find_class(self.active, classes) if self.active else None) or 0
