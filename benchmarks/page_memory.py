@@ -90,9 +90,20 @@ def measure(max_bytes: int) -> list[Row]:
         if choice.problem(BASE):
             raise RuntimeError(f"{key}: {choice.problem(BASE)}")
         memory = PeakMemory(models.device)
-        asked = (session, "cat", marks, SessionBundles(), BASE.name, [key], [])
-        shown = (0.0, 0.0, "masks", "independent")
-        for _ in tab.run(*asked, *shown, lambda *_, **__: None):
+        values = {
+            tab.session: session,
+            tab.classes: "cat",
+            tab.annotator: marks,
+            tab.bundles: SessionBundles(),
+            tab.picker.preset: BASE.name,
+            tab.picker.by_text: [key],
+            tab.picker.by_marks: [],
+            tab.look.threshold: 0.0,
+            tab.look.least_presence: 0.0,
+            tab.look.view: "masks",
+            tab.look.overlap: "independent",
+        }
+        for _ in tab.run(values, lambda *_, **__: None):
             pass
         if session.run.failures:
             raise RuntimeError(f"{key}: {session.run.failures}")

@@ -25,9 +25,8 @@ from ...weights.availability import method_status
 from ...weights.presets import PRESETS, find_preset
 from .. import zero_gpu
 from ..bundles import SessionBundle, SessionBundles
-from ..events import LATEST, ON_GPU, PRIVATE
+from ..events import LATEST, ON_GPU, PRIVATE, Updates, note, problem
 from ..models import ModelStore
-from ..notes import Updates, note, problem
 from ..stop_button import StopButton
 from . import cards
 from .course import Course, seconds_of, train

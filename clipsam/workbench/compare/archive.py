@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -20,8 +19,10 @@ from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth
 from ...export import IMAGE, write_prediction, write_results
 from ...marks import marks_of, prompt_json
-from ...types import Overlap, Prediction, parse_classes
+from ...types import Prediction, parse_classes
 from .figure import write_figure
+from .session import Run
+from .views.looks import Look
 
 AGAIN = "again"
 """Where the command line of an archive writes to."""
@@ -49,17 +50,10 @@ SCORES = (
 
 def write_zip(
     path: Path,
-    image: np.ndarray,
-    predictions: Mapping[str, Prediction],
-    titles: Mapping[str, str],
+    run: Run,
+    look: Look,
     truth: Truth | None = None,
-    threshold: float = 0.0,
-    *,
-    overlap: Overlap = "independent",
-    seed: int = 0,
-    parameters: Mapping[str, Mapping[str, int]] | None = None,
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
-    index: int = 0,
 ) -> Path:
     """Write a run as an archive: everything that the command line writes, and what a paper needs.
 
@@ -69,16 +63,10 @@ def write_zip(
 
     Args:
         path: of the archive.
-        image: uint8 (H, W, 3).
-        predictions: at least one, by key; of one prompt and one preset.
-        titles: what to call each key.
+        run: at least one of its methods has answered.
+        look: threshold, overlap, and the class whose similarity maps the figure shows.
         truth: what masks are scored with.
-        threshold: logits above it are mask.
-        overlap: who gets a pixel that several classes claim.
-        seed: that the points were drawn with.
-        parameters: ``total`` and ``trainable`` by key, as far as known.
         maps: the scores that no threshold moves, by key, where they were computed before.
-        index: the class whose similarity maps the figure shows.
 
     Returns:
         ``path``.
@@ -86,24 +74,24 @@ def write_zip(
     Raises:
         PromptError: a class name that the command line cannot carry.
     """
+    predictions, image = run.predictions, run.scene.image
     folders = folder_names(predictions)
-    some = next(iter(predictions.values()))
-    words = command(predictions, threshold, overlap, seed)
+    words = command(run, look)
     with TemporaryDirectory() as kept:
         room = Path(kept)
         Image.fromarray(image).save(room / IMAGE)
         entries = {
-            key: write_prediction(prediction, room / folders[key], threshold, truth, overlap)
-            for key, prediction in predictions.items()
+            key: write_prediction(one, room / folders[key], look.threshold, truth, look.overlap)
+            for key, one in predictions.items()
         }
-        write_results(room, IMAGE, some.prompt, list(entries.values()))
+        write_results(room, IMAGE, run.prompt, list(entries.values()))
         asked = {
-            "preset": some.preset,
+            "preset": run.preset,
             "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
-            "classes": prompt_json(some.prompt),
-            "threshold": threshold,
-            "overlap": overlap,
-            "seed": seed,
+            "classes": prompt_json(run.prompt),
+            "threshold": look.threshold,
+            "overlap": look.overlap,
+            "seed": run.seed,
         }
         (room / "prompt.json").write_text(json.dumps(asked, indent=2, ensure_ascii=False))
         scored = {
@@ -114,9 +102,9 @@ def write_zip(
             table = csv.DictWriter(file, SCORES)
             table.writeheader()
             for key, entry in entries.items():
-                known = (parameters or {}).get(key, {})
-                table.writerows(_scores(entry, titles[key], scored[key], known))
-        write_figure(room, image, predictions, titles, truth, threshold, overlap, index)
+                known = run.parameters.get(key, {})
+                table.writerows(_scores(entry, run.titles[key], scored[key], known))
+        write_figure(room, run, look, truth)
         (room / "reproduce.txt").write_text(_reproduction(words))
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(room.rglob("*")):
@@ -163,16 +151,13 @@ def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
     }
 
 
-def command(
-    predictions: Mapping[str, Prediction], threshold: float, overlap: Overlap, seed: int
-) -> list[str]:
+def command(run: Run, look: Look) -> list[str]:
     """The words after ``python -m clipsam`` that make the same masks from :data:`IMAGE`.
 
     Raises:
         PromptError: a class name with a comma or a semicolon.
     """
-    some = next(iter(predictions.values()))
-    concepts = some.prompt.concepts
+    predictions, concepts = run.predictions, run.prompt.concepts
     text = ", ".join("; ".join(concept.synonyms) for concept in concepts)
     if parse_classes(text) != tuple(concept.synonyms for concept in concepts):
         raise PromptError(
@@ -191,8 +176,8 @@ def command(
                 words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
     for concept in concepts:
         words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
-    words += [f"--preset={some.preset}", f"--threshold={threshold!r}", f"--seed={seed}"]
-    return [*words, f"--overlap={overlap}", f"--out={AGAIN}"]
+    words += [f"--preset={run.preset}", f"--threshold={look.threshold!r}", f"--seed={run.seed}"]
+    return [*words, f"--overlap={look.overlap}", f"--out={AGAIN}"]
 
 
 def _reproduction(words: Sequence[str]) -> str:

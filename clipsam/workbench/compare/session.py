@@ -36,6 +36,7 @@ class Run:
         failures: why a choice could not answer, by its key.
         parameters: ``total`` and ``trainable`` of each method that has answered, by key.
         stopped: whether it is to end after the class at hand.
+        seed: that points are drawn with.
     """
 
     scene: Scene
@@ -46,6 +47,7 @@ class Run:
     failures: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)
     stopped: bool = False
+    seed: int = 0
 
     @property
     def titles(self) -> dict[str, str]:

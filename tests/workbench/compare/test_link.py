@@ -44,7 +44,7 @@ def test_an_address_without_a_question_asks_nothing() -> None:
     assert opened("__theme=dark") is None
 
 
-def test_a_link_of_the_first_release_opens() -> None:
+def test_a_link_of_version_0_1_opens() -> None:
     query = (
         "picture=One+%26+only&size=640x480&classes=Gr%C3%B6%C3%9Fe%3B+size%2C+a%3Db%26c%2C+%E7%8A%AC"
         "&marks=%5B%7B%22class%22%3A%22%E7%8A%AC%22%2C%22x%22%3A1.25%2C%22y%22%3A470%2C%22label%22"
