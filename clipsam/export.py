@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as run_lengths
 
-from .evaluation.metrics import dice, iou
+from .evaluation.metric_table import shown_beside
 from .evaluation.truth import Truth
 from .marks import points_json, prompt_json
 from .registry import find_method
@@ -68,10 +69,10 @@ def write_prediction(
         if result.note:
             entry["note"] = result.note
         if truth is not None:
-            counts = truth.score_mask(text, mask)
-            known = counts is not None and counts.union
-            entry["iou"] = iou(counts) if known else None
-            entry["dice"] = dice(counts) if known else None
+            compared = truth.compare(text, mask)
+            for name, metric in shown_beside("mask").items():
+                value = math.nan if compared is None else metric.measure(compared)
+                entry[name] = None if math.isnan(value) else value
         classes.append(entry)
     annotations = coco_annotations(prediction, found, image_name)
     (folder / "annotations.json").write_text(json.dumps(annotations, ensure_ascii=False))

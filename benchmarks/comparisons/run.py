@@ -80,7 +80,7 @@ def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
             of_run = scores[run, seed]
             figures[run.mode][name] = {
                 "miou": class_wise_miou(of_run),
-                "mae": sum(score.mae for score in of_run) / len(of_run),
+                "mae": sum(score.values["mae"] for score in of_run) / len(of_run),
             }
     content = {"figures": figures, "seconds": time.monotonic() - began}
     partial = result_file(work, trial, seed).with_suffix(".partial")

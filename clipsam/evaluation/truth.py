@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ClipsamError
 from ..types import Prediction, Prompt, fold_name
+from .metric_table import Comparison
 from .metrics import Counts, count
 
 VOID_IDS = (255, 65535)
@@ -77,12 +78,12 @@ class Truth:
         text = prediction.texts[index]
         if text not in self.masks:
             return None
-        return self.score_mask(text, prediction.class_mask(index, threshold))
+        return count(prediction.class_mask(index, threshold), self.masks[text], self.valid)
 
-    def score_mask(self, text: str, mask: np.ndarray) -> Counts | None:
-        """Counts of a mask, bool (H, W), of one class; ``None`` if the truth does not know it."""
+    def compare(self, text: str, mask: np.ndarray) -> Comparison | None:
+        """A mask, bool (H, W), of one class beside its truth; ``None`` if there is none of it."""
         truth = self.masks.get(text)
-        return None if truth is None else count(mask, truth, self.valid)
+        return None if truth is None else Comparison(mask, truth, self.valid)
 
 
 def match_truth(

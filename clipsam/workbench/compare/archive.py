@@ -7,7 +7,6 @@ import json
 import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
+from ...evaluation.metric_table import shown_beside
 from ...evaluation.truth import Truth
 from ...export import IMAGE, write_prediction, write_results
 from ...marks import marks_of, prompt_json
@@ -26,26 +26,6 @@ from .views.looks import Look
 
 AGAIN = "again"
 """Where the command line of an archive writes to."""
-
-SCORES = (
-    "method",
-    "mode",
-    "title",
-    "class",
-    "iou",
-    "dice",
-    "mae",
-    "s_measure",
-    "e_measure",
-    "weighted_f",
-    "presence",
-    "area_fraction",
-    "seconds",
-    "peak_memory_mb",
-    "parameters",
-    "trained_parameters",
-)
-"""Columns of ``scores.csv``; a cell is empty if nobody knows its value."""
 
 
 def write_zip(
@@ -99,7 +79,7 @@ def write_zip(
             for key, prediction in predictions.items()
         }
         with (room / "scores.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, SCORES)
+            table = csv.DictWriter(file, score_columns())
             table.writeheader()
             for key, entry in entries.items():
                 known = run.parameters.get(key, {})
@@ -116,23 +96,27 @@ def write_zip(
     return path
 
 
+def score_columns() -> list[str]:
+    """Return the columns of ``scores.csv``; a cell is empty if nobody knows its value."""
+    return [
+        *("method", "mode", "title", "class", *shown_beside("mask"), *shown_beside("map")),
+        *("presence", "area_fraction", "seconds", "peak_memory_mb"),
+        *("parameters", "trained_parameters"),
+    ]
+
+
 def _scores(
     entry: dict, title: str, maps: Mapping[str, MapScore], parameters: Mapping[str, int]
 ) -> Iterator[dict]:
     """Rows of ``scores.csv``: one per class of a method."""
     for one in entry["classes"]:
-        score = maps.get(one["text"])
-        saliency = {} if score is None or score.saliency is None else asdict(score.saliency)
-        saliency.pop("mae", None)  # of the scaled map: not what is called MAE here
         yield {
             "method": entry["id"],
             "mode": entry["mode"],
             "title": title,
             "class": one["text"],
-            "iou": one.get("iou"),
-            "dice": one.get("dice"),
-            "mae": None if score is None else score.mae,
-            **saliency,
+            **{name: one.get(name) for name in shown_beside("mask")},
+            **maps.get(one["text"], {}),
             "presence": one["presence"],
             "area_fraction": one["area_fraction"],
             "seconds": entry["seconds"],

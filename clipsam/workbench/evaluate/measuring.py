@@ -18,10 +18,9 @@ from ...data.readers import DataError, SubsetData
 from ...data.samples import BACKGROUND, VOID, LabelledImage
 from ...data.splits import choose_split
 from ...errors import ClipsamError
-from ...evaluation.metrics import iou
+from ...evaluation.metrics import SampleScore, iou
 from ...evaluation.report import WORST
 from ...evaluation.rows import Row, RowWriter
-from ...evaluation.runner import SampleScore
 from ...evaluation.study import Settings
 from ...evaluation.summary import summarize
 from ...evaluation.truth import VOID_IDS, TruthFile

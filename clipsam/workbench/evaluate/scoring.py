@@ -15,8 +15,9 @@ import numpy as np
 
 from ...data.samples import LabelledImage, SegmentationData
 from ...errors import PromptError
+from ...evaluation.metrics import SampleScore
 from ...evaluation.rows import Row
-from ...evaluation.runner import Run, SampleScore, absent_classes, score_image
+from ...evaluation.runner import Run, absent_classes, score_image
 from ...evaluation.study import FEATURE_BYTES, Settings, Shard, Study
 from ...predictor import Predictor
 from ...scene import Scene
