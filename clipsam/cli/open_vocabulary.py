@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.readers import DataError, open_data
-from ..data.readers.opening import KINDS
+from ..data.readers.registry import readers
 from ..data.samples import SegmentationData
 from ..data.splits import some_images
 from ..errors import PromptError
@@ -125,7 +125,7 @@ def _open(args: argparse.Namespace) -> tuple[SegmentationData, Protocol]:
     if args.benchmark is not None:
         protocol = load_protocol(args.benchmark)
         kind, colon, _ = spec.partition(":")
-        if not colon or kind not in KINDS:
+        if not colon or kind not in readers():
             spec = f"{protocol.kind}:{spec}"
     data = open_data(spec, args.part)
     if not len(data):

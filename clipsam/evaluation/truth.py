@@ -8,15 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.samples import VOID_IDS, VOID_NAMES
 from ..errors import ClipsamError
 from ..types import Prediction, Prompt, fold_name
 from .metric_table import Comparison
 from .metrics import Counts, count
-
-VOID_IDS = (255, 65535)
-"""Ids that mean "not labelled" in index masks, of 8 and of 16 bits."""
-
-VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
 
 
 class TruthError(ClipsamError):

@@ -8,7 +8,7 @@ from .coco import CocoInstancesData, CocoPanopticData, CocoStuffData, plain_coco
 from .common import DataError, connected_segments
 from .folder import FolderData
 from .open_vocabulary import OpenVocabularyData, class_list
-from .opening import open_data
+from .registry import open_data
 from .voc import PascalContextData, VocData
 from .wrap import CachedData, ConcatData, SubsetData, shrink
 

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import get_args
 from urllib.parse import urlencode
 
 from ...errors import PromptError
@@ -18,7 +17,8 @@ from ...marks import Mark
 from ...types import OVERLAPS
 from ...weights.presets import find_preset
 from .annotator import read_marks, read_prompt
-from .views.looks import Look, View
+from .views.looks import Look
+from .views.overlays import VIEWS
 
 LONGEST = 6000
 """Characters that every browser and server carries."""
@@ -101,7 +101,7 @@ def read_link(query: Mapping[str, str], examples: Collection[str]) -> Question |
         sound = (
             min(width, height) > 0
             and all(map(math.isfinite, (threshold, presence)))
-            and view in get_args(View)
+            and view in VIEWS
             and overlap in OVERLAPS
         )
     except (KeyError, ValueError, RecursionError):

@@ -7,7 +7,8 @@ import gradio as gr
 from ...types import Overlap
 from ..events import PRIVATE, Updates, Values
 from .annotator import active_class
-from .views.looks import VIEWS, Look
+from .views.looks import ALL_CLASSES, Look
+from .views.overlays import VIEWS
 
 OVERLAP_WORDS: dict[Overlap, str] = {
     "independent": "All of them",
@@ -56,8 +57,8 @@ class LookPanel:
                 elem_id="least-presence",
             )
         self.view = gr.Radio(
-            [(words, view) for view, words in VIEWS.items()],
-            value="masks",
+            [(view.title, id) for id, view in VIEWS.items()],
+            value=ALL_CLASSES,
             label="View",
             info="All but the first show the class chosen on the picture.",
             elem_id="view",

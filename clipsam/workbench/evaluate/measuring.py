@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ... import drawing
 from ...data.readers import DataError, SubsetData
-from ...data.samples import BACKGROUND, VOID, LabelledImage
+from ...data.samples import BACKGROUND, VOID, VOID_IDS, LabelledImage
 from ...data.splits import choose_split
 from ...errors import ClipsamError
 from ...evaluation.metrics import SampleScore, iou
@@ -23,7 +23,7 @@ from ...evaluation.report import WORST
 from ...evaluation.rows import Row, RowWriter
 from ...evaluation.study import Settings
 from ...evaluation.summary import summarize
-from ...evaluation.truth import VOID_IDS, TruthFile
+from ...evaluation.truth import TruthFile
 from ...predictor import Predictor
 from .. import zero_gpu
 from ..choices import Choice

@@ -18,7 +18,7 @@ from clipsam.types import (
     PromptsUsed,
     prompt_from_classes,
 )
-from clipsam.workbench.compare.views.candidates import candidate_figures
+from clipsam.workbench.compare.views.overlays import candidate_figures
 
 EXCLUSIVE = OVERLAPS[1:]
 
