@@ -90,7 +90,7 @@ def describe_methods(preset: Preset) -> list[dict]:
         preset: whose parameters are counted, on no device; ``None`` stands for those of a method
             with networks beside the preset's, whose sizes only their files say.
     """
-    import torch
+    import torch  # Here, for the list alone needs no library.
 
     from .models.clip import build_clip
     from .models.sam import build_sam

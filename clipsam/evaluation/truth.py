@@ -12,7 +12,7 @@ from ..data.samples import VOID_IDS, VOID_NAMES
 from ..errors import ClipsamError
 from ..types import Prediction, Prompt, fold_name
 from .metric_table import Comparison
-from .metrics import Counts, count
+from .metrics import Counts
 
 
 class TruthError(ClipsamError):
@@ -74,7 +74,7 @@ class Truth:
         text = prediction.texts[index]
         if text not in self.masks:
             return None
-        return count(prediction.class_mask(index, threshold), self.masks[text], self.valid)
+        return self.compare(text, prediction.class_mask(index, threshold)).counts
 
     def compare(self, text: str, mask: np.ndarray) -> Comparison | None:
         """A mask, bool (H, W), of one class beside its truth; ``None`` if there is none of it."""

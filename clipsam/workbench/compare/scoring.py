@@ -187,7 +187,7 @@ def _compared(
     masks = prediction.each_mask(threshold, None, overlap, known)
     for index, mask in zip(known, masks, strict=True):
         text = prediction.texts[index]
-        yield index, text, Comparison(mask, truth.masks[text], truth.valid)
+        yield index, text, truth.compare(text, mask)
 
 
 def table_html(rows: Sequence[Sequence[Cell]]) -> str:

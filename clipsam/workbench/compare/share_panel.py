@@ -97,10 +97,8 @@ class SharePanel:
         if run is None or not run.predictions:
             return {self._message: problem("There is nothing to download yet: press Run.")}
         # A copy: a run in progress may add to it.
-        run, truth = (
-            replace(run, predictions=dict(run.predictions)),
-            session.fitting_truth(look.active),
-        )
+        run = replace(run, predictions=dict(run.predictions))
+        truth = session.fitting_truth(look.active)
         path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
         try:
             write_zip(path, run, look, truth, session.map_scores(run.predictions, truth))
