@@ -138,7 +138,7 @@ def _from_json(entry: dict) -> Row:
 
 
 def _values(entry: dict) -> dict[str, float | None]:
-    """What was measured; before version 0.2 it stood in several places."""
+    """What was measured; rows of version 0.1 have it in several places."""
     if "values" in entry:
         return entry["values"]
     counts = Counts(entry["intersection"], entry["predicted"], entry["truth"])

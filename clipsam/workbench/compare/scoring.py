@@ -86,19 +86,20 @@ def method_table(
         maps: :func:`score_maps` by key, as far as done.
         overlap: who gets a pixel that several classes claim.
     """
+    metrics = shown_beside("mask")
     rows: list[list[Cell]] = []
     for key, prediction in predictions.items():
-        pairs = [] if truth is None else _compared(prediction, truth, threshold, overlap)
-        compared = [one for _, _, one in pairs]
+        values: dict[str, list[float]] = {name: [] for name in metrics}
+        if truth is not None:
+            for _, _, compared in _compared(prediction, truth, threshold, overlap):
+                for name, metric in metrics.items():
+                    values[name].append(metric.measure(compared))
         scores = (maps or {}).get(key, {}).values()
         known = parameters.get(key, {})
         rows.append(
             [
                 titles[key],
-                *(
-                    _rounded(_mean([metric.measure(one) for one in compared]))
-                    for metric in shown_beside("mask").values()
-                ),
+                *(_rounded(_mean(measured)) for measured in values.values()),
                 *(
                     _rounded(_mean([score[name] for score in scores if name in score]))
                     for name in shown_beside("map")
