@@ -7,8 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.workbench.models import ModelStore
 from clipsam.workbench.page import build_page, launch
 

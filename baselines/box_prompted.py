@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
 from clipsam.measure import Stopwatch
-from clipsam.predictor import Options, nothing_found
+from clipsam.predictor import Options
+from clipsam.sam_prompting import empty_result
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
@@ -96,7 +97,7 @@ class BoxPromptedPredictor(SamPrompter):
                 f"Nothing found: of “{concept.text}” the detector is {presence:.3f} sure, and more "
                 f"than {self.config.score_threshold:g} is asked."
             )
-            return nothing_found(self._mask_side, note=note, presence=presence)
+            return empty_result(self._mask_side, note=note, presence=presence)
         return self._segment(scene, PromptsUsed(boxes=boxes), watch, presence=presence)
 
     def _chosen(self, scores: Tensor, boxes: Tensor) -> np.ndarray:

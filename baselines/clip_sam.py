@@ -7,12 +7,11 @@ map is often high beside the object ("opposite visualization", CLIP Surgery, arX
 from __future__ import annotations
 
 from clipsam.models.clip import SurgeryVision
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 
 from .map_prompted import DENSE, VANILLA, ClipMapPredictor
 
 
-@register
 class ClipSamPredictor(ClipMapPredictor):
     """Points from the similarities of CLIP's own patches with the text.
 

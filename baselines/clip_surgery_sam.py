@@ -9,14 +9,13 @@ from __future__ import annotations
 from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
 from clipsam.models.clip import SurgeryVision
 from clipsam.models.tuned_sam import TunedSamConfig
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 from clipsam.prompting import Calibration
 from clipsam.weights.presets import Preset
 
 from .map_prompted import DENSE, VANILLA, ClipMapPredictor
 
 
-@register
 class ClipSurgerySamPredictor(ClipMapPredictor):
     """Vanilla, or modified as in CLIP-Guided SAM: with the map as dense prompt too."""
 
@@ -42,7 +41,6 @@ class ClipSurgerySamPredictor(ClipMapPredictor):
         return self.backbones.calibration
 
 
-@register
 class DecoderTunedPredictor(TunedSamPredictor):
     """CLIP Surgery's points and map for a SAM whose decoder was tuned on them."""
 
@@ -64,7 +62,6 @@ class DecoderTunedPredictor(TunedSamPredictor):
         return TunedSamConfig(clip="surgery", dense_prompt=True)
 
 
-@register
 class AdaptersTunedPredictor(TunedSamPredictor):
     """The same with plain adapters in SAM's encoder."""
 

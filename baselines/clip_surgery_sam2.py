@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 
 from .clip_surgery_sam import ClipSurgerySamPredictor
 from .map_prompted import DENSE, VANILLA
 from .sam2 import Sam2Prompter
 
 
-@register
 class ClipSurgerySam2Predictor(Sam2Prompter, ClipSurgerySamPredictor):
     """The same points and the same map; only the SAM that is told differs."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 from clipsam.scene import Scene
 from clipsam.types import Concept
 from clipsam.weights.backbones import Backbones
@@ -20,7 +20,6 @@ from clipsam.weights.published import CLIPSEG, Published
 from .map_prompted import DENSE, VANILLA, MapPromptedPredictor
 
 
-@register
 class ClipSegSamPredictor(MapPromptedPredictor):
     """The map is CLIPSeg's probability; of synonyms, the highest at each pixel.
 

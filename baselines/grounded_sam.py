@@ -6,14 +6,13 @@ from torch import Tensor
 
 from clipsam.measure import Stopwatch
 from clipsam.models.grounding_dino import GroundingDino
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 from clipsam.scene import Scene
 from clipsam.weights.published import GROUNDING_DINO
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
 
 
-@register
 class GroundedSamPredictor(BoxPromptedPredictor):
     """One run of the detector per name.
 

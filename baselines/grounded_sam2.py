@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 
 from .grounded_sam import GroundedSamPredictor
 from .sam2 import Sam2Prompter
 
 
-@register
 class GroundedSam2Predictor(Sam2Prompter, GroundedSamPredictor):
     """The same boxes; only the SAM that is told differs."""
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from clipsam.measure import Stopwatch
 from clipsam.models.clip import SurgeryVision, similarity_grid
-from clipsam.predictor import Options, nothing_found
+from clipsam.predictor import Options
 from clipsam.prompting import Calibration
+from clipsam.sam_prompting import empty_result, map_mask, map_points
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
 
@@ -49,16 +50,16 @@ class MapPromptedPredictor(SamPrompter):
         similarity = self._map(scene, concept, watch)
         with watch.step("prompts"):
             shown = similarity[0].float().cpu().numpy()
-            calibration = self.calibration
-            points = self._map_points(scene, concept, similarity, calibration, options)
+            calibration, transform = self.calibration, self._transform(scene)
+            points = map_points(similarity, transform, concept.text, calibration, options)
         if not len(points):
             note = f"Nothing found: {self.map_name} is the same everywhere."
-            nothing = nothing_found(self._mask_side, shown, note)
+            nothing = empty_result(self._mask_side, shown, note)
             return replace(nothing, similarity_unit=self.map_unit)
         prompts, dense = PromptsUsed(points, np.ones(len(points), np.int64)), None
         if mode == DENSE:
             with watch.step("prompts"):
-                dense = self._map_mask(scene, similarity, calibration, options)
+                dense = map_mask(similarity, transform, self._mask_side, calibration, options)
                 prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return self._segment(
             scene,

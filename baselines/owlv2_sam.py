@@ -6,14 +6,13 @@ from torch import Tensor
 
 from clipsam.measure import Stopwatch
 from clipsam.models.owlv2 import Owlv2
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 from clipsam.scene import Scene
 from clipsam.weights.published import OWLV2
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
 
 
-@register
 class Owlv2SamPredictor(BoxPromptedPredictor):
     """The image is read once, however many names are asked."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from clipsam.measure import Stopwatch
+from clipsam.models.sam import decode_masks
 from clipsam.predictor import Predictor
+from clipsam.sam_prompting import class_result, prompt_tensors
 from clipsam.scene import Scene
 from clipsam.types import ConceptResult, PromptsUsed
 
@@ -46,4 +48,25 @@ class SamPrompter(Predictor):
         with watch.step("SAM encoder"):
             embedding = self._embed(scene)
         with watch.step("SAM decoder"):
-            return self._decode(self._sam, embedding, scene, prompts, dense, **result)
+            transform, device = self._transform(scene), self.backbones.device
+            points, boxes = prompt_tensors(prompts, transform, device)
+            logits, scores = self._decode_masks(embedding, points, boxes, dense)
+            return class_result(logits, scores, prompts, **result)
+
+    def _decode_masks(
+        self,
+        embedding: Tensor,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        dense: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Masks of B prompts in one image, see :func:`~clipsam.models.sam.decode_masks`.
+
+        Args:
+            embedding: as :meth:`_embed` gives it.
+            points, boxes, dense: of the prompts, in pixels of SAM's square.
+        """
+        sam = self._sam
+        count = 1 if boxes is None else len(boxes)
+        embeddings = embedding.expand(count, -1, -1, -1)
+        return decode_masks(sam.mask_decoder, sam.prompt_encoder, embeddings, points, boxes, dense)

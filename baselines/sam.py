@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, register
+from clipsam.predictor import MethodInfo, Options
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult
 
 from .prompted_sam import SamPrompter
 
 
-@register
 class SamPredictor(SamPrompter):
     """One click asks for the best of three candidates, more clicks or a box for the one mask."""
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.models.sam2 import STRIDE, Sam2Image, decode_masks, embed
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 from clipsam.scene import Scene
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import IMAGENET_MEAN, IMAGENET_STD, Preset
@@ -68,7 +68,6 @@ class Sam2Prompter(SamPrompter):
 
     def _decode_masks(
         self,
-        network: Sam2Image,
         embedding: tuple[Tensor, Tensor, Tensor],
         points: tuple[Tensor, Tensor] | None,
         boxes: Tensor | None,
@@ -76,10 +75,9 @@ class Sam2Prompter(SamPrompter):
     ) -> tuple[Tensor, Tensor]:
         """See :func:`~clipsam.models.sam2.decode_masks`; ``embedding`` as :meth:`_embed` gives."""
         image, *finer = embedding
-        return decode_masks(network, image, finer, points, boxes, dense)
+        return decode_masks(self.sam2, image, finer, points, boxes, dense)
 
 
-@register
 class Sam2Predictor(Sam2Prompter, SamPredictor):
     """As SAM: one click asks for the best of three candidates, more or a box for the one mask."""
 

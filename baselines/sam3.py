@@ -7,7 +7,8 @@ from torch import nn
 
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor, nothing_found, register
+from clipsam.predictor import MethodInfo, Options, Predictor
+from clipsam.sam_prompting import empty_result
 from clipsam.scene import Scene
 from clipsam.types import Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
@@ -18,7 +19,6 @@ SCORE_THRESHOLD = 0.5
 """Instances with a score above this are kept, as in SAM 3's own examples."""
 
 
-@register
 class Sam3Predictor(Predictor):
     """Words in, instances out; a class gets their union: each pixel's highest logit among them.
 
@@ -82,6 +82,6 @@ class Sam3Predictor(Predictor):
                 f"one, and at most {float(scores.max()):.2f} of any instance, where more than "
                 f"{SCORE_THRESHOLD:g} is asked."
             )
-            return nothing_found(self._mask_side, note=note, presence=presence)
+            return empty_result(self._mask_side, note=note, presence=presence)
         logits = kept.amax(0).float().cpu().numpy()
         return ConceptResult(logits=logits, prompts=PromptsUsed(), presence=presence)

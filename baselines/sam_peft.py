@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
 from clipsam.models.tuned_sam import TunedSamConfig
-from clipsam.predictor import MethodInfo, register
+from clipsam.predictor import MethodInfo
 from clipsam.weights.presets import Preset
 
 SU_SAM = "arXiv 2401.17803"
 
 
-@register
 class SamDecoderPredictor(TunedSamPredictor):
     """The image encoder stays as it is."""
 
@@ -33,7 +32,6 @@ class SamDecoderPredictor(TunedSamPredictor):
         return TunedSamConfig()
 
 
-@register
 class SamParallelPredictor(TunedSamPredictor):
     """One adapter beside attention, one beside the MLP."""
 
@@ -52,7 +50,6 @@ class SamParallelPredictor(TunedSamPredictor):
         return TunedSamConfig(adapters(preset, layout="parallel"))
 
 
-@register
 class SamSeriesPredictor(TunedSamPredictor):
     """One adapter after attention, one after the MLP."""
 
@@ -71,7 +68,6 @@ class SamSeriesPredictor(TunedSamPredictor):
         return TunedSamConfig(adapters(preset, layout="series"))
 
 
-@register
 class SamMixPredictor(TunedSamPredictor):
     """One adapter after attention, one beside the MLP."""
 
@@ -90,7 +86,6 @@ class SamMixPredictor(TunedSamPredictor):
         return TunedSamConfig(adapters(preset, layout="mix"))
 
 
-@register
 class SamLoraPredictor(TunedSamPredictor):
     """Low-rank updates of the queries and values."""
 

@@ -20,7 +20,7 @@ from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
 from clipsam.memory import MOST_TEXTS, Recent
 from clipsam.models.clip import encode_text
-from clipsam.predictor import JointPredictor, MethodInfo, Options, register
+from clipsam.predictor import JointPredictor, MethodInfo, Options
 from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, PromptsUsed
 from clipsam.weights.backbones import Backbones
@@ -48,7 +48,6 @@ class NamingConfig:
     crops_per_batch: int = 64
 
 
-@register
 class SamProposalsClipPredictor(JointPredictor):
     """A mask goes to the class that CLIP finds likeliest, or to none; a class gets their union."""
 
@@ -173,10 +172,7 @@ class SamProposalsClipPredictor(JointPredictor):
                 return proposals.boxes.new_zeros(0, preset.clip.projection_dim)
             transform = scene.sam_transform(preset)
             pixels = crop_masks(scene.image, proposals, transform, preset, self.config.margin)
-            features = [
-                plain(batch)[:, 0]
-                for batch in pixels.split(self.config.crops_per_batch)
-            ]
+            features = [plain(batch)[:, 0] for batch in pixels.split(self.config.crops_per_batch)]
             return F.normalize(torch.cat(features), dim=-1)
 
         return scene.cached(("named proposals", preset.name, self.config), compute)

@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from huggingface_hub import constants
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
-from clipsam import predictor as predictor_module
 from clipsam.measure import PeakMemory, hardware
 from clipsam.methods import base as methods_module
+from clipsam.registry import methods
+from clipsam.weights import availability
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import save_bundle
 from clipsam.workbench.bundles import SessionBundles
@@ -56,7 +55,7 @@ def main() -> None:
         write_base(partial)
         partial.replace(args.work)
     with (
-        patch.object(predictor_module, "BUNDLES", bundles),
+        patch.object(availability, "BUNDLES", bundles),
         patch.object(methods_module, "BUNDLES", bundles),
     ):
         _write_bundles(bundles)
@@ -69,7 +68,7 @@ def main() -> None:
 def _write_bundles(bundles: Path) -> None:
     """Bundles of untrained networks, for methods that have weights of their own."""
     backbones = None
-    for name, method in predictor_module.methods().items():
+    for name, method in methods().items():
         folder = bundles / BASE.name / name
         if method.needs_training and not (folder / "model.safetensors").exists():
             backbones = backbones or load_backbones(BASE)
@@ -91,9 +90,20 @@ def measure(max_bytes: int) -> list[Row]:
         if choice.problem(BASE):
             raise RuntimeError(f"{key}: {choice.problem(BASE)}")
         memory = PeakMemory(models.device)
-        asked = (session, "cat", marks, SessionBundles(), BASE.name, [key], [])
-        shown = (0.0, 0.0, "masks", "independent")
-        for _ in tab.run(*asked, *shown, lambda *_, **__: None):
+        values = {
+            tab.session: session,
+            tab.classes: "cat",
+            tab.annotator: marks,
+            tab.bundles: SessionBundles(),
+            tab.picker.preset: BASE.name,
+            tab.picker.by_text: [key],
+            tab.picker.by_marks: [],
+            tab.look.threshold: 0.0,
+            tab.look.least_presence: 0.0,
+            tab.look.view: "masks",
+            tab.look.overlap: "independent",
+        }
+        for _ in tab.run(values, lambda *_, **__: None):
             pass
         if session.run.failures:
             raise RuntimeError(f"{key}: {session.run.failures}")

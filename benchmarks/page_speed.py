@@ -18,8 +18,6 @@ import gradio as gr
 import torch
 from playwright.sync_api import Browser, sync_playwright
 
-import baselines  # noqa: F401 (registers)
-import clipsam.methods  # noqa: F401 (registers)
 from clipsam.data.images import open_image
 from clipsam.measure import hardware
 from clipsam.predictor import Options

@@ -28,8 +28,6 @@ from torch import Tensor, nn
 from transformers import SamConfig as TransformersSamConfig
 from transformers import SamModel
 
-import baselines  # noqa: F401 (registers)
-import clipsam.methods  # noqa: F401 (registers)
 from clipsam.data.readers import open_data
 from clipsam.data.scenes import SceneData
 from clipsam.data.splits import some_images
@@ -41,7 +39,8 @@ from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import build_clip
 from clipsam.models.image_encoder import encode_images
 from clipsam.models.sam import build_sam
-from clipsam.predictor import Options, find_method, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import find_method, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import (

@@ -1,10 +1,20 @@
-"""A workbench to see, compare and adapt text-guided SAM segmentation."""
+"""A workbench to see, compare and adapt text-guided SAM segmentation.
 
-from .predictor import Options, Predictor, load_predictor
-from .scene import Scene
-from .types import Concept, Prediction, Prompt, parse_classes
+Names are imported when they are first used, so that ``import clipsam`` loads no library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import ClipsamError
+    from .predictor import Options, Predictor
+    from .registry import load_predictor
+    from .scene import Scene
+    from .types import Concept, Prediction, Prompt, parse_classes
 
 __all__ = [
+    "ClipsamError",
     "Concept",
     "Options",
     "Prediction",
@@ -14,3 +24,27 @@ __all__ = [
     "load_predictor",
     "parse_classes",
 ]
+
+_MODULES = {
+    "ClipsamError": "errors",
+    "Concept": "types",
+    "Options": "predictor",
+    "Prediction": "types",
+    "Predictor": "predictor",
+    "Prompt": "types",
+    "Scene": "scene",
+    "load_predictor": "registry",
+    "parse_classes": "types",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

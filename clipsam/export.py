@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as run_lengths
 
-from .evaluation.metrics import dice, iou
+from .evaluation.metric_table import shown_beside
 from .evaluation.truth import Truth
-from .predictor import find_method
+from .marks import points_json, prompt_json
+from .registry import find_method
 from .types import Overlap, Prediction, Prompt
 
 LABEL_MAP = "label map"
@@ -55,7 +57,7 @@ def write_prediction(
             "presence": None if np.isnan(result.presence) else float(result.presence),
             "similarity_range": None,
             "similarity_unit": result.similarity_unit,
-            "points": listed_points(result.prompts.points, result.prompts.labels),
+            "points": points_json(result.prompts.points, result.prompts.labels),
             "boxes": result.prompts.boxes.tolist(),
         }
         if result.similarity is not None:
@@ -67,10 +69,10 @@ def write_prediction(
         if result.note:
             entry["note"] = result.note
         if truth is not None:
-            counts = truth.score_mask(text, mask)
-            known = counts is not None and counts.union
-            entry["iou"] = iou(counts) if known else None
-            entry["dice"] = dice(counts) if known else None
+            compared = truth.compare(text, mask)
+            for name, metric in shown_beside("mask").items():
+                value = math.nan if compared is None else metric.measure(compared)
+                entry[name] = None if math.isnan(value) else value
         classes.append(entry)
     annotations = coco_annotations(prediction, found, image_name)
     (folder / "annotations.json").write_text(json.dumps(annotations, ensure_ascii=False))
@@ -125,25 +127,8 @@ def coco_annotations(
 
 def write_results(folder: Path, image_name: str, prompt: Prompt, methods: Sequence[dict]) -> None:
     """Write ``results.json``: what was asked, and the entries of :func:`write_prediction`."""
-    results = {"image": image_name, "prompt": listed_prompt(prompt), "methods": list(methods)}
+    results = {"image": image_name, "prompt": prompt_json(prompt), "methods": list(methods)}
     (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False))
-
-
-def listed_prompt(prompt: Prompt) -> list[dict]:
-    """Classes with their points and boxes as JSON has them."""
-    return [
-        {
-            "synonyms": list(concept.synonyms),
-            "points": listed_points(concept.points, concept.labels),
-            "box": None if concept.box is None else concept.box.tolist(),
-        }
-        for concept in prompt.concepts
-    ]
-
-
-def listed_points(points: np.ndarray, labels: np.ndarray) -> list[list[float]]:
-    """Points (K, 2) and labels (K,) as JSON has them: [[x, y, label], …]."""
-    return [[float(x), float(y), int(label)] for (x, y), label in zip(points, labels, strict=True)]
 
 
 def safe_name(text: str) -> str:

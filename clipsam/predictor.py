@@ -1,4 +1,4 @@
-"""The contract that every method obeys, and the register of all methods."""
+"""The contract that every method obeys."""
 
 from __future__ import annotations
 
@@ -9,38 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
+from .errors import PromptError
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
 from .memory import Step, place, step_down, weights
-from .models.clip import build_clip
-from .models.sam import build_sam, decode_masks
-from .prompting import (
-    Calibration,
-    Sampling,
-    dense_prompt,
-    points_from_similarity,
-    stable_seed,
-)
+from .prompting import Calibration, Sampling
 from .scene import Scene
-from .types import (
-    NOTHING,
-    Concept,
-    ConceptResult,
-    Prediction,
-    Prompt,
-    PromptError,
-    PromptsUsed,
-)
-from .weights.backbones import BUNDLES, Backbones, assemble, has_weights
-from .weights.local import locate
-from .weights.presets import PRESETS, Preset
+from .types import Concept, ConceptResult, Prediction, Prompt
+from .weights.backbones import Backbones
+from .weights.presets import Preset
 from .weights.published import Published
-
-Status = Literal["ready", "untrained", "needs-download", "unavailable"]
 
 
 @dataclass(frozen=True)
@@ -122,25 +103,6 @@ class Predictor(ABC):
     def beside(cls, preset: Preset) -> tuple[Published, ...]:
         """Published networks that it runs beside the preset's SAM and CLIP."""
         return ()
-
-    @classmethod
-    def missing(cls, preset: Preset) -> tuple[Published, ...]:
-        """Published networks that it needs with a preset and that are not on this machine."""
-        needed = (*preset.sources, *cls.beside(preset))
-        return tuple(published for published in needed if locate(published) is None)
-
-    @classmethod
-    def status(cls, preset: Preset) -> Status:
-        """Whether the method can run with a preset on this machine, and if not, why.
-
-        ``unavailable`` is what a download alone does not get: its terms must be accepted first.
-        """
-        if cls.needs_training and not (BUNDLES / preset.name / cls.info.id).is_dir():
-            return "untrained"
-        missing = cls.missing(preset)
-        if any(published.gated for published in missing):
-            return "unavailable"
-        return "needs-download" if missing or not has_weights(preset) else "ready"
 
     @classmethod
     def load(cls, backbones: Backbones, folder: Path | None = None) -> Predictor:
@@ -313,111 +275,6 @@ class Predictor(ABC):
             chosen.append(mode)
         return chosen
 
-    def _map_points(
-        self,
-        scene: Scene,
-        concept: Concept,
-        similarity: torch.Tensor,
-        calibration: Calibration,
-        options: Options,
-    ) -> np.ndarray:
-        """Foreground points (K, 2) where one class's raw map (1, h, w) is high.
-
-        None if the map is constant.
-        """
-        threshold = options.map_threshold(calibration)
-        seed = stable_seed(concept.text, options.seed)
-        return points_from_similarity(
-            similarity[0],
-            self._transform(scene),
-            threshold,
-            options.num_points,
-            seed,
-            options.sampling,
-        )
-
-    def _map_mask(
-        self, scene: Scene, similarity: torch.Tensor, calibration: Calibration, options: Options
-    ) -> torch.Tensor:
-        """One class's raw map (1, h, w) as SAM's mask prompt (1, 1, 4h, 4w)."""
-        threshold = options.map_threshold(calibration)
-        transform, side = self._transform(scene), self._mask_side
-        return dense_prompt(similarity, transform, side, threshold, options.dense_logit)
-
-    def _decode(
-        self,
-        network: nn.Module,
-        embedding: object,
-        scene: Scene,
-        prompts: PromptsUsed,
-        dense: torch.Tensor | None = None,
-        **result: object,
-    ) -> ConceptResult:
-        """Ask a SAM decoder for the mask of one class: of several boxes, the union of theirs.
-
-        Args:
-            network, embedding: see :meth:`_decode_masks`.
-            scene: tells where the points lie in SAM's square.
-            prompts: points and boxes in pixels of the original image.
-            dense: (1, 1, 4h, 4w) mask logits.
-            result: further fields of the :class:`ConceptResult`.
-        """
-        points, boxes = self._sam_prompts(scene, prompts)
-        logits, scores = self._decode_masks(network, embedding, points, boxes, dense)
-        return self._result(logits, scores, prompts, **result)
-
-    def _sam_prompts(
-        self, scene: Scene, prompts: PromptsUsed
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor | None]:
-        """One class's points and boxes as tensors in SAM's square, a row for each of its boxes."""
-        transform, device = self._transform(scene), self.backbones.device
-        asked = max(1, len(prompts.boxes))
-        points = boxes = None
-        if len(prompts.points):
-            coordinates = torch.from_numpy(transform.coordinates(prompts.points)).to(device)
-            labels = torch.from_numpy(prompts.labels).to(device)
-            points = coordinates.expand(asked, -1, -1), labels.expand(asked, -1)
-        if len(prompts.boxes):
-            corners = transform.coordinates(prompts.boxes.reshape(-1, 2))
-            boxes = torch.from_numpy(corners).to(device).reshape(-1, 4)
-        return points, boxes
-
-    @staticmethod
-    def _result(
-        logits: torch.Tensor, scores: torch.Tensor, prompts: PromptsUsed, **result: object
-    ) -> ConceptResult:
-        """One class's answer from what the decoder says to its prompts, a row for each box."""
-        masks, scores = logits.float().cpu().numpy(), scores.float().cpu().numpy()
-        alone = len(masks) == 1
-        return ConceptResult(
-            logits=masks[:, 0].max(0),
-            prompts=prompts,
-            candidates=masks[0, 1:] if alone else None,
-            candidate_scores=scores[0, 1:] if alone else None,
-            **result,
-        )
-
-    def _decode_masks(
-        self,
-        network: nn.Module,
-        embedding: torch.Tensor,
-        points: tuple[torch.Tensor, torch.Tensor] | None,
-        boxes: torch.Tensor | None,
-        dense: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Masks of B prompts in one image, see :func:`~clipsam.models.sam.decode_masks`.
-
-        Args:
-            network: has ``mask_decoder`` and ``prompt_encoder``.
-            embedding: (1, 256, h, w).
-            points, boxes, dense: of the prompts, in pixels of SAM's square.
-        """
-        asked = 1 if boxes is None else len(boxes)
-        embeddings = embedding.expand(asked, -1, -1, -1)
-        return decode_masks(
-            network.mask_decoder, network.prompt_encoder, embeddings, points, boxes, dense
-        )
-
 
 class JointPredictor(Predictor):
     """A predictor whose classes compete: it answers for all of them at once."""
@@ -440,112 +297,3 @@ class JointPredictor(Predictor):
         self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
     ) -> ConceptResult:
         return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
-
-
-def nothing_found(
-    side: int,
-    similarity: np.ndarray | None = None,
-    note: str = "Nothing found: CLIP's similarity map is the same everywhere.",
-    presence: float = 0.0,
-) -> ConceptResult:
-    """An empty mask (logits of ``side`` × ``side``) for want of anything to ask SAM."""
-    return ConceptResult(
-        logits=np.full((side, side), NOTHING, np.float32),
-        prompts=PromptsUsed(),
-        presence=presence,
-        similarity=similarity,
-        note=note,
-    )
-
-
-_METHODS: dict[str, type[Predictor]] = {}
-
-
-def register(predictor: type[Predictor]) -> type[Predictor]:
-    """Class decorator: make a method known by its id."""
-    if predictor.info.id in _METHODS:
-        raise ValueError(f"two methods are called {predictor.info.id}")
-    _METHODS[predictor.info.id] = predictor
-    return predictor
-
-
-def methods() -> dict[str, type[Predictor]]:
-    """All registered methods by id, the papers' before the baselines.
-
-    The papers' methods are registered by importing ``clipsam.methods``, the baselines by importing
-    ``baselines``.
-    """
-    return dict(sorted(_METHODS.items(), key=lambda item: item[1].info.kind == "baseline"))
-
-
-def find_method(method: str) -> type[Predictor]:
-    """The method of an id.
-
-    Raises:
-        PromptError: there is none of that name.
-    """
-    if method not in _METHODS:
-        raise PromptError(f"There is no method “{method}”: choose from {', '.join(_METHODS)}.")
-    return _METHODS[method]
-
-
-def find_preset(preset: str) -> Preset:
-    """The preset of a name.
-
-    Raises:
-        PromptError: there is none of that name.
-    """
-    if preset not in PRESETS:
-        raise PromptError(f"There is no preset “{preset}”: choose from {', '.join(PRESETS)}.")
-    return PRESETS[preset]
-
-
-def load_predictor(method: str, backbones: Backbones, bundle: Path | None = None) -> Predictor:
-    """A method on given backbones, with its weights.
-
-    Args:
-        method: its id.
-        backbones: the preset's networks.
-        bundle: folder of its weights; ``None`` takes the project's own.
-
-    Raises:
-        PromptError: no such method.
-        WeightsError: its weights are missing or do not fit.
-    """
-    return find_method(method).load(backbones, bundle)
-
-
-def count_parameters(predictor: Predictor) -> dict[str, int]:
-    """``total`` and ``trainable`` parameters of a method, each counted once."""
-    parameters = list(predictor.network().parameters())
-    return {
-        "total": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-    }
-
-
-def describe_methods(preset: Preset) -> list[dict]:
-    """What can be known of every method without loading weights.
-
-    Args:
-        preset: whose parameters are counted, on no device; ``None`` stands for those of a method
-            with networks beside the preset's, whose sizes only their files say.
-    """
-    with torch.device("meta"):
-        backbones = assemble(preset, build_sam(preset.sam), build_clip(preset.clip), device="meta")
-        counts = {
-            id: None if cls.beside(preset) else count_parameters(cls.untrained(backbones))
-            for id, cls in methods().items()
-        }
-    return [
-        {
-            "id": id,
-            "name": cls.info.name,
-            "paper": cls.info.paper,
-            "kind": cls.info.kind,
-            "modes": list(cls.info.modes),
-            "presets": {name: cls.status(other) for name, other in PRESETS.items()},
-            "parameters": counts[id],
-        }
-        for id, cls in methods().items()
-    ]

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from .errors import PromptError
 from .geometry import SquareTransform
 
 NOTHING = -32.0
@@ -19,10 +20,6 @@ Overlap = Literal["independent", "argmax", "highest-presence"]
 one most likely present in the image, of equals the one with the highest logit."""
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
-
-
-class PromptError(ValueError):
-    """A prompt that cannot be used; the message says what was wrong and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +95,15 @@ class Prompt:
     def __post_init__(self) -> None:
         if not self.concepts:
             raise PromptError("Type at least one class name, for example: dog; puppy, grass")
-        texts = [concept.text.lower() for concept in self.concepts]
+        texts = [fold_name(concept.text) for concept in self.concepts]
         for text in texts:
             if texts.count(text) > 1:
                 raise PromptError(f"The class “{text}” is named twice.")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Class names, in order."""
+        return tuple(concept.text for concept in self.concepts)
 
     @property
     def keys(self) -> list[Hashable]:
@@ -119,6 +121,11 @@ class Prompt:
                         f"{concept.text}: ({x:g}, {y:g}) lies outside the image, which is "
                         f"{width} × {height} pixels."
                     )
+
+
+def fold_name(name: str) -> str:
+    """Return a class name without what tells no classes apart: case and extra spaces."""
+    return " ".join(name.split()).lower()
 
 
 def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:
@@ -245,7 +252,7 @@ class Prediction:
     @property
     def texts(self) -> tuple[str, ...]:
         """Class names, in order."""
-        return tuple(concept.text for concept in self.prompt.concepts)
+        return self.prompt.texts
 
     @property
     def presence(self) -> np.ndarray:

@@ -20,17 +20,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.clip.modeling_clip import CLIPMLP
 
-import baselines  # noqa: F401  (registers)
-import clipsam.methods  # noqa: F401  (registers)
 from baselines.map_prompted import ClipMapPredictor, MapPromptedPredictor
 from clipsam import scene as scene_module
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
 from clipsam.models.image_encoder import finish_plain_block, run_plain_blocks
-from clipsam.predictor import Options, Predictor, load_predictor, methods
+from clipsam.predictor import Options, Predictor
+from clipsam.registry import load_predictor, methods
 from clipsam.scene import Scene
-from clipsam.types import Concept, Prediction, Prompt, PromptError
+from clipsam.types import Concept, Prediction, Prompt
+from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
 
 CASES = [(name, mode) for name, method in methods().items() for mode in method.info.modes]
@@ -49,7 +50,7 @@ PROMPT = Prompt(THREE)
 @pytest.fixture(scope="module")
 def loaded(tiny, published_networks: Path) -> dict[str, Predictor]:
     """Predictors that can run with the bundle and the stand-ins."""
-    ready = [name for name, method in methods().items() if method.status(TINY) == "ready"]
+    ready = [name for name, method in methods().items() if method_status(method, TINY) == "ready"]
     return {name: load_predictor(name, tiny) for name in ready}
 
 
@@ -78,7 +79,7 @@ joint = pytest.mark.parametrize("case", JOINT, indirect=True, ids=named)
 def case(request, loaded) -> tuple[Predictor, Options]:
     name, mode = request.param
     if name not in loaded:
-        pytest.skip(f"{name} is {methods()[name].status(TINY)} for tiny")
+        pytest.skip(f"{name} is {method_status(methods()[name], TINY)} for tiny")
     return loaded[name], Options(mode=mode)
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import shlex
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,22 +19,26 @@ from pycocotools.coco import COCO
 
 from clipsam.cli import main
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.evaluation.truth import Truth
 from clipsam.export import file_names, write_prediction
 from clipsam.geometry import SquareTransform
-from clipsam.predictor import Options, count_parameters, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
 from clipsam.types import (
     Concept,
     ConceptResult,
     Prediction,
     Prompt,
-    PromptError,
     PromptsUsed,
     prompt_from_classes,
 )
 from clipsam.weights.backbones import Backbones
+from clipsam.workbench.choices import Choice
 from clipsam.workbench.compare.archive import command, write_zip
+from clipsam.workbench.compare.session import Run
+from clipsam.workbench.compare.views.looks import Look
 
 
 def prediction(
@@ -67,8 +71,18 @@ def picture(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def titles(predictions: Mapping[str, Prediction]) -> dict[str, str]:
-    return {key: f"{one.method} · {one.mode}" for key, one in predictions.items()}
+def ran(
+    found: Sequence[Prediction], image: np.ndarray | None = None, title: str = "", **fields: object
+) -> Run:
+    """A run in which methods have answered, each in the place of its number."""
+    image = np.zeros((4, 4, 3), np.uint8) if image is None else image
+    called = [title or f"{one.method} · {one.mode}" for one in found]
+    choices = tuple(
+        Choice(one.method, str(number), title, "")
+        for number, (one, title) in enumerate(zip(found, called, strict=True))
+    )
+    answers = {choice.key: one for choice, one in zip(choices, found, strict=True)}
+    return Run(Scene(image), found[0].prompt, "tiny", choices, predictions=answers, **fields)
 
 
 def test_annotations_are_read_by_pycocotools(tmp_path: Path) -> None:
@@ -125,14 +139,14 @@ def test_an_archive_holds_what_it_says(tmp_path: Path) -> None:
     wanted = np.zeros((24, 24), bool)
     wanted[:, :12] = True
     truth = Truth({"dog": wanted}, np.ones((24, 24), bool))
-    found = {
-        "one": prediction(["dog", "cat"], masks, similarity=similarity, presence=0.75),
-        "two": prediction(["dog", "cat"], masks, "esc-net"),
-    }
+    found = [
+        prediction(["dog", "cat"], masks, similarity=similarity, presence=0.75),
+        prediction(["dog", "cat"], masks, "esc-net"),
+    ]
     image = np.random.default_rng(1).integers(0, 256, (24, 24, 3), np.uint8)
     path = tmp_path / "run.zip"
-    counts = {"one": {"total": 7, "trainable": 3}}
-    assert write_zip(path, image, found, titles(found), truth, parameters=counts) == path
+    counts = {"clip-surgery-sam/0": {"total": 7, "trainable": 3}}
+    assert write_zip(path, ran(found, image, parameters=counts), Look(), truth) == path
     files = members(path)
     assert set(files) == {
         "image.png",
@@ -175,9 +189,9 @@ def test_an_archive_holds_what_it_says(tmp_path: Path) -> None:
 
 
 def test_the_same_run_makes_the_same_archive(tmp_path: Path) -> None:
-    found = {"k": prediction(["dog"], random_masks(1), similarity=np.eye(4, dtype=np.float32))}
-    image = np.zeros((24, 24, 3), np.uint8)
-    paths = [write_zip(tmp_path / name, image, found, titles(found)) for name in ("a.zip", "b.zip")]
+    found = prediction(["dog"], random_masks(1), similarity=np.eye(4, dtype=np.float32))
+    run = ran([found], np.zeros((24, 24, 3), np.uint8))
+    paths = [write_zip(tmp_path / name, run, Look()) for name in ("a.zip", "b.zip")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -189,10 +203,9 @@ def test_figures_of_any_shape_and_any_name(tmp_path: Path, size: tuple[int, int]
         names, np.ones((3, side, side), bool), similarity=np.eye(4, dtype=np.float32)
     )
     answer = replace(answer, transform=SquareTransform(size, side))
-    found = {str(number): answer for number in range(7)}
-    called = {key: f"Method {key} $a_ · x" for key in found}
+    run = ran([answer] * 7, np.zeros((*size, 3), np.uint8), "Method 7 $a_ · x")
     path = tmp_path / "run.zip"
-    write_zip(path, np.zeros((*size, 3), np.uint8), found, called, index=2)
+    write_zip(path, run, Look(active=names[2]))
     files = members(path)
     assert files["figure.pdf"].startswith(b"%PDF")
     # Letters are letters, in a font that journals take.
@@ -219,24 +232,16 @@ def test_the_command_line_makes_the_same_masks(
         ("esc-net", None),
     )
     scene = Scene(sample.image)
-    found = {}
-    counts = {}
-    for method, mode in asked:
+    found, counts = [], {}
+    for number, (method, mode) in enumerate(asked):
         predictor = load_predictor(method, tiny)
-        key = f"{method}/{mode}"
-        found[key] = predictor.predict(scene, prompt, Options(mode=mode, seed=3))
-        counts[key] = count_parameters(predictor)
-    key = "clip-guided-sam/manual"
-    found[key] = found[key].with_candidate(0, 2)
+        found.append(predictor.predict(scene, prompt, Options(mode=mode, seed=3)))
+        counts[f"{method}/{number}"] = count_parameters(predictor)
+    found[1] = found[1].with_candidate(0, 2)
     path = write_zip(
         tmp_path / "run.zip",
-        sample.image,
-        found,
-        titles(found),
-        threshold=-0.3,
-        overlap="highest-presence",
-        seed=3,
-        parameters=counts,
+        ran(found, sample.image, seed=3, parameters=counts),
+        Look(threshold=-0.3, overlap="highest-presence"),
     )
     files = members(path)
     with zipfile.ZipFile(path) as archive:
@@ -261,11 +266,11 @@ def test_the_command_line_makes_the_same_masks(
 
 
 def test_a_name_that_the_command_line_would_split_is_refused() -> None:
-    found = {"k": prediction(["a dog, running"], np.ones((1, 4, 4), bool))}
+    run = ran([prediction(["a dog, running"], np.ones((1, 4, 4), bool))])
     with pytest.raises(PromptError, match="comma or a semicolon"):
-        command(found, 0.0, "independent", 0)
+        command(run, Look())
 
 
 def test_methods_that_chose_several_modes_are_asked_for_without_one() -> None:
     answer = replace(prediction(["dog"], np.ones((1, 4, 4), bool)), mode="manual + vanilla")
-    assert "--method=clip-surgery-sam" in command({"k": answer}, 0.0, "independent", 0)
+    assert "--method=clip-surgery-sam" in command(ran([answer]), Look())

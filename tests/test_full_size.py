@@ -10,7 +10,8 @@ from baselines.sam import SamPredictor
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.models.clip import build_clip
 from clipsam.models.sam import build_sam
-from clipsam.predictor import Options, Predictor, count_parameters
+from clipsam.predictor import Options, Predictor
+from clipsam.registry import count_parameters
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import BUNDLES, Backbones, assemble, read_tokenizer

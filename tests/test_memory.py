@@ -19,15 +19,15 @@ import pytest
 import torch
 from torch import nn
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam import memory
+from clipsam.errors import PromptError
 from clipsam.export import write_prediction
 from clipsam.memory import CPU, Recent, Step, exclusive, place, step_down, weights
 from clipsam.models.clip import ClassTextEncoder
-from clipsam.predictor import Options, Predictor, load_predictor
+from clipsam.predictor import Options, Predictor
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
-from clipsam.types import Concept, Prediction, Prompt, PromptError
+from clipsam.types import Concept, Prediction, Prompt
 from clipsam.workbench.compare.cards import details
 
 GPU = torch.device("cpu", 0)

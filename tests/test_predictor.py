@@ -1,61 +1,21 @@
-"""The register of methods, and what can be told of them without weights."""
+"""What holds for every method: modes, options and scenes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-import baselines  # noqa: F401  (registers)
-import clipsam.methods  # noqa: F401  (registers)
-from clipsam.predictor import (
-    Options,
-    describe_methods,
-    find_method,
-    find_preset,
-    load_predictor,
-    methods,
-    register,
-)
+from clipsam.errors import PromptError
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
-from clipsam.types import Concept, Prompt, PromptError
-from clipsam.weights.presets import PRESETS, TINY
+from clipsam.types import Concept, Prompt
+from clipsam.weights.presets import TINY, find_preset
 
 
-def test_ids_are_unique():
-    taken = methods()["sam"]
-    with pytest.raises(ValueError, match="sam"):
-        register(taken)
-    assert list(methods()) == list(dict.fromkeys(methods()))
-
-
-def test_unknown_names_list_the_known_ones():
-    with pytest.raises(PromptError, match=r"“sum”.*clip-guided-sam"):
-        find_method("sum")
+def test_an_unknown_preset_names_the_known_ones():
     with pytest.raises(PromptError, match=r"“small”.*tiny, base"):
         find_preset("small")
-
-
-@pytest.mark.parametrize("method", methods().values(), ids=methods())
-def test_a_method_says_what_it_is(method):
-    info = method.info
-    assert info.kind in ("method", "baseline")
-    assert len(set(info.modes)) == len(info.modes) > 0
-    assert info.summary.endswith(".")
-    assert {method.status(preset) for preset in PRESETS.values()} <= {
-        "ready",
-        "untrained",
-        "needs-download",
-        "unavailable",
-    }
-
-
-def test_descriptions_of_real_sizes_need_no_weights():
-    described = {entry["id"]: entry for entry in describe_methods(PRESETS["base"])}
-    assert list(described) == list(methods())
-    assert described["clip-guided-sam"]["parameters"]["trainable"] == 48_969_520
-    # SAM ViT-B: image encoder, prompt encoder, mask decoder.
-    total = 89_670_912 + 6_220 + 4_058_340
-    assert described["sam"]["parameters"] == {"total": total, "trainable": 0}
 
 
 def test_each_class_chooses_its_mode(tiny):

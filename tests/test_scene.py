@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import clipsam.methods  # noqa: F401  (registers)
 from clipsam.models.image_encoder import AdaptedImageEncoder
-from clipsam.predictor import Options, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.presets import PRESETS

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from clipsam.errors import PromptError
 from clipsam.geometry import SquareTransform
 from clipsam.types import (
     Concept,
     ConceptResult,
     Prediction,
     Prompt,
-    PromptError,
     PromptsUsed,
     parse_classes,
     prompt_from_classes,

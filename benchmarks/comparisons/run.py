@@ -14,15 +14,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import baselines  # noqa: F401 (registers)
-import clipsam.methods  # noqa: F401 (registers)
 from clipsam.data.readers import CachedData, ConcatData, open_data
 from clipsam.data.samples import SegmentationData
 from clipsam.data.splits import Split, some_images
 from clipsam.evaluation.metrics import class_wise_miou
 from clipsam.evaluation.runner import evaluate
 from clipsam.methods.base import TrainablePredictor
-from clipsam.predictor import find_method, load_predictor
+from clipsam.registry import find_method, load_predictor
 from clipsam.training.recipe import apply_settings
 from clipsam.training.train_method import Job, train_method
 from clipsam.weights.backbones import load_backbones
@@ -82,7 +80,7 @@ def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
             of_run = scores[run, seed]
             figures[run.mode][name] = {
                 "miou": class_wise_miou(of_run),
-                "mae": sum(score.mae for score in of_run) / len(of_run),
+                "mae": sum(score.values["mae"] for score in of_run) / len(of_run),
             }
     content = {"figures": figures, "seconds": time.monotonic() - began}
     partial = result_file(work, trial, seed).with_suffix(".partial")

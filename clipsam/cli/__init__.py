@@ -6,40 +6,62 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pkgutil import resolve_name
+from typing import NamedTuple
 
-import baselines as _baselines  # noqa: F401 (registers its pipelines)
+from ..errors import ClipsamError
 
-from .. import methods as _methods  # noqa: F401 (registers the papers' methods)
-from ..data.images import ImageError
-from ..data.readers import DataError
-from ..evaluation.truth import TruthError
-from ..types import PromptError
-from ..weights.bundle import WeightsError
-from . import (
-    download,
-    evaluate,
-    exchange,
-    listing,
-    open_vocabulary,
-    segment,
-    space,
-    tiny,
-    train,
-    travel,
-)
 
-COMMANDS = (
-    listing,
-    download,
-    segment,
-    train,
-    evaluate,
-    open_vocabulary,
-    exchange,
-    travel,
-    space,
-    tiny,
-)
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        help: as listed.
+        declare: ``module:function`` here that adds its arguments and its ``run`` to a parser;
+            imported when the command is chosen.
+    """
+
+    help: str
+    declare: str
+
+
+COMMANDS = {
+    "methods": Command("list the methods, and what is ready", "listing:declare"),
+    "download": Command("get published weights, or check those that are here", "download:declare"),
+    "segment": Command("segment one image", "segment:declare"),
+    "train": Command("train a method on your labelled images", "train:declare"),
+    "evaluate": Command(
+        "measure methods on a data set (resumable, by several processes)", "evaluate:declare"
+    ),
+    "open-vocabulary": Command(
+        "measure a method that is asked for every class in every image",
+        "open_vocabulary:declare",
+    ),
+    "import": Command(
+        "make a bundle of a CLIP-Guided SAM checkpoint of the authors' code",
+        "exchange:declare_import",
+    ),
+    "export": Command(
+        "write a clip-guided-sam bundle as a checkpoint of the authors' code",
+        "exchange:declare_export",
+    ),
+    "push": Command("share a bundle: on the hub or in a folder", "travel:declare_push"),
+    "pull": Command("get a bundle from the hub or a folder", "travel:declare_pull"),
+    "space": Command("run the page as a Space of the hub", "space:declare"),
+    "train-tiny": Command("train the bundled tiny models (resumable)", "tiny:declare"),
+}
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Parser of one command, which knows its arguments once they are needed."""
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Import the command, then parse."""
+        command = COMMANDS[self.prog.rpartition(" ")[2]]
+        resolve_name(f"{__name__}.{command.declare}")(self)
+        return super().parse_known_args(args, namespace)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,16 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         The process's exit code: 0, or 2 with one sentence on standard error.
     """
     parser = argparse.ArgumentParser(prog="python -m clipsam", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command in COMMANDS:
-        command.add(commands)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for library in ("httpx", "httpx2"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
         args.run(args)
-    except (ImageError, DataError, PromptError, TruthError, WeightsError) as error:
+    except ClipsamError as error:
         sys.stderr.write(f"clipsam: {error}\n")
         return 2
     return 0

@@ -9,9 +9,11 @@ from typing import get_args
 
 import torch
 
-from ..predictor import Predictor, find_method, find_preset
-from ..types import PromptError
+from ..errors import PromptError
+from ..predictor import Predictor
+from ..registry import find_method
 from ..weights.backbones import Precision, load_backbones
+from ..weights.presets import find_preset
 
 CHOICE = "ID[:MODE][@BUNDLE]"
 CHOICE_HELP = (

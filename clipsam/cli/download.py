@@ -6,18 +6,15 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..predictor import find_method, find_preset
+from ..registry import find_method
 from ..weights.local import bring, download
-from ..weights.presets import PRESETS
+from ..weights.presets import PRESETS, find_preset
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "download", help="get published weights, or check those that are here"
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("preset", help=", ".join(PRESETS))
     parser.add_argument(
         "methods",

@@ -7,20 +7,16 @@ import re
 from pathlib import Path
 
 from ..data.readers import open_data
+from ..data.readers.registry import shows_single_objects
+from ..errors import PromptError
 from ..evaluation.runner import MANUAL, Run
 from ..evaluation.study import Settings, Shard, Study
 from ..predictor import Predictor
-from ..types import PromptError
 from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
 
-SINGLE_OBJECT_KIND = "camouflage"
 
-
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "evaluate", help="measure methods on a data set (resumable, by several processes)"
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument(
         "--data", required=True, metavar="KIND:PATH", help="for example folder:photographs"
     )
@@ -70,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         seeds=args.seeds,
         limit=args.limit,
         absent=_absent(args.absent),
-        single_object=args.single_object or args.data.startswith(f"{SINGLE_OBJECT_KIND}:"),
+        single_object=args.single_object or shows_single_objects(args.data),
     )
     data = open_data(args.data, args.part)
     runs: list[Run] = []

@@ -8,18 +8,15 @@ from pathlib import Path
 
 from ..methods.clip_guided_sam import ClipGuidedSamPredictor
 from ..methods.reference_checkpoint import read_reference_checkpoint, write_reference_checkpoint
-from ..predictor import find_preset
 from ..weights.backbones import load_backbones
 from ..weights.bundle import read_config, save_bundle
+from ..weights.presets import find_preset
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare both commands."""
-    parser = commands.add_parser(
-        "import", help="make a bundle of a CLIP-Guided SAM checkpoint of the authors' code"
-    )
+def declare_import(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``import``."""
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument(
         "--preset",
@@ -29,9 +26,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
     parser.set_defaults(run=run_import)
-    parser = commands.add_parser(
-        "export", help="write a clip-guided-sam bundle as a checkpoint of the authors' code"
-    )
+
+
+def declare_export(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``export``."""
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.pth")
     parser.set_defaults(run=run_export)

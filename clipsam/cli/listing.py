@@ -6,12 +6,12 @@ import argparse
 import json
 import sys
 
-from ..predictor import describe_methods, find_preset
+from ..registry import describe_methods
+from ..weights.presets import find_preset
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("methods", help="list the methods, and what is ready")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--preset", default="tiny", help="whose parameters are counted")
     parser.set_defaults(run=run)

@@ -15,9 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.readers import DataError, open_data
-from ..data.readers.opening import KINDS
+from ..data.readers.registry import readers
 from ..data.samples import SegmentationData
 from ..data.splits import some_images
+from ..errors import PromptError
 from ..evaluation.open_vocabulary import (
     PROTOCOLS,
     OpenVocabularyResult,
@@ -29,17 +30,14 @@ from ..evaluation.runner import MANUAL
 from ..measure import hardware
 from ..predictor import MethodInfo, Options
 from ..scene import Scene
-from ..types import Concept, Prompt, PromptError
+from ..types import Concept, Prompt, fold_name
 from .choosing import CHOICE, load_choices
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "open-vocabulary", help="measure a method that is asked for every class in every image"
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument(
         "--benchmark",
         metavar="NAME",
@@ -127,7 +125,7 @@ def _open(args: argparse.Namespace) -> tuple[SegmentationData, Protocol]:
     if args.benchmark is not None:
         protocol = load_protocol(args.benchmark)
         kind, colon, _ = spec.partition(":")
-        if not colon or kind not in KINDS:
+        if not colon or kind not in readers():
             spec = f"{protocol.kind}:{spec}"
     data = open_data(spec, args.part)
     if not len(data):
@@ -162,7 +160,7 @@ def _ask_once(names: Sequence[str]) -> tuple[Prompt, np.ndarray]:
     """
     places: dict[str, int] = {}
     for place, name in enumerate(names):
-        places.setdefault(" ".join(name.lower().split()), place)
+        places.setdefault(fold_name(name), place)
     concepts = tuple(Concept((names[place],)) for place in places.values())
     return Prompt(concepts), np.array(list(places.values()), np.int64)
 

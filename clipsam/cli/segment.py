@@ -8,22 +8,21 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..data.images import open_image, open_mask
+from ..errors import PromptError
 from ..evaluation.truth import TruthError, match_truth
 from ..export import write_prediction, write_results
+from ..marks import MARKS, find_class, prompt_with_marks
 from ..predictor import Options
 from ..scene import Scene
-from ..types import OVERLAPS, Concept, Prompt, PromptError, parse_classes
+from ..types import OVERLAPS, Prompt, parse_classes
 from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("segment", help="segment one image")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("image", type=Path)
     parser.add_argument(
         "--text", required=True, help='classes: "," between classes, ";" between synonyms'
@@ -31,10 +30,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
     )
-    parser.add_argument(
-        "--point", action="append", default=[], metavar="CLASS:x,y,label", help="label 1 or 0"
-    )
-    parser.add_argument("--box", action="append", default=[], metavar="CLASS:x0,y0,x1,y1")
+    for kind in MARKS:
+        parser.add_argument(
+            f"--{kind.kind}",
+            action="append",
+            default=[],
+            metavar=f"CLASS:{','.join(kind.fields())}",
+            help=kind.help,
+        )
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
     parser.add_argument("--threshold", type=float, default=0.0, help="of the mask, on logits")
@@ -60,7 +63,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     image = open_image(args.image)
-    prompt = _prompt(args)
+    marks = [mark for kind in MARKS for mark in map(kind.from_text, getattr(args, kind.kind))]
+    prompt = prompt_with_marks(parse_classes(args.text), marks)
     truth = None
     if args.truth is not None:
         names = None if args.truth_classes is None else _read_names(args.truth_classes)
@@ -88,48 +92,6 @@ def run(args: argparse.Namespace) -> None:
     write_results(args.out, str(args.image), prompt, report)
 
 
-def _prompt(args: argparse.Namespace) -> Prompt:
-    classes = parse_classes(args.text)
-    points: dict[int, list[list[float]]] = {}
-    boxes: dict[int, list[float]] = {}
-
-    def owner(text: str, option: str, count: int) -> tuple[int, list[float]]:
-        name, _, numbers = text.rpartition(":")
-        try:
-            values = [float(number) for number in numbers.split(",")]
-        except ValueError:
-            values = []
-        if len(values) != count:
-            raise PromptError(f"--{option} {text}: give a class, a colon and {count} numbers.")
-        index = _find(name, classes)
-        if index is None:
-            raise PromptError(f"--{option} {text}: “{name}” is none of the classes in --text.")
-        return index, values
-
-    for text in args.point:
-        index, values = owner(text, "point", 3)
-        points.setdefault(index, []).append(values)
-    for text in args.box:
-        index, values = owner(text, "box", 4)
-        boxes[index] = values
-    concepts = []
-    for index, synonyms in enumerate(classes):
-        given = np.array(points.get(index, []), np.float32).reshape(-1, 3)
-        box = np.array(boxes[index]) if index in boxes else None
-        concepts.append(Concept(synonyms, given[:, :2], given[:, 2].astype(np.int64), box))
-    return Prompt(tuple(concepts))
-
-
-def _find(name: str, classes: Sequence[Sequence[str]]) -> int | None:
-    """The class of that name, else the first with such a synonym; whatever the case."""
-    wanted = name.strip().lower()
-    for names in ([one[0]] for one in classes), classes:
-        for index, synonyms in enumerate(names):
-            if wanted in (synonym.lower() for synonym in synonyms):
-                return index
-    return None
-
-
 def _candidates(
     args: argparse.Namespace, names: Sequence[str], prompt: Prompt
 ) -> dict[str, list[tuple[int, int]]]:
@@ -139,7 +101,7 @@ def _candidates(
     for text in args.candidate:
         method, _, rest = text.partition(":")
         name, _, number = rest.rpartition(":")
-        index = _find(name, classes)
+        index = find_class(name, classes)
         if method not in chosen or index is None or not number.isdecimal():
             raise PromptError(
                 f"--candidate {text}: give one of {', '.join(names)}, a colon, a class in --text, "

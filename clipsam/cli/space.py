@@ -6,15 +6,14 @@ import argparse
 import logging
 import sys
 
-from ..predictor import methods
+from ..registry import methods
 from ..weights.space import push_space, space_files
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("space", help="run the page as a Space of the hub")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument(
         "--push",
         required=True,

@@ -8,9 +8,8 @@ from pathlib import Path
 from ..training.tiny import TinyRecipe, TinyTraining
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("train-tiny", help="train the bundled tiny models (resumable)")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("--photographs", type=Path, help="folder with camvid/, ccp/ and coco100/")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/tiny"))
     parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="checkpoints and logs")

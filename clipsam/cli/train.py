@@ -12,20 +12,21 @@ import torch
 
 from ..data.readers import open_data
 from ..data.splits import choose_split
+from ..errors import PromptError
 from ..methods.base import TrainablePredictor
-from ..predictor import find_method, find_preset, methods
+from ..registry import find_method, methods
 from ..training.loop import start_accelerator
 from ..training.recipe import apply_settings, recipe_for
 from ..training.train_method import Job, train_method
-from ..types import PromptError
+from ..weights.availability import method_status
 from ..weights.backbones import load_backbones
+from ..weights.presets import find_preset
 
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("train", help="train a method on your labelled images")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument("method", help="id of the method, see `methods`")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help="e.g. folder:my-images")
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     backbones = load_backbones(preset, start_accelerator().device)
     start = args.start
     if start == "auto":
-        start = "bundle" if method.status(preset) == "ready" else "plain"
+        start = "bundle" if method_status(method, preset) == "ready" else "plain"
     torch.manual_seed(recipe.seed)
     if start == "plain":
         recipe, network = apply_settings(recipe, method.design(preset), args.set)

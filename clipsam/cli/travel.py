@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..predictor import methods
+from ..registry import methods
 from ..weights.backbones import has_weights
 from ..weights.exchange import pull_bundle, push_bundle
 from ..weights.model_card import About, segment_command
@@ -15,9 +15,8 @@ from ..weights.presets import PRESETS
 logger = logging.getLogger(__name__)
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Declare both commands."""
-    parser = commands.add_parser("push", help="share a bundle: on the hub or in a folder")
+def declare_push(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``push``."""
     parser.add_argument("bundle", type=Path, help="folder that `train` wrote")
     parser.add_argument(
         "target", help="OWNER/NAME on the hub, or a folder: one that is there, or ./NAME"
@@ -26,7 +25,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--private", action="store_true", help="the repository, if it is made now, is private"
     )
     parser.set_defaults(run=run_push)
-    parser = commands.add_parser("pull", help="get a bundle from the hub or a folder")
+
+
+def declare_pull(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``pull``."""
     parser.add_argument("source", help="OWNER/NAME on the hub, or a folder")
     parser.add_argument(
         "--out",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .images import ImageError
+from ..errors import ClipsamError
 from .readers import DataError
 from .samples import SegmentationData
 
@@ -45,7 +45,7 @@ def check_data(
     for done, index in enumerate(indices, start=1):
         try:
             samples.extend((index, value) for value in data[index].present())
-        except (ImageError, DataError) as error:
+        except ClipsamError as error:
             if not skip_bad:
                 raise DataError(str(error)) from None
             left_out.append(str(error))

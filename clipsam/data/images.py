@@ -9,11 +9,13 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..errors import ClipsamError
+
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused: their logits alone would not fit a laptop's memory."""
 
 
-class ImageError(ValueError):
+class ImageError(ClipsamError):
     """A picture or mask that cannot be used; the message says why and what would be right."""
 
 

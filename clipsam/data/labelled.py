@@ -14,10 +14,9 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from ..evaluation.truth import VOID_IDS, VOID_NAMES
 from .images import ImageError, open_image, open_mask
 from .readers import DataError, connected_segments, shrink
-from .samples import BACKGROUND, VOID, LabelledImage
+from .samples import BACKGROUND, VOID, VOID_IDS, VOID_NAMES, LabelledImage
 
 MOST = 32
 """Labelled pictures at a time."""

@@ -14,6 +14,12 @@ VOID = -1
 BACKGROUND = -2
 """Class-map value of pixels known to show none of the named classes."""
 
+VOID_IDS = (255, 65535)
+"""Ids that mean "not labelled" in index masks, of 8 and of 16 bits."""
+
+VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
+"""Names of classes that mean "not labelled", in lower case."""
+
 
 @dataclass(frozen=True)
 class LabelledImage:

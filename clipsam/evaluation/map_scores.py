@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from ..types import Prediction
-from .metrics import mean_absolute_error
-from .saliency import SaliencyScore, saliency_score
+from .metric_table import Comparison, shown_beside
 from .truth import Truth
 
+MapScore = Mapping[str, float]
+"""What a class's logits are worth whatever the threshold: values by the metric's samples' name.
 
-@dataclass(frozen=True)
-class MapScore:
-    """What a class's logits are worth whatever the threshold.
-
-    Attributes:
-        mae: mean |sigmoid(logits) − truth|.
-        saliency: the camouflage papers' figures, if one class alone was asked, the truth shows it,
-            and every pixel is scored.
-    """
-
-    mae: float
-    saliency: SaliencyScore | None
+Those of single objects are there if one class alone was asked, the truth shows it, and every pixel
+is scored.
+"""
 
 
 def score_maps(prediction: Prediction, truth: Truth) -> dict[str, MapScore]:
@@ -35,8 +27,10 @@ def score_maps(prediction: Prediction, truth: Truth) -> dict[str, MapScore]:
             continue
         logits, wanted = prediction.class_logits(index), truth.masks[text]
         alone = len(prediction.texts) == 1 and wanted.any() and truth.valid.all()
-        scores[text] = MapScore(
-            mean_absolute_error(logits, wanted, truth.valid),
-            saliency_score(logits, wanted) if alone else None,
-        )
+        compared = Comparison(logits > 0, wanted, truth.valid, logits)
+        scores[text] = {
+            name: metric.measure(compared)
+            for name, metric in shown_beside("map").items()
+            if alone or not metric.single_object
+        }
     return scores

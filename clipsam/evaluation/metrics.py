@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +149,25 @@ class ClassScore:
 
     name: str
     counts: Counts
+
+
+@dataclass(frozen=True)
+class SampleScore(ClassScore):
+    """Score of one class in one image.
+
+    Attributes:
+        image: key of the image.
+        values: what was measured, by name, see :mod:`.metric_table`.
+        seconds: share of the prediction's time.
+        present: whether the truth shows the class.
+        presence: probability that it does, as the method says; NaN if it cannot tell.
+    """
+
+    image: str
+    values: Mapping[str, float]
+    seconds: float
+    present: bool = True
+    presence: float = float("nan")
 
 
 def pooled_iou(scores: Iterable[ClassScore]) -> dict[str, float]:

@@ -17,9 +17,10 @@ from ..data.samples import LabelledImage, SegmentationData
 from ..drawing import class_colour, data_uri, fitted, outline
 from ..predictor import Options, Predictor
 from ..scene import Scene
-from .metrics import iou
+from .metric_table import ABSENT_COLUMNS, columns
+from .metrics import SampleScore, iou
 from .rows import Row
-from .runner import Run, SampleScore, prompt_of
+from .runner import Run, prompt_of
 
 WORST = 12
 """Pictures per method."""
@@ -28,22 +29,6 @@ PICTURE_SIDE = 300
 """Long side of a picture, pixels."""
 
 SHOWN_SEED = 0
-
-COLUMNS = {
-    "miou": ("mIoU %", 100),
-    "mean_iou": ("mean IoU %", 100),
-    "dice": ("Dice %", 100),
-    "mae": ("MAE ×100", 100),
-    "boundary_f": ("boundary F %", 100),
-    "s_measure": ("S<sub>α</sub>", 1),
-    "e_measure": ("E<sub>φ</sub>", 1),
-    "weighted_f": ("F<sub>β</sub><sup>w</sup>", 1),
-    "saliency_mae": ("MAE, scaled", 1),
-    "seconds_per_image": ("s / image", 1),
-}
-"""Heading and factor of each figure; those that a study does not have are left out."""
-
-LOWER_IS_BETTER = ("mae", "saliency_mae", "seconds_per_image")
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff; margin: 2rem auto;
@@ -169,20 +154,19 @@ def _leaderboard(
     colours: Mapping[Asked, str],
     settings: Mapping,
 ) -> str:
-    columns = [key for key in COLUMNS if key in ranked[0]["mean"]]
+    shown_metrics = columns(ranked[0]["mean"])
     best = {}
-    for key in columns:
+    for key, metric in shown_metrics.items():
         values = [method["mean"][key] for method in ranked]
-        best[key] = min(values) if key in LOWER_IS_BETTER else max(values)
+        best[key] = min(values) if metric.lower_is_better else max(values)
     lines = []
     for method in ranked:
         cells = [
             f'<i class="key" style="background:{colours[_key(method)]}"></i>'
             + escape(labels[_key(method)])
         ]
-        for key in columns:
-            factor = COLUMNS[key][1]
-            digits = 1 if factor == 100 else 3
+        for key, metric in shown_metrics.items():
+            factor, digits = metric.factor, metric.digits
             mean = method["mean"][key]
             shown = f"{factor * mean:.{digits}f}"
             if mean == best[key] and len(ranked) > 1:
@@ -197,7 +181,7 @@ def _leaderboard(
     spread = "Mean ± standard deviation over seeds. " if settings["seeds"] > 1 else ""
     return (
         "<h2>Leaderboard</h2>"
-        + _table(["method", *(COLUMNS[key][0] for key in columns)], lines)
+        + _table(["method", *(metric.heading for metric in shown_metrics.values())], lines)
         + f'<p class="note">{spread}mIoU pools each class’s pixels over the set and is the mean '
         "over classes; mean IoU, Dice, MAE and boundary F are means over samples (a class in an "
         "image). Boundary F tolerates 0.75 % of the image’s diagonal."
@@ -268,16 +252,10 @@ def _plots(
 def _with_absent(ranked: Sequence[Mapping], labels: Mapping[Asked, str], settings: Mapping) -> str:
     if settings["absent"] is None:
         return ""
-    columns = {
-        "miou": "mIoU %, absent asked too",
-        "miou_by_presence": "the same, emptied below presence ½",
-        "presence_auc": "presence AUC %",
-        "false_alarms": "false alarms %",
-    }
     lines = []
     for method in ranked:
         cells = [escape(labels[_key(method)]), f"{100 * method['mean']['miou']:.1f}"]
-        for key in columns:
+        for key in ABSENT_COLUMNS:
             seeds = [seed["with_absent"] for seed in method["seeds"]]
             known = [100 * seed[key] for seed in seeds if seed is not None]
             mean = float(np.mean(known)) if known else math.nan
@@ -286,7 +264,7 @@ def _with_absent(ranked: Sequence[Mapping], labels: Mapping[Asked, str], setting
     asked = "all classes" if settings["absent"] == "all" else f"up to {settings['absent']} classes"
     return (
         "<h2>Without the presence oracle</h2>"
-        + _table(["method", "mIoU %, oracle", *columns.values()], lines)
+        + _table(["method", "mIoU %, oracle", *ABSENT_COLUMNS.values()], lines)
         + f'<p class="note">Here {asked} that an image does not show are asked too. What is found '
         "of them counts in the class’s union. “Emptied”: a mask counts as empty where the method’s "
         "own presence is below ½. False alarms: the share of absent classes of which "

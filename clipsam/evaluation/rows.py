@@ -10,9 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..data.readers import DataError
-from .metrics import Counts
-from .runner import SampleScore
-from .saliency import SaliencyScore
+from .metrics import Counts, SampleScore, dice, iou
 
 
 @dataclass(frozen=True)
@@ -120,25 +118,40 @@ def _to_json(row: Row) -> dict:
         "class": score.name,
         "present": score.present,
         **asdict(score.counts),
-        "mae": score.mae,
-        "boundary_f": score.boundary_f,
+        "values": {name: _known(value) for name, value in score.values.items()},
         "seconds": score.seconds,
-        "presence": None if math.isnan(score.presence) else score.presence,
-        "saliency": None if score.saliency is None else asdict(score.saliency),
+        "presence": _known(score.presence),
     }
 
 
 def _from_json(entry: dict) -> Row:
-    presence, saliency = entry["presence"], entry["saliency"]
     score = SampleScore(
         name=entry["class"],
         counts=Counts(entry["intersection"], entry["predicted"], entry["truth"]),
         image=entry["image"],
-        mae=entry["mae"],
-        boundary_f=entry["boundary_f"],
+        values={name: _number(value) for name, value in _values(entry).items()},
         seconds=entry["seconds"],
         present=entry["present"],
-        presence=float("nan") if presence is None else presence,
-        saliency=None if saliency is None else SaliencyScore(**saliency),
+        presence=_number(entry["presence"]),
     )
     return Row(entry["method"], entry["mode"], entry["seed"], score)
+
+
+def _values(entry: dict) -> dict[str, float | None]:
+    """What was measured; rows of version 0.1 have it in several places."""
+    if "values" in entry:
+        return entry["values"]
+    counts = Counts(entry["intersection"], entry["predicted"], entry["truth"])
+    values = {"iou": iou(counts), "dice": dice(counts)}
+    values |= {name: entry[name] for name in ("mae", "boundary_f")}
+    saliency = entry["saliency"] or {}
+    return values | {f"saliency_{n}" if n == "mae" else n: v for n, v in saliency.items()}
+
+
+def _known(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

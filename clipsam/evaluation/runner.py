@@ -12,8 +12,8 @@ from ..predictor import Options, Predictor
 from ..prompting import points_in_mask, stable_seed
 from ..scene import Scene
 from ..types import Concept, Prompt
-from .metrics import ClassScore, boundary_f, count, mean_absolute_error
-from .saliency import SaliencyScore, saliency_score
+from .metric_table import Comparison, measure
+from .metrics import SampleScore
 
 MANUAL = "manual"
 """The mode that needs points, here drawn from the truth."""
@@ -32,29 +32,6 @@ class Run:
     method: str
     mode: str
     clicks: int = 0
-
-
-@dataclass(frozen=True)
-class SampleScore(ClassScore):
-    """Score of one class in one image.
-
-    Attributes:
-        image: key of the image.
-        mae: mean |sigmoid(logits) − truth|.
-        boundary_f: see :func:`clipsam.evaluation.metrics.boundary_f`.
-        seconds: share of the prediction's time.
-        present: whether the truth shows the class.
-        presence: probability that it does, as the method says; NaN if it cannot tell.
-        saliency: the camouflage papers' figures, where the image shows one object.
-    """
-
-    image: str
-    mae: float
-    boundary_f: float
-    seconds: float
-    present: bool = True
-    presence: float = float("nan")
-    saliency: SaliencyScore | None = None
 
 
 def evaluate(
@@ -136,21 +113,20 @@ def score_image(
         prediction = predictor.predict(scene, prompt, options)
         for index, truth in enumerate(truths):
             logits = prediction.class_logits(index)
-            mask, present = logits > 0, bool(truth.any())
+            present = bool(truth.any())
+            compared = Comparison(logits > 0, truth, valid, logits)
             score = SampleScore(
                 name=prediction.texts[index],
-                counts=count(mask, truth, valid),
+                counts=compared.counts,
                 image=sample.key,
-                mae=mean_absolute_error(logits, truth, valid),
-                boundary_f=boundary_f(mask, truth, valid),
+                values=measure(compared, single_object and present),
                 seconds=prediction.total_seconds / len(truths),
                 present=present,
                 presence=float(prediction.results[index].presence),
-                saliency=saliency_score(logits, truth) if single_object and present else None,
             )
             scores.append(score)
             if seen is not None:
-                seen(score, mask, truth)
+                seen(score, compared.mask, truth)
     return scores
 
 

@@ -6,36 +6,13 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
-from .metrics import (
-    Counts,
-    class_wise_miou,
-    dice,
-    iou,
-    mean_dice,
-    mean_image_iou,
-    pooled_iou,
-    roc_auc,
-)
+from .metric_table import COSTS, METRICS, sampled
+from .metrics import Counts, SampleScore, class_wise_miou, pooled_iou, roc_auc
 from .rows import Row
-from .runner import SampleScore
-
-RESULT_COLUMNS = (
-    "method",
-    "preset",
-    "mode",
-    "seed",
-    "miou",
-    "mean_iou",
-    "dice",
-    "mae",
-    "boundary_f",
-    "images",
-    "seconds_per_image",
-)
 
 Figures = dict[str, float]
 
@@ -44,28 +21,17 @@ def present_figures(scores: Sequence[SampleScore]) -> Figures:
     """Figures of one method and seed where only present classes are asked.
 
     Returns:
-        ``miou`` pools each class over the set; ``mean_iou``, ``dice``, ``mae`` and ``boundary_f``
-        are means over samples, a sample being an image and a class in it; ``images`` counts
-        images with a class; ``seconds_per_image`` is prediction alone, over these images. Sets of
-        single objects also have ``s_measure``, ``e_measure``, ``weighted_f`` and
-        ``saliency_mae``. NaN without any sample.
+        Each metric of :data:`METRICS` and :data:`COSTS` by its id, those of single objects where
+        they were measured; ``images`` counts images with a class. NaN without any sample.
     """
     scores = [score for score in scores if score.present]
-    images = len({score.image for score in scores})
+    single = any(name in score.values for name in sampled(single_object=True) for score in scores)
     figures = {
-        "miou": class_wise_miou(scores),
-        "mean_iou": mean_image_iou(scores),
-        "dice": mean_dice(scores),
-        "mae": _mean(score.mae for score in scores),
-        "boundary_f": _mean(score.boundary_f for score in scores),
-        "images": images,
-        "seconds_per_image": sum(s.seconds for s in scores) / images if images else math.nan,
+        id: metric.reduce(scores)
+        for id, metric in (METRICS | COSTS).items()
+        if single or not metric.single_object
     }
-    saliency = [asdict(score.saliency) for score in scores if score.saliency is not None]
-    for name in saliency[0] if saliency else ():
-        shown = "saliency_mae" if name == "mae" else name
-        figures[shown] = _mean(values[name] for values in saliency)
-    return figures
+    return {**figures, "images": len({score.image for score in scores})}
 
 
 def absent_figures(scores: Sequence[SampleScore]) -> Figures | None:
@@ -145,32 +111,37 @@ def summarize(rows: Iterable[Row], preset: str) -> list[dict]:
 
 
 def results_csv(methods: Sequence[Mapping]) -> str:
-    """One line per method and seed, with the presence oracle; :data:`RESULT_COLUMNS`."""
+    """One line per method and seed, with the presence oracle; no figures of single objects."""
+    metrics = [id for id, metric in METRICS.items() if not metric.single_object]
+    columns = ["method", "preset", "mode", "seed", *metrics, "images", *COSTS]
     lines = []
     for method in methods:
         for seed in method["seeds"]:
             values = {**method, **seed, **seed["present"]}
-            lines.append([_cell(values[column]) for column in RESULT_COLUMNS])
-    return _csv(RESULT_COLUMNS, lines)
+            lines.append([_cell(values[column]) for column in columns])
+    return _csv(columns, lines)
 
 
 def samples_csv(rows: Sequence[Row]) -> str:
     """One line per method, seed, image and class."""
+    every, single = sampled(), sampled(single_object=True)
+    if not any(name in row.score.values for name in single for row in rows):
+        single = {}
     columns = [
-        *("method", "mode", "seed", "image", "class", "present", "iou", "dice", "mae"),
-        *("boundary_f", "intersection", "predicted", "truth", "presence", "seconds"),
+        *("method", "mode", "seed", "image", "class", "present"),
+        *every,
+        *("intersection", "predicted", "truth", "presence", "seconds"),
+        *single,
     ]
-    if any(row.score.saliency for row in rows):
-        columns += ["s_measure", "e_measure", "weighted_f", "saliency_mae"]
     lines = []
     for row in rows:
         score = row.score
         values = [
             *(row.method, row.mode, row.seed, score.image, score.name, int(score.present)),
-            *(iou(score.counts), dice(score.counts), score.mae, score.boundary_f),
+            *(score.values.get(name, math.nan) for name in every),
             *(score.counts.intersection, score.counts.predicted, score.counts.truth),
             *(score.presence, score.seconds),
-            *(asdict(score.saliency).values() if score.saliency else ()),
+            *(score.values.get(name, math.nan) for name in single),
         ]
         lines.append([_cell(value) for value in values])
     return _csv(columns, lines)

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import Prediction, Prompt
-from .metrics import Counts, count
-
-VOID_IDS = (255, 65535)
-"""Ids that mean "not labelled" in index masks, of 8 and of 16 bits."""
-
-VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
+from ..data.samples import VOID_IDS, VOID_NAMES
+from ..errors import ClipsamError
+from ..types import Prediction, Prompt, fold_name
+from .metric_table import Comparison
+from .metrics import Counts
 
 
-class TruthError(ValueError):
+class TruthError(ClipsamError):
     """A ground truth that cannot be used; the message says why and what would be right."""
 
 
@@ -76,12 +74,12 @@ class Truth:
         text = prediction.texts[index]
         if text not in self.masks:
             return None
-        return self.score_mask(text, prediction.class_mask(index, threshold))
+        return self.compare(text, prediction.class_mask(index, threshold)).counts
 
-    def score_mask(self, text: str, mask: np.ndarray) -> Counts | None:
-        """Counts of a mask, bool (H, W), of one class; ``None`` if the truth does not know it."""
+    def compare(self, text: str, mask: np.ndarray) -> Comparison | None:
+        """A mask, bool (H, W), of one class beside its truth; ``None`` if there is none of it."""
         truth = self.masks.get(text)
-        return None if truth is None else count(mask, truth, self.valid)
+        return None if truth is None else Comparison(mask, truth, self.valid)
 
 
 def match_truth(
@@ -138,12 +136,12 @@ def match_truth(
 
 
 def _match_names(ids: np.ndarray, prompt: Prompt, names: Sequence[str]) -> Truth:
-    by_name = {str(name).strip().lower(): index for index, name in enumerate(names)}
+    by_name = {fold_name(str(name)): index for index, name in enumerate(names)}
     void = [index for name, index in by_name.items() if name in VOID_NAMES]
     void += [value for value in VOID_IDS if value >= len(names)]
     masks = {}
     for concept in prompt.concepts:
-        known = [by_name[s.lower()] for s in concept.synonyms if s.lower() in by_name]
+        known = [by_name[s] for s in map(fold_name, concept.synonyms) if s in by_name]
         if known:
             masks[concept.text] = np.isin(ids, known)
     if not masks:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ..models.tuned_sam import TunedSamConfig
-from ..predictor import MethodInfo, register
+from ..predictor import MethodInfo
 from ..weights.presets import Preset
 from .tuned_sam import TunedSamPredictor, adapters
 
 
-@register
 class ClipGuidedSamPredictor(TunedSamPredictor):
     """Semi-automatic (text only) or manual (text and the user's points)."""
 

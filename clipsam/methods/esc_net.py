@@ -26,7 +26,7 @@ from ..models.esc_net import (
     sam_decoder_state,
 )
 from ..models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
-from ..predictor import JointPredictor, MethodInfo, Options, register
+from ..predictor import JointPredictor, MethodInfo, Options
 from ..scene import Scene
 from ..types import Concept, ConceptResult, PromptsUsed, Round
 from ..weights.backbones import Backbones
@@ -43,7 +43,6 @@ What it takes is estimated, and may be up to twice as much."""
 WHOLE, SLIDING = "whole-image", "sliding-window"
 
 
-@register
 class EscNetPredictor(JointPredictor, TrainablePredictor):
     """One pass over the whole image, or the mean of that and four overlapping windows.
 
@@ -287,7 +286,6 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return PromptsUsed(points, np.ones(len(points), np.int64), dense=dense)
 
 
-@register
 class CatSegPredictor(EscNetPredictor):
     """The same network without SAM: the paper's own comparison."""
 

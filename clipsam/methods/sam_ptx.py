@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ..models.tuned_sam import TunedSamConfig
-from ..predictor import MethodInfo, register
+from ..predictor import MethodInfo
 from ..weights.presets import Preset
 from .tuned_sam import TunedSamPredictor, adapters
 
 
-@register
 class SamPtxPredictor(TunedSamPredictor):
     """Parallel adapters of which the one beside the MLP sees the frozen CLIP's class text."""
 

@@ -14,8 +14,9 @@ from ..models.clip import similarity_grid
 from ..models.image_encoder import AdapterConfig
 from ..models.sam import decode_masks
 from ..models.tuned_sam import TunedSam, TunedSamConfig
-from ..predictor import Options, nothing_found
+from ..predictor import Options
 from ..prompting import Calibration
+from ..sam_prompting import class_result, empty_result, map_mask, map_points, prompt_tensors
 from ..scene import Scene
 from ..types import Concept, ConceptResult, PromptsUsed
 from ..weights.backbones import Backbones
@@ -126,7 +127,7 @@ class TunedSamPredictor(TrainablePredictor):
             for one in asked:
                 nothing = one.prompts is None
                 results.append(
-                    nothing_found(self._mask_side, one.shown) if nothing else next(answers)
+                    empty_result(self._mask_side, one.shown) if nothing else next(answers)
                 )
                 if progress is not None:
                     progress(len(results), len(pairs))
@@ -158,12 +159,17 @@ class TunedSamPredictor(TrainablePredictor):
             with watch.step("prompts"):
                 similarity = similarity_grid(tokens, text)
                 shown = similarity[0].float().cpu().numpy()
+                transform = self._transform(scene)
                 if prompts is None:
-                    points = self._map_points(scene, concept, similarity, self.calibration, options)
+                    points = map_points(
+                        similarity, transform, concept.text, self.calibration, options
+                    )
                     if len(points):
                         prompts = PromptsUsed(points, np.ones(len(points), np.int64))
                 if config.dense_prompt and prompts is not None:
-                    dense = self._map_mask(scene, similarity, self.calibration, options)
+                    dense = map_mask(
+                        similarity, transform, self._mask_side, self.calibration, options
+                    )
                     prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return _Asked(concept, prompts, text, tokens, shown, dense)
 
@@ -235,13 +241,14 @@ class TunedSamPredictor(TrainablePredictor):
         self, scene: Scene, asked: Sequence[_Asked], embeddings: Sequence[Tensor]
     ) -> list[ConceptResult]:
         """Masks of several classes; those with as many points and boxes are decoded together."""
+        transform, device = self._transform(scene), self.backbones.device
         alike: dict[tuple[int, int], list[int]] = {}
         for index, one in enumerate(asked):
             shape = len(one.prompts.points), len(one.prompts.boxes)
             alike.setdefault(shape, []).append(index)
         results: dict[int, ConceptResult] = {}
         for (points, boxes), members in alike.items():
-            given = [self._sam_prompts(scene, asked[index].prompts) for index in members]
+            given = [prompt_tensors(asked[index].prompts, transform, device) for index in members]
             pointed = [own for own, _ in given]
             dense = [asked[index].dense for index in members]
             logits, scores = decode_masks(
@@ -256,7 +263,7 @@ class TunedSamPredictor(TrainablePredictor):
             for index, mask, score in rows:
                 shown = asked[index].shown
                 presence = float("nan") if shown is None else self.calibration.presence(shown)
-                results[index] = self._result(
+                results[index] = class_result(
                     mask, score, asked[index].prompts, similarity=shown, presence=presence
                 )
         return [results[index] for index in range(len(asked))]

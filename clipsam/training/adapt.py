@@ -16,12 +16,10 @@ from ..data.splits import Split
 from ..evaluation.metrics import count, iou
 from ..evaluation.runner import MANUAL, prompt_of
 from ..methods.base import TrainablePredictor
-from ..models.clip import build_clip
-from ..models.sam import build_sam
 from ..predictor import Options
 from ..scene import Scene
 from ..types import Prediction
-from ..weights.backbones import Backbones, assemble
+from ..weights.backbones import Backbones, assemble, build_networks
 from ..weights.presets import TINY, Preset
 from .loop import Watch
 from .recipe import Recipe, TunedSamRecipe, recipe_for
@@ -91,7 +89,7 @@ class Adapted:
 def trained_parts(method: type[TrainablePredictor], preset: Preset) -> dict[str, int]:
     """How many parameters its training changes in each part of the network; loads no weights."""
     with torch.device("meta"):
-        backbones = assemble(preset, build_sam(preset.sam), build_clip(preset.clip), device="meta")
+        backbones = assemble(preset, *build_networks(preset), device="meta")
         state = method.untrained(backbones).model.trainable_state()
     counts: dict[str, int] = {}
     for name, tensor in state.items():

@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import baselines as _baselines  # noqa: F401 (registers its pipelines)
-
 from ..data.readers import CocoPanopticData, FolderData
 from ..data.samples import SegmentationData
 from ..data.scenes import SceneData
 from ..data.splits import some_images
-from ..evaluation.metrics import class_wise_miou, mean_image_iou
-from ..evaluation.runner import Run, SampleScore, evaluate
+from ..evaluation.metrics import SampleScore, class_wise_miou, mean_image_iou
+from ..evaluation.runner import Run, evaluate
 from ..methods.base import TrainablePredictor
-from ..predictor import count_parameters, find_method, methods
+from ..registry import count_parameters, find_method, methods
 from ..weights.backbones import load_backbones
 from ..weights.presets import TINY
 
@@ -126,7 +124,7 @@ def summarize(scores: Sequence[SampleScore]) -> dict[str, float]:
     return {
         "miou": class_wise_miou(scores),
         "mean_iou": mean_image_iou(scores),
-        "mae": float(np.mean([score.mae for score in scores])),
+        "mae": float(np.mean([score.values["mae"] for score in scores])),
         "samples": len(scores),
     }
 

@@ -22,7 +22,7 @@ from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
 from ..models.sam import build_sam
 from ..models.trunk import LEVELS, STRIDE, Trunk, own_state
-from ..predictor import find_method
+from ..registry import find_method
 from ..types import PromptError
 from ..weights.backbones import load_backbones, read_tokenizer
 from ..weights.bundle import CONFIG, load_bundle, load_into, save_bundle

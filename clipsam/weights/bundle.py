@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..errors import ClipsamError
 from .compact import pack, unpack
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -19,7 +20,7 @@ CODES, SCALES, SHAPE = "_codes", "_scales", "_shape"
 """Endings of what stores a difference or weights of their own, see :mod:`.compact`."""
 
 
-class WeightsError(ValueError):
+class WeightsError(ClipsamError):
     """Weights that cannot be used; the message says what was expected and what was found."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..errors import PromptError
 from ..geometry import Fit
 from ..models.clip import ClipSizes, FeatureNorm
 from ..models.sam import SamConfig
@@ -228,3 +229,14 @@ PRESETS: dict[str, Preset] = {
         ),
     )
 }
+
+
+def find_preset(preset: str) -> Preset:
+    """Return the preset with a name.
+
+    Raises:
+        PromptError: there is none with that name.
+    """
+    if preset not in PRESETS:
+        raise PromptError(f"There is no preset “{preset}”: choose from {', '.join(PRESETS)}.")
+    return PRESETS[preset]

@@ -21,23 +21,24 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ..data.images import ImageError, open_image, open_mask
+from ..errors import ClipsamError, PromptError
 from ..evaluation.metrics import dice, iou
-from ..evaluation.truth import Truth, TruthError, match_truth, read_names
-from ..export import listed_points
-from ..predictor import Options, describe_methods, find_method, find_preset
+from ..evaluation.truth import Truth, match_truth, read_names
+from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
+from ..predictor import Options
+from ..registry import describe_methods, find_method
 from ..scene import Scene
-from ..types import Prediction, Prompt, PromptError, parse_classes
+from ..types import Prediction, Prompt, parse_classes
 from ..weights.bundle import WeightsError
-from ..weights.presets import PRESETS
+from ..weights.presets import PRESETS, find_preset
 from .choices import why_not
-from .compare.annotator import read_prompt
 from .events import ON_GPU
 from .models import ModelStore
 from .zero_gpu import Asked, predict_all
 
 PresetName = Literal[tuple(PRESETS)]
 MaskFormat = Literal["png", "rle"]
-Mark = list[str | float]
+Row = list[str | float]
 """A class with numbers after it."""
 
 
@@ -163,8 +164,8 @@ class Api:
         classes: str,
         methods: list[str],
         preset: PresetName = "tiny",
-        points: list[Mark] | None = None,
-        boxes: list[Mark] | None = None,
+        points: list[Row] | None = None,
+        boxes: list[Row] | None = None,
         threshold: float = 0.0,
         seed: int = 0,
         masks: MaskFormat = "png",
@@ -244,8 +245,8 @@ class Api:
         preset: PresetName = "tiny",
         truth_names: str = "",
         truth_class: str = "",
-        points: list[Mark] | None = None,
-        boxes: list[Mark] | None = None,
+        points: list[Row] | None = None,
+        boxes: list[Row] | None = None,
         threshold: float = 0.0,
         seed: int = 0,
     ) -> Comparison:
@@ -318,7 +319,7 @@ def _in_words() -> Iterator[None]:
     """What was wrong with a request goes to the caller as it is, and into no log."""
     try:
         yield
-    except (ImageError, PromptError, TruthError, WeightsError) as error:
+    except ClipsamError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
@@ -343,43 +344,24 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
 
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
     """Classes with their points and boxes."""
-    text = _text(classes, "classes")
-    marks = []
-    for name, x, y, label in _marks(points, "point", ("x", "y", "label")):
-        if label not in (0, 1):
-            raise PromptError(f"{name}: the label of a point is 1 (foreground) or 0 (background).")
-        marks.append({"class": _asked(text, name), "x": x, "y": y, "label": label})
-    for name, *box in _marks(boxes, "box", ("x0", "y0", "x1", "y1")):
-        marks.append({"class": _asked(text, name), "box": box})
-    return read_prompt(text, {"active": None, "marks": marks})
+    marks = [*_marks(points, Point), *_marks(boxes, Box)]
+    return prompt_with_marks(parse_classes(_text(classes, "classes")), marks)
 
 
-def _marks(given: object, kind: str, numbers: tuple[str, ...]) -> list[Mark]:
-    if given is None:
+def _marks(rows: object, kind: type[Mark]) -> list[Mark]:
+    if rows is None:
         return []
-    marks = given if isinstance(given, list) else [given]
-    for mark in marks:
-        if (
-            not isinstance(mark, list)
-            or len(mark) != 1 + len(numbers)
-            or not isinstance(mark[0], str)
-        ):
-            raise PromptError(f"A {kind} is [class, {', '.join(numbers)}], got {mark!r}.")
-    return marks
-
-
-def _asked(text: str, name: str) -> str:
-    """The shown name of the class in a text that a name or synonym means."""
-    for synonyms in parse_classes(text):
-        if " ".join(name.split()).lower() in (synonym.lower() for synonym in synonyms):
-            return synonyms[0]
-    raise PromptError(f"“{name}” is none of the classes asked ({text}).")
+    return [kind.from_row(row) for row in (rows if isinstance(rows, list) else [rows])]
 
 
 def _class_shown(prompt: Prompt, name: str) -> str | None:
     """The class that a black and white mask is said to show."""
-    texts = ", ".join(concept.text for concept in prompt.concepts)
-    return _asked(texts, name) if _text(name, "truth_class") else None
+    if not _text(name, "truth_class"):
+        return None
+    index = find_class(name, [concept.synonyms for concept in prompt.concepts])
+    if index is None:
+        raise PromptError(f"“{name}” is none of the classes asked ({', '.join(prompt.texts)}).")
+    return prompt.texts[index]
 
 
 def _text(value: object, name: str) -> str:
@@ -423,7 +405,7 @@ def _found(prediction: Prediction, index: int, threshold: float, masks: MaskForm
             None if similarity is None else [float(similarity.min()), float(similarity.max())]
         ),
         "similarity_unit": result.similarity_unit,
-        "points": listed_points(result.prompts.points, result.prompts.labels),
+        "points": points_json(result.prompts.points, result.prompts.labels),
         "boxes": result.prompts.boxes.tolist(),
         "note": result.note,
     }

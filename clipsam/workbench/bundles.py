@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..predictor import find_method
+from ..registry import find_method
 from .choices import Choice, choices_of
 
 KEPT = 4

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..predictor import Predictor, methods
+from ..predictor import Predictor
+from ..registry import methods
+from ..weights.availability import method_status, missing_networks
 from ..weights.presets import Preset
 
 
@@ -48,16 +50,16 @@ class Choice:
 def why_not(method: str, preset: Preset) -> str:
     """Why a method cannot run with a preset; empty if it can."""
     predictor = methods()[method]
-    match predictor.status(preset):
+    match method_status(predictor, preset):
         case "ready":
             return ""
         case "untrained":
             return f"not trained for {preset.name}: train it, or load weights"
         case "needs-download":
-            missing = " and ".join(one.repo for one in predictor.missing(preset))
+            missing = " and ".join(one.repo for one in missing_networks(predictor, preset))
             return f"needs {missing or 'weights'}, not on this machine yet"
         case "unavailable":
-            gated = next(one.repo for one in predictor.missing(preset) if one.gated)
+            gated = next(one.repo for one in missing_networks(predictor, preset) if one.gated)
             return (
                 f"needs {gated}: accept its terms on the hub, set HF_TOKEN to your token, then "
                 "download it"

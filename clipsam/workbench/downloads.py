@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import gradio as gr
 
-from ..predictor import find_preset, methods
-from ..types import PromptError
+from ..errors import PromptError
+from ..registry import methods
 from ..weights.local import Download, locate
-from ..weights.presets import Preset
+from ..weights.presets import Preset, find_preset
 from ..weights.published import Published
 
 POLL = 0.3

@@ -7,7 +7,8 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from ..predictor import MethodInfo, find_method, methods
+from ..predictor import MethodInfo
+from ..registry import find_method, methods
 from ..training.card import RUNS, read_figures
 from ..weights.backbones import BUNDLES
 from ..weights.bundle import read_config

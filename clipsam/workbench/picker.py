@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import gradio as gr
 
-from ..predictor import find_preset
-from ..types import PromptError
-from ..weights.bundle import WeightsError
-from ..weights.presets import PRESETS
+from ..errors import ClipsamError
+from ..weights.presets import PRESETS, find_preset
 from .bundles import SessionBundles
 from .choices import DEFAULT_KEYS, Choice, all_choices
 from .downloads import Downloads, get_ticked
-from .events import LATEST, PRIVATE
+from .events import LATEST, PRIVATE, Updates, Values, note, problem
 from .method_cards import all_cards
-from .notes import Updates, note, problem
 
 DEFAULT_PRESET = "tiny"
 
@@ -57,9 +54,9 @@ class MethodPicker:
         self._connect()
 
     @property
-    def ticked(self) -> list[gr.blocks.Block]:
-        """What :meth:`chosen` needs to know."""
-        return [self._bundles, self.preset, self.by_text, self.by_marks]
+    def inputs(self) -> set[gr.blocks.Block]:
+        """The components whose values the methods here take."""
+        return {self._bundles, self.preset, self.by_text, self.by_marks}
 
     @property
     def offered(self) -> list[gr.blocks.Block]:
@@ -72,13 +69,13 @@ class MethodPicker:
         downloads, shown = self._downloads, self.offered
         self.preset.change(
             self.take_preset,
-            self.ticked,
+            self.inputs,
             shown,
             **LATEST,
         )
         downloads.start.click(
             self.download,
-            [*self.ticked, downloads.repos],
+            {*self.inputs, downloads.repos},
             shown,
             concurrency_id="download",
             concurrency_limit=1,
@@ -86,37 +83,25 @@ class MethodPicker:
             **PRIVATE,
         )
 
-    def chosen(
-        self,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-    ) -> tuple[Choice, ...]:
-        """What is ticked, in the order in which it is offered."""
-        every = all_offered(bundles, preset)
-        return tuple(choice for choice in every if choice.key in {*by_text, *by_marks})
+    def chosen(self, values: Values) -> tuple[Choice, ...]:
+        """Return what is ticked, in the order in which it is offered."""
+        every = all_offered(values[self._bundles], values[self.preset])
+        ticked = self._ticked(values)
+        return tuple(choice for choice in every if choice.key in ticked)
 
-    def take_preset(
-        self,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-    ) -> Updates:
+    def take_preset(self, values: Values) -> Updates:
         """Offer what another preset has."""
-        return self.offer(bundles, preset, (*by_text, *by_marks))
+        return self.offer(values[self._bundles], values[self.preset], self._ticked(values))
 
-    def take_bundle(
-        self,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-    ) -> Updates:
+    def take_bundle(self, values: Values) -> Updates:
         """Offer what the session trained last, ticked, beside what is ticked already."""
-        new = (choice.key for choice in bundles.kept[-1].choices) if bundles.kept else ()
-        return self.offer(bundles, preset, (*by_text, *by_marks, *new))
+        bundles: SessionBundles = values[self._bundles]
+        new = {choice.key for choice in bundles.kept[-1].choices} if bundles.kept else set()
+        return self.offer(bundles, values[self.preset], self._ticked(values) | new)
+
+    def _ticked(self, values: Values) -> set[str]:
+        """Keys of the ticked choices."""
+        return {*values[self.by_text], *values[self.by_marks]}
 
     def offer(self, bundles: SessionBundles, preset: str, ticked: Collection[str]) -> Updates:
         """What can run with a preset and be had for it; what is ticked stays so where it can."""
@@ -128,22 +113,19 @@ class MethodPicker:
 
     def download(
         self,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-        repos: Sequence[str],
+        values: Values,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Updates:
         """Get the ticked weights, and offer the methods that can run now."""
+        preset, repos = values[self.preset], values[self._downloads.repos]
         try:
             said = note(get_ticked(preset, repos, progress))
-        except (PromptError, WeightsError) as error:
+        except ClipsamError as error:
             said = problem(str(error))
         return {
             self._downloads.message: said,
             **self._downloads.offer(preset, repos),
-            **self._offer_methods(bundles, preset, (*by_text, *by_marks)),
+            **self._offer_methods(values[self._bundles], preset, self._ticked(values)),
         }
 
     def _offer_methods(

@@ -8,8 +8,7 @@ from typing import Protocol
 import gradio as gr
 from gradio.events import Dependency
 
-from .events import QUICK
-from .notes import Updates
+from .events import QUICK, Updates
 
 
 class Stoppable(Protocol):

@@ -32,11 +32,12 @@ from weakref import WeakValueDictionary
 import gradio as gr
 import numpy as np
 
-from ..data.readers import DataError
-from ..predictor import Options, find_method, find_preset
+from ..errors import ClipsamError
+from ..predictor import Options
+from ..registry import find_method
 from ..scene import Scene
-from ..types import Prediction, Prompt, PromptError
-from ..weights.bundle import WeightsError
+from ..types import Prediction, Prompt
+from ..weights.presets import find_preset
 from .models import ModelStore
 
 try:
@@ -52,9 +53,6 @@ METHOD_SECONDS, ANSWER_SECONDS, CLASS_SECONDS = 3.0, 0.5, 0.2
 """For an image's features and a network's first pass, for each later answer, for each class."""
 MAX_SECONDS = 120
 """More is not asked for: a request above what a visitor has left is refused altogether."""
-
-TOLD = (PromptError, WeightsError, DataError)
-"""What a task raises to be told to the user as it is."""
 
 Task = Callable[..., Iterator]
 """A function of a module that takes a :class:`ModelStore`, then what can be pickled, and yields
@@ -76,7 +74,7 @@ def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: f
 
     Raises:
         gr.Error: no GPU is lent, or it was taken away, or the task failed there.
-        PromptError, WeightsError, DataError: as the task does.
+        ClipsamError: as the task does.
     """
     if not ON_ZERO_GPU:
         yield from task(models, *arguments)
@@ -132,7 +130,7 @@ def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) 
     """What runs in the forked process; takes and yields what can be pickled."""
     try:
         yield from task(_stores[store], *arguments)
-    except TOLD as error:
+    except ClipsamError as error:
         yield _Raised(error)
 
 
@@ -275,7 +273,7 @@ def _predict(
         predictor = models.predictor(preset, asked.method, asked.bundle)
         options = replace(options, mode=asked.mode)
         return predictor.predict(scene, prompt, options, progress, asked.earlier)
-    except (PromptError, WeightsError) as error:
+    except ClipsamError as error:
         return str(error)
     except _Stopped:
         return None

@@ -23,9 +23,11 @@ from transformers import (
 from baselines.clipseg_sam import ClipSegSamPredictor
 from baselines.map_prompted import DENSE, VANILLA
 from clipsam.models.clipseg import ClipSeg
-from clipsam.predictor import Options, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
+from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.local import locate
@@ -165,9 +167,9 @@ def test_everything_that_runs_is_counted(predictor):
 
 
 def test_status(here):
-    assert ClipSegSamPredictor.status(TINY) == "ready"
+    assert method_status(ClipSegSamPredictor, TINY) == "ready"
     (here / "merges.txt").unlink()
-    assert ClipSegSamPredictor.status(TINY) == "needs-download"
+    assert method_status(ClipSegSamPredictor, TINY) == "needs-download"
 
 
 def test_missing_weights(here, backbones):

@@ -25,10 +25,13 @@ from transformers import (
 from baselines.box_prompted import DetectionConfig
 from baselines.grounded_sam import GroundedSamPredictor
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.models.grounding_dino import SLENDEREST, GroundingDino, caption, pad_slender
-from clipsam.predictor import Options, count_parameters, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
-from clipsam.types import NOTHING, Concept, ConceptResult, Prediction, Prompt, PromptError
+from clipsam.types import NOTHING, Concept, ConceptResult, Prediction, Prompt
+from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.networks import read_network
@@ -342,11 +345,11 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert GroundedSamPredictor.status(TINY) == "needs-download"
+    assert method_status(GroundedSamPredictor, TINY) == "needs-download"
     with pytest.raises(WeightsError, match=r"grounding-dino-tiny is not on this machine"):
         load_predictor("grounded-sam", tiny)
     shutil.copytree(published, tmp_path / "clipsam" / GROUNDING_DINO.repo)
-    assert GroundedSamPredictor.status(TINY) == "ready"
+    assert method_status(GroundedSamPredictor, TINY) == "ready"
 
 
 @pytest.mark.parametrize(

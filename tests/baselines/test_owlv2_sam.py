@@ -23,11 +23,14 @@ from transformers import (
 from baselines.box_prompted import DetectionConfig
 from baselines.owlv2_sam import Owlv2SamPredictor
 from clipsam.data.scenes import SceneData
+from clipsam.errors import PromptError
 from clipsam.models import owlv2 as owlv2_module
 from clipsam.models.owlv2 import TEMPLATE, Owlv2
-from clipsam.predictor import Options, count_parameters, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import count_parameters, load_predictor
 from clipsam.scene import Scene
-from clipsam.types import NOTHING, Concept, Prompt, PromptError
+from clipsam.types import NOTHING, Concept, Prompt
+from clipsam.weights.availability import method_status
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.networks import read_network
 from clipsam.weights.presets import TINY
@@ -253,11 +256,11 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert Owlv2SamPredictor.status(TINY) == "needs-download"
+    assert method_status(Owlv2SamPredictor, TINY) == "needs-download"
     with pytest.raises(WeightsError, match=r"owlv2-base-patch16-ensemble is not on this machine"):
         load_predictor("owlv2-sam", tiny)
     shutil.copytree(published, tmp_path / "clipsam" / OWLV2.repo)
-    assert Owlv2SamPredictor.status(TINY) == "ready"
+    assert method_status(Owlv2SamPredictor, TINY) == "ready"
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ from transformers import CLIPTokenizer, Sam3Model, Sam3Processor
 
 from baselines.sam3 import SCORE_THRESHOLD, Sam3Predictor
 from clipsam.models.sam3 import Sam3, Sam3ImageProcessor
-from clipsam.predictor import load_predictor
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, Prompt
+from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.local import locate
@@ -187,9 +188,9 @@ def test_everything_that_runs_is_counted(predictor):
 
 def test_status(here):
     """Without its weights a download alone does not help: the terms must be accepted first."""
-    assert Sam3Predictor.status(TINY) == "ready"
+    assert method_status(Sam3Predictor, TINY) == "ready"
     (here / "model.safetensors").unlink()
-    assert Sam3Predictor.status(TINY) == "unavailable"
+    assert method_status(Sam3Predictor, TINY) == "unavailable"
 
 
 def test_missing_weights(here, backbones):

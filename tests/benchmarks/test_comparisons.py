@@ -10,7 +10,7 @@ from benchmarks.comparisons.report import write_report
 from benchmarks.comparisons.run import result_file
 from benchmarks.comparisons.trials import SEEDS, TABLES, all_trials
 from clipsam.methods.base import TrainablePredictor
-from clipsam.predictor import find_method
+from clipsam.registry import find_method
 from clipsam.training.recipe import apply_settings
 from clipsam.weights.presets import TINY
 

@@ -7,21 +7,19 @@ import math
 import pytest
 
 from clipsam.data.readers import DataError
-from clipsam.evaluation.metrics import Counts
+from clipsam.evaluation.metrics import Counts, SampleScore
 from clipsam.evaluation.rows import Row, RowWriter, read_rows
-from clipsam.evaluation.runner import SampleScore
-from clipsam.evaluation.saliency import SaliencyScore
 
 
 def row(image: str, name: str, seed: int = 0, **score) -> Row:
-    fields = {"mae": 0.25, "boundary_f": 0.5, "seconds": 0.125, "presence": 0.75, **score}
+    fields = {"values": {"mae": 0.25, "iou": 0.5}, "seconds": 0.125, "presence": 0.75, **score}
     return Row("sam", "manual", seed, SampleScore(name, Counts(1, 2, 3), image, **fields))
 
 
 IMAGES = {
     "a": [row("a", "cat"), row("a", "Kätzchen “1”\n", 1)],
     "empty": [],
-    "b": [row("b", "cat", saliency=SaliencyScore(0.1, 0.2, 0.3, 0.4), present=False)],
+    "b": [row("b", "cat", values={"s_measure": 0.1}, present=False)],
 }
 
 
@@ -41,6 +39,23 @@ def test_an_unknown_presence_stays_unknown(tmp_path):
     write(tmp_path / "0.jsonl", {"a": [row("a", "cat", presence=math.nan)]})
     assert math.isnan(read_rows(tmp_path)["a"][0].score.presence)
     assert "NaN" not in (tmp_path / "0.jsonl").read_text()
+
+
+def test_rows_of_version_0_1_are_read(tmp_path):
+    """So that an evaluation that was begun then can be concluded."""
+    (tmp_path / "0.jsonl").write_text(
+        '{"method": "sam", "mode": "manual", "seed": 0, "image": "a", "class": "cat", '
+        '"present": true, "intersection": 1, "predicted": 2, "truth": 3, "mae": 0.25, '
+        '"boundary_f": 0.5, "seconds": 0.125, "presence": null, "saliency": '
+        '{"s_measure": 0.1, "e_measure": 0.2, "weighted_f": 0.3, "mae": 0.4}}\n'
+        '{"done": "a", "rows": 1}\n'
+    )
+    ((read,),) = read_rows(tmp_path).values()
+    assert (read.method, read.score.counts) == ("sam", Counts(1, 2, 3))
+    assert read.score.values == {
+        **{"iou": 1 / 4, "dice": 2 / 5, "mae": 0.25, "boundary_f": 0.5},
+        **{"s_measure": 0.1, "e_measure": 0.2, "weighted_f": 0.3, "saliency_mae": 0.4},
+    }
 
 
 def test_cut_anywhere_whole_images_stay_and_the_rest_can_be_written_again(tmp_path):

@@ -8,10 +8,8 @@ import math
 
 import pytest
 
-from clipsam.evaluation.metrics import Counts
+from clipsam.evaluation.metrics import Counts, SampleScore, dice, iou
 from clipsam.evaluation.rows import Row
-from clipsam.evaluation.runner import SampleScore
-from clipsam.evaluation.saliency import SaliencyScore
 from clipsam.evaluation.summary import (
     absent_figures,
     present_figures,
@@ -22,8 +20,9 @@ from clipsam.evaluation.summary import (
 
 
 def score(image, name, counts, presence=math.nan, present=True, **fields) -> SampleScore:
-    fields = {"mae": 0.1, "boundary_f": 0.5, "seconds": 1.0, **fields}
-    return SampleScore(name, Counts(*counts), image, present=present, presence=presence, **fields)
+    seconds, counts = fields.pop("seconds", 1.0), Counts(*counts)
+    values = {"mae": 0.1, "boundary_f": 0.5, "iou": iou(counts), "dice": dice(counts), **fields}
+    return SampleScore(name, counts, image, values, seconds, present, presence)
 
 
 PRESENT = [
@@ -73,11 +72,14 @@ def test_a_method_that_cannot_tell_presence():
 
 
 def test_single_objects_average_over_images():
-    saliency = [SaliencyScore(0.1, 0.2, 0.3, 0.4), SaliencyScore(0.3, 0.4, 0.5, 0.8)]
-    figures = present_figures(
-        [score(str(i), "cat", (1, 1, 1), saliency=s) for i, s in enumerate(saliency)]
-    )
     names = ("s_measure", "e_measure", "weighted_f", "saliency_mae")
+    values = [(0.1, 0.2, 0.3, 0.4), (0.3, 0.4, 0.5, 0.8)]
+    figures = present_figures(
+        [
+            score(str(i), "cat", (1, 1, 1), **dict(zip(names, own, strict=True)))
+            for i, own in enumerate(values)
+        ]
+    )
     assert [figures[name] for name in names] == pytest.approx([0.2, 0.3, 0.4, 0.6])
     assert figures["mae"] == pytest.approx(0.1)
 

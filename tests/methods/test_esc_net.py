@@ -16,7 +16,8 @@ from clipsam.methods.esc_net import CatSegPredictor, EscNetPredictor
 from clipsam.models.clip import build_clip
 from clipsam.models.esc_net.chunking import MOST_MAPS_ON_GPU, kept_bytes, working_bytes
 from clipsam.models.sam import build_sam
-from clipsam.predictor import Options, count_parameters
+from clipsam.predictor import Options
+from clipsam.registry import count_parameters
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import assemble

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-import baselines  # noqa: F401  (registers)
-import clipsam.methods  # noqa: F401  (registers)
 from clipsam.data.scenes import SceneData
 from clipsam.methods import tuned_sam as tuned_sam_module
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models import image_encoder as encoder_module
 from clipsam.models.image_encoder import AdaptedImageEncoder
-from clipsam.predictor import Options, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.presets import PRESETS

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.data.labelled import from_masks
 from clipsam.data.samples import LabelledImage
 from clipsam.data.scenes import SceneData
 from clipsam.evaluation.metrics import count, iou
 from clipsam.methods.base import TrainablePredictor
-from clipsam.predictor import Options, find_method
+from clipsam.predictor import Options
+from clipsam.registry import find_method
 from clipsam.scene import Scene
 from clipsam.training.adapt import adapt, adapt_recipe, held_out, trained_parts
 from clipsam.types import Concept, Prompt, prompt_from_classes

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from clipsam.errors import PromptError
 from clipsam.training.loop import LoopConfig, train
-from clipsam.types import PromptError
 
 QUICK = LoopConfig(
     steps=8, batch_size=4, warmup=2, precision="float32", save_seconds=0.0, workers=0

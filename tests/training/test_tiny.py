@@ -8,13 +8,13 @@ import json
 import pytest
 import torch
 
+from clipsam.errors import PromptError
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.esc_net import EscNetPredictor
 from clipsam.training import tiny, tuned_sam_stage
 from clipsam.training.loop import LoopConfig
 from clipsam.training.recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE
 from clipsam.training.tiny import TinyRecipe, TinyTraining
-from clipsam.types import PromptError
 from clipsam.weights import backbones
 from clipsam.weights.presets import TINY
 

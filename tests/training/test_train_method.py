@@ -21,7 +21,7 @@ from clipsam.data.scenes import SceneData
 from clipsam.methods.base import TrainablePredictor
 from clipsam.models.esc_net import EscNetConfig
 from clipsam.models.tuned_sam import TunedSamConfig
-from clipsam.predictor import find_method, methods
+from clipsam.registry import find_method, methods
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import has_weights

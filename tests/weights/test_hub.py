@@ -17,8 +17,9 @@ from huggingface_hub import constants
 from safetensors.torch import load
 
 from clipsam.cli import main
-from clipsam.predictor import find_method
+from clipsam.registry import find_method
 from clipsam.weights import hub as hub_module
+from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import has_weights, load_backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.files import file_hash
@@ -63,8 +64,8 @@ def test_first_download(small, hub, cache):
     asked = len(hub.requests)
     backbones = load_backbones(small)
     assert backbones.text([("cat",)]).shape == (1, small.clip.projection_dim)
-    assert find_method("sam").status(small) == "ready"
-    assert find_method("clip-guided-sam").status(small) == "untrained"
+    assert method_status(find_method("sam"), small) == "ready"
+    assert method_status(find_method("clip-guided-sam"), small) == "untrained"
     download(small)
     assert len(hub.requests) == asked, "what is here is not asked for again"
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import baselines  # noqa: F401  (registers)
-import clipsam.methods  # noqa: F401  (registers)
 from clipsam.data.scenes import SceneData
 from clipsam.evaluation.metrics import class_wise_miou
 from clipsam.evaluation.runner import Run, evaluate, prompt_of
-from clipsam.predictor import Options, load_predictor
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.weights.backbones import (
     Backbones,

@@ -19,7 +19,7 @@ from PIL import Image
 from clipsam.cli import main
 from clipsam.cli import space as space_command
 from clipsam.data.scenes import SceneData
-from clipsam.predictor import methods
+from clipsam.registry import methods
 from clipsam.weights import space as space_module
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.space import FILES, FOLDERS, ROOT, push_space, space_files

@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import ModelCard, constants
 
 from clipsam.cli import main
-from clipsam.predictor import find_method, methods
+from clipsam.registry import find_method, methods
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights import exchange as exchange_module

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
+from clipsam.data.scenes import SceneData
 from clipsam.predictor import Predictor
 from clipsam.types import Prediction
 from clipsam.weights.backbones import has_weights
 from clipsam.weights.presets import TINY
 from clipsam.workbench import zero_gpu
+from tests.workbench.driving import PATIENCE, Workbench
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -90,6 +92,28 @@ def chromium() -> Iterator[object]:
         browser = driver.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def bench(chromium: object, address: str) -> Iterator[Workbench]:
+    """The page in a window of its own; afterwards it must have behaved."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1100})
+    context.set_default_timeout(PATIENCE * 1000)
+    bench = Workbench(context.new_page(), address)
+    yield bench
+    assert bench.console == []
+    assert bench.foreign == []
+    assert "Traceback" not in bench.tab.locator("body").inner_text()
+    context.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A picture file with two shapes, and which pixels show the first of its classes."""
+    data = SceneData(12, seed=7)[9]
+    path = tmp_path / "scene.png"
+    Image.fromarray(data.image).save(path)
+    return path, data.classes == data.names.index("green square")
 
 
 @pytest.fixture

@@ -5,11 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
+from clipsam.types import Concept, Prediction
 
 GUIDED, SURGERY, SAM, ESC_NET = (
     "CLIP-Guided SAM · semi-automatic",
@@ -172,3 +177,51 @@ def wait_for(bench: Workbench, happened: Callable[[], object], what: str = "it")
             return
         bench.tab.wait_for_timeout(50)
     raise AssertionError(f"never happened: {what}")
+
+
+class HeldUp:
+    """CLIP-Guided SAM, which waits at one of the classes it is asked; the first is 1.
+
+    Attributes:
+        asked: the classes so far.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int = 1) -> None:
+        self.asked: list[str] = []
+        self._there, self._may_go_on = threading.Event(), threading.Event()
+        ask = ClipGuidedSamPredictor._ask
+
+        def held_up(
+            predictor: ClipGuidedSamPredictor, scene: object, concept: Concept, *rest: object
+        ) -> object:
+            self.asked.append(concept.text)
+            if len(self.asked) == at:
+                self._there.set()
+                assert self._may_go_on.wait(2 * PATIENCE)
+            return ask(predictor, scene, concept, *rest)
+
+        monkeypatch.setattr(ClipGuidedSamPredictor, "_ask", held_up)
+
+    def wait(self) -> None:
+        """Until it is there."""
+        assert self._there.wait(PATIENCE)
+
+    def go_on(self) -> None:
+        """Let it answer, and all that is asked after."""
+        self._may_go_on.set()
+
+
+def middle(prediction: Prediction) -> float:
+    """A threshold, as the slider can be set, that some logits of the first class are above."""
+    logits = prediction.class_logits(0)
+    return float(np.clip(round(float(logits.min() + logits.max()) / 2, 1), -10, 10))
+
+
+def give_truth(bench: Workbench, path: Path) -> None:
+    bench.tab.get_by_role("button", name="Ground truth").click()
+    bench.tab.set_input_files("#truth-file input[type=file]", path)
+
+
+def text_file(tmp_path: Path) -> Path:
+    (tmp_path / "notes.png").write_text("this is no picture")
+    return tmp_path / "notes.png"

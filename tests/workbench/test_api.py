@@ -25,7 +25,8 @@ from pycocotools import mask as coco
 from clipsam.data.images import open_image
 from clipsam.data.scenes import SceneData
 from clipsam.evaluation.metrics import count, dice, iou
-from clipsam.predictor import Options, load_predictor, methods
+from clipsam.predictor import Options
+from clipsam.registry import load_predictor, methods
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import Backbones
@@ -222,7 +223,7 @@ BAD = {
     "a point outside": ({"points": [["dog", 9999, 1, 1]]}, "lies outside the image"),
     "a point of no class": ({"points": [["cat", 1, 1, 1]]}, "“cat” is none of the classes"),
     "half a point": ({"points": [["dog", 1, 1]]}, "A point is [class, x, y, label]"),
-    "a point of words": ({"points": [["dog", "a", "b", 1]]}, "neither a point nor a box"),
+    "a point of words": ({"points": [["dog", "a", "b", 1]]}, "A point is [class, x, y, label]"),
     "another label": ({"points": [["dog", 1, 1, 2]]}, "1 (foreground) or 0 (background)"),
     "an empty box": ({"boxes": [["dog", 9, 9, 1, 1]]}, "x0 < x1"),
     "boxes that are none": ({"boxes": "dog"}, "A box is [class, x0, y0, x1, y1]"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
-from clipsam.predictor import methods
+from clipsam.registry import methods
 from clipsam.workbench.choices import DEFAULT_KEYS, all_choices
 
 

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
-from clipsam.types import PromptError
+from clipsam.errors import PromptError
 from clipsam.weights import hub as hub_module
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.presets import PRESETS, TINY

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
-from clipsam.predictor import methods
+from clipsam.registry import methods
 from clipsam.training.card import RUNS, read_figures
 from clipsam.weights.backbones import BUNDLES, has_weights
 from clipsam.weights.bundle import save_bundle

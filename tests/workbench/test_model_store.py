@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
-from clipsam.predictor import load_predictor
+from clipsam.errors import PromptError
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
-from clipsam.types import PromptError, prompt_from_classes
+from clipsam.types import prompt_from_classes
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.published import Published
 from clipsam.workbench import models

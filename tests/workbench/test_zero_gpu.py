@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
+from clipsam.data.readers import DataError
 from clipsam.data.scenes import SceneData
-from clipsam.predictor import Options, Predictor, find_method
+from clipsam.errors import PromptError
+from clipsam.predictor import Options, Predictor
+from clipsam.registry import find_method
 from clipsam.scene import Scene
-from clipsam.types import Concept, Prediction, Prompt, PromptError
+from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import has_weights
+from clipsam.weights.bundle import WeightsError
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.workbench import zero_gpu
 from clipsam.workbench.models import ModelStore
@@ -185,7 +187,7 @@ def counting(_: ModelStore, numbers: list[int], end: Exception | None) -> Iterat
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["here", "in a fork"])
-@pytest.mark.parametrize("error", zero_gpu.TOLD)
+@pytest.mark.parametrize("error", [DataError, PromptError, WeightsError])
 def test_what_a_task_tells_comes_back_as_it_was(
     lent: list[int], monkeypatch: pytest.MonkeyPatch, far: bool, error: type[Exception]
 ) -> None:

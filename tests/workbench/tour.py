@@ -18,8 +18,6 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.data.samples import BACKGROUND
 from clipsam.data.scenes import SceneData
 from clipsam.workbench.models import ModelStore

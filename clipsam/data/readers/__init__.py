@@ -9,7 +9,7 @@ from .common import DataError, connected_segments
 from .folder import FolderData
 from .named import NamedData
 from .open_vocabulary import OpenVocabularyData, class_list
-from .opening import open_data
+from .registry import open_data
 from .voc import PascalContextData, VocData
 from .wrap import CachedData, ConcatData, SubsetData, shrink
 

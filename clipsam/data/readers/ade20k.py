@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from ..samples import VOID
 from .common import DataError, PairedData, list_pairs, read_lines
@@ -10,6 +11,9 @@ from .common import DataError, PairedData, list_pairs, read_lines
 
 class Ade20kData(PairedData):
     """ADE20K's 150 classes; pixels of anything else (id 0) are :data:`VOID`."""
+
+    kinds = ("ade20k",)
+    parts: ClassVar = {"train": "training", "val": "validation"}
 
     def __init__(self, root: str | Path, part: str) -> None:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,10 @@ class CamouflageData(PairedData):
     COD10K's file names tell the animal, which becomes the class. Its pictures without a
     camouflaged object ("NonCAM") are left out, as in the papers.
     """
+
+    kinds = ("camouflage",)
+    parts: ClassVar = {"train": "Train", "val": "Test", "test": "Test"}
+    single_object = True
 
     def __init__(self, root: str | Path, part: str) -> None:
         """

@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from ..samples import BACKGROUND, VOID, LabelledImage
 from .common import (
     DataError,
+    DataReader,
     PairedData,
     check_sizes,
     list_pairs,
@@ -19,9 +20,14 @@ from .common import (
     read_lines,
 )
 
+COCO_PARTS = {"train": "train2017", "val": "val2017"}
 
-class CocoPanopticData:
+
+class CocoPanopticData(DataReader):
     """COCO's panoptic format: one JSON and a folder of PNGs whose colours number the segments."""
+
+    kinds = ("coco-panoptic",)
+    parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
         """
@@ -67,11 +73,14 @@ class CocoPanopticData:
         return LabelledImage(self.keys[index], image, classes, segments, self.names)
 
 
-class CocoInstancesData:
+class CocoInstancesData(DataReader):
     """COCO's 80 kinds of objects. Where objects overlap, the smaller one is on top.
 
     Regions of a crowd are :data:`VOID`, all else without an object is :data:`BACKGROUND`.
     """
+
+    kinds = ("coco-instances",)
+    parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
         """
@@ -160,6 +169,9 @@ UNUSED_COCO_NAMES = frozenset((
 
 class CocoStuffData(PairedData):
     """COCO-Stuff: 80 kinds of objects and 91 of stuff, in one map per image."""
+
+    kinds = ("coco-stuff",)
+    parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
         """

@@ -6,16 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy import ndimage
 from scipy.io import loadmat
 
+from ...errors import ClipsamError
 from ..images import ImageError, open_image, open_mask
-from ..samples import LabelledImage
+from ..samples import LabelledImage, SegmentationData
 
 
-class DataError(ValueError):
+class DataError(ClipsamError):
     """A data set that is not what it should be; the message names the file."""
 
 
@@ -115,11 +117,36 @@ def list_pairs(images: Path, masks: Path, skip: str = "") -> list[tuple[Path, Pa
     return pairs
 
 
+class DataReader:
+    """A data set in a folder; found by what it states here, see :mod:`.registry`."""
+
+    kinds: ClassVar[tuple[str, ...]] = ()
+    """What people write before the colon of ``kind:path``."""
+    parts: ClassVar[Mapping[str, str]] = {}
+    """The data set's own names of ``train``, ``val`` and ``test``, where they differ."""
+    single_object: ClassVar[bool] = False
+    """Whether each image shows one object at most."""
+
+    @classmethod
+    def open(cls, kind: str, root: Path, part: str) -> SegmentationData:
+        """Open one part.
+
+        Args:
+            kind: one of :attr:`kinds`.
+            root: the folder.
+            part: ``train``, ``val``, or the data set's own name of a part.
+
+        Raises:
+            DataError: the data set is not what it should be.
+        """
+        return cls(root, cls.parts.get(part, part))
+
+
 UNLISTED = np.iinfo(np.int16).min
 """Marks ids that a data set does not know; no class value is this low."""
 
 
-class PairedData:
+class PairedData(DataReader):
     """A data set of two files per image: the picture, and a map of class ids.
 
     Attributes:

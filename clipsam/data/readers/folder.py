@@ -15,6 +15,8 @@ class FolderData(PairedData):
     :data:`BACKGROUND`, one named ``unlabelled`` becomes :data:`VOID`; so does id 255.
     """
 
+    kinds = ("folder",)
+
     def __init__(self, folder: str | Path) -> None:
         """Raises DataError: a part is missing or damaged, or an image has no mask."""
         self.folder = Path(folder)
@@ -35,3 +37,11 @@ class FolderData(PairedData):
         pairs = list_pairs(self.folder / "images", self.folder / "masks")
         known = f"{classes} lists {len(listed)} names (ids 0..{len(listed) - 1})"
         super().__init__(names, pairs, values, known)
+
+    @classmethod
+    def open(cls, kind: str, root: Path, part: str) -> FolderData:
+        """See :meth:`DataReader.open`; a folder that is not divided into parts is all of it."""
+        for folder in (root / part, root):
+            if (folder / "images").is_dir():
+                return cls(folder)
+        raise DataError(f"there is neither a folder {root / part / 'images'} nor {root / 'images'}")

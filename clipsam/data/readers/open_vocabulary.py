@@ -80,6 +80,8 @@ TEST_SETS = {
 class OpenVocabularyData(PairedData):
     """The validation part of one of :data:`TEST_SETS`. Its masks say which images it has."""
 
+    kinds = tuple(TEST_SETS)
+
     def __init__(self, kind: str, root: str | Path, part: str) -> None:
         """
         Args:
@@ -102,6 +104,11 @@ class OpenVocabularyData(PairedData):
         more = [str(number) for number in sorted(values) if number >= len(names)]
         known = f"{kind}'s ids are 0..{len(names) - 1} and {' and '.join(more)}"
         super().__init__(names, _list_pairs(root, layout), values, known)
+
+    @classmethod
+    def open(cls, kind: str, root: Path, part: str) -> OpenVocabularyData:
+        """See :meth:`DataReader.open`."""
+        return cls(kind, root, part)
 
 
 def class_list(name: str) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ VOC_NAMES = (
 class VocData(PairedData):
     """PASCAL VOC 2012's 20 kinds of objects; object borders are :data:`VOID`."""
 
+    kinds = ("voc",)
+
     def __init__(self, root: str | Path, part: str) -> None:
         """
         Args:
@@ -75,6 +77,8 @@ CONTEXT_NAMES = (
 
 class PascalContextData(PairedData):
     """PASCAL-Context's 59 classes; pixels of its 400 rarer labels are :data:`VOID`."""
+
+    kinds = ("pascal-context",)
 
     def __init__(self, root: str | Path, part: str) -> None:
         """

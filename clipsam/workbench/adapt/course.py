@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...data.samples import LabelledImage
 from ...methods.base import TrainablePredictor
-from ...predictor import find_method
+from ...registry import find_method
 from ...training.adapt import Adapted, adapt, held_out
 from ..models import ModelStore
 from ..zero_gpu import seconds_for

@@ -14,21 +14,19 @@ import gradio as gr
 import numpy as np
 
 from ...data.labelled import MOST, from_masks, read_upload, with_more
-from ...data.readers import DataError
 from ...data.samples import LabelledImage
 from ...data.scenes import SceneData
-from ...evaluation.truth import TruthError, read_names
+from ...errors import ClipsamError
+from ...evaluation.truth import read_names
 from ...methods.base import TrainablePredictor
-from ...predictor import find_method, find_preset, methods
+from ...registry import find_method, methods
 from ...training.adapt import FEWEST, Adapted, trained_parts
-from ...types import PromptError
-from ...weights.bundle import WeightsError
-from ...weights.presets import PRESETS
+from ...weights.availability import method_status
+from ...weights.presets import PRESETS, find_preset
 from .. import zero_gpu
 from ..bundles import SessionBundle, SessionBundles
-from ..events import LATEST, ON_GPU, PRIVATE
+from ..events import LATEST, ON_GPU, PRIVATE, Updates, note, problem
 from ..models import ModelStore
-from ..notes import Updates, note, problem
 from ..stop_button import StopButton
 from . import cards
 from .course import Course, seconds_of, train
@@ -247,7 +245,7 @@ class AdaptTab:
         try:
             more = read_upload([Path(path) for path in paths or ()], read_names(names) or ())
             state.pictures = with_more(state.pictures, more)
-        except (DataError, TruthError) as error:
+        except ClipsamError as error:
             return {self.message: problem(str(error))}
         return {self.state: state, **self.show(state), self.files: None}
 
@@ -311,7 +309,7 @@ class AdaptTab:
                 self.results: cards.results(adapted, name),
                 self.download: gr.DownloadButton(value=archive, visible=True),
             }
-        except (DataError, PromptError, WeightsError) as error:
+        except ClipsamError as error:
             came = {self.status: problem(str(error))}
         except gr.Error as error:
             came = {self.status: problem(zero_gpu.refusal(error))}
@@ -364,7 +362,7 @@ def _trainable() -> dict[str, str]:
         f"{preset.name}/{id}": f"{method.info.name} ({preset.name})"
         for preset in PRESETS.values()
         for id, method in methods().items()
-        if issubclass(method, TrainablePredictor) and method.status(preset) == "ready"
+        if issubclass(method, TrainablePredictor) and method_status(method, preset) == "ready"
     }
 
 

@@ -9,7 +9,11 @@ let dragged = null; // [x0, y0, x1, y1] while a box is being drawn
 let cursor = null; // [x, y] that the keyboard moves, while it does
 
 const marked = () => props.value || { active: null, marks: [] };
-const classNamed = (name) => props.classes.find((one) => one.name === name);
+// As clipsam/marks.py: the class shown under a name, else the first with such a synonym.
+const folded = (name) => String(name ?? "").trim().split(/\s+/).join(" ").toLowerCase();
+const classNamed = (name) =>
+  props.classes.find((one) => one.names[0] === folded(name)) ??
+  props.classes.find((one) => one.names.includes(folded(name)));
 
 function commit(change, event) {
   props.value = { ...marked(), ...change };
@@ -55,7 +59,7 @@ function showClasses() {
       chip.title = `Points and boxes are for “${name}”`;
       chip.textContent = name;
       chip.style.setProperty("--c", colour);
-      chip.ariaChecked = String(name === marked().active);
+      chip.ariaChecked = String(name === classNamed(marked().active)?.name);
       chip.onclick = () => {
         commit({ active: name }, "select");
         showClasses();
@@ -175,11 +179,11 @@ function draw() {
   const scale = canvas.width / (props.size[0] || 1);
   const { active, marks } = marked();
   const lastBox = {};
-  for (const mark of marks) if (mark.box) lastBox[mark.class] = mark;
+  for (const mark of marks) if (mark.box) lastBox[classNamed(mark.class)?.name] = mark;
   for (const mark of marks) {
     const owner = classNamed(mark.class);
-    if (!owner || (mark.box && lastBox[mark.class] !== mark)) continue;
-    pen.globalAlpha = mark.class === active ? 1 : 0.55;
+    if (!owner || (mark.box && lastBox[owner.name] !== mark)) continue;
+    pen.globalAlpha = owner === classNamed(active) ? 1 : 0.55;
     if (mark.box) drawBox(mark.box, owner.colour, scale, ratio);
     else drawPoint(mark, owner.colour, scale, ratio);
   }

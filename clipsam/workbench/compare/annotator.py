@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 
 from ... import drawing
-from ...types import Concept, Prompt, PromptError, parse_classes
+from ...errors import PromptError
+from ...marks import Mark, find_class, prompt_with_marks, read_mark
+from ...types import Prompt, fold_name, parse_classes
 
 _HERE = Path(__file__).parent
 
@@ -51,11 +51,17 @@ def with_picture(image: np.ndarray, marks: object = None) -> gr.HTML:
 
 def with_classes(text: str) -> gr.HTML:
     """Update: offer the typed classes to be marked; marks of other classes are kept, unseen."""
-    names = dict.fromkeys(synonyms[0] for synonyms in parse_classes(text))
+    classes: dict[str, tuple[str, ...]] = {}
+    for synonyms in parse_classes(text):
+        classes.setdefault(synonyms[0], synonyms)
     return gr.HTML(
         classes=[
-            {"name": name, "colour": drawing.class_colour(index)}
-            for index, name in enumerate(names)
+            {
+                "name": name,
+                "names": list(map(fold_name, synonyms)),
+                "colour": drawing.class_colour(index),
+            }
+            for index, (name, synonyms) in enumerate(classes.items())
         ]
     )
 
@@ -66,47 +72,24 @@ def active_class(value: object) -> str | None:
     return active if isinstance(active, str) else None
 
 
-def read_prompt(text: str, value: object) -> Prompt:
-    """Typed classes and the canvas's value as a prompt; marks of other classes are left out.
+def read_marks(text: str, value: object) -> list[Mark]:
+    """Read the marks of the typed classes from the canvas's value; others are left out.
 
     Raises:
-        PromptError: no class, a class named twice, or a value that the canvas cannot have sent.
+        PromptError: a value that the canvas cannot have sent.
     """
     marks = value.get("marks") if isinstance(value, dict) else None
     if not isinstance(marks, list) or len(marks) > MAX_MARKS:
         raise PromptError(f"The marks on the picture are not a list of at most {MAX_MARKS}.")
-    if not all(isinstance(mark, dict) for mark in marks):
-        raise PromptError("A mark on the picture is neither a point nor a box.")
-    return Prompt(
-        tuple(
-            _concept(synonyms, [mark for mark in marks if mark.get("class") == synonyms[0]])
-            for synonyms in parse_classes(text)
-        )
-    )
+    classes = parse_classes(text)
+    read = map(read_mark, marks)
+    return [mark for mark in read if find_class(mark.name, classes) is not None]
 
 
-def _concept(synonyms: tuple[str, ...], marks: Sequence[dict]) -> Concept:
-    """A class with its points, and the last of its boxes."""
-    points, labels, box = [], [], None
-    for mark in marks:
-        if "box" in mark:
-            box = _numbers(mark["box"], 4)
-        else:
-            points.append(_numbers([mark.get("x"), mark.get("y")], 2))
-            labels.append(1 if mark.get("label") == 1 else 0)
-    return Concept(
-        synonyms,
-        np.array(points, np.float32).reshape(-1, 2),
-        np.array(labels, np.int64),
-        None if box is None else np.array(box, np.float32),
-    )
+def read_prompt(text: str, value: object) -> Prompt:
+    """Read typed classes and the canvas's value as a prompt; marks of other classes are left out.
 
-
-def _numbers(values: object, count: int) -> list[float]:
-    if (
-        not isinstance(values, list)
-        or len(values) != count
-        or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
-    ):
-        raise PromptError("A mark on the picture is neither a point nor a box.")
-    return [float(v) for v in values]
+    Raises:
+        PromptError: no class, a class named twice, or a value that the canvas cannot have sent.
+    """
+    return prompt_with_marks(parse_classes(text), read_marks(text, value))

@@ -7,57 +7,33 @@ import json
 import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from PIL import Image
 
+from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
+from ...evaluation.metric_table import shown_beside
 from ...evaluation.truth import Truth
-from ...export import IMAGE, listed_prompt, write_prediction, write_results
-from ...types import Overlap, Prediction, PromptError, parse_classes
+from ...export import IMAGE, write_prediction, write_results
+from ...marks import marks_of, prompt_json
+from ...types import Prediction, parse_classes
 from .figure import write_figure
+from .session import Run
+from .views.looks import Look
 
 AGAIN = "again"
 """Where the command line of an archive writes to."""
 
-SCORES = (
-    "method",
-    "mode",
-    "title",
-    "class",
-    "iou",
-    "dice",
-    "mae",
-    "s_measure",
-    "e_measure",
-    "weighted_f",
-    "presence",
-    "area_fraction",
-    "seconds",
-    "peak_memory_mb",
-    "parameters",
-    "trained_parameters",
-)
-"""Columns of ``scores.csv``; a cell is empty if nobody knows its value."""
-
 
 def write_zip(
     path: Path,
-    image: np.ndarray,
-    predictions: Mapping[str, Prediction],
-    titles: Mapping[str, str],
+    run: Run,
+    look: Look,
     truth: Truth | None = None,
-    threshold: float = 0.0,
-    *,
-    overlap: Overlap = "independent",
-    seed: int = 0,
-    parameters: Mapping[str, Mapping[str, int]] | None = None,
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
-    index: int = 0,
 ) -> Path:
     """Write a run as an archive: everything that the command line writes, and what a paper needs.
 
@@ -67,16 +43,10 @@ def write_zip(
 
     Args:
         path: of the archive.
-        image: uint8 (H, W, 3).
-        predictions: at least one, by key; of one prompt and one preset.
-        titles: what to call each key.
+        run: at least one of its methods has answered.
+        look: threshold, overlap, and the class whose similarity maps the figure shows.
         truth: what masks are scored with.
-        threshold: logits above it are mask.
-        overlap: who gets a pixel that several classes claim.
-        seed: that the points were drawn with.
-        parameters: ``total`` and ``trainable`` by key, as far as known.
         maps: the scores that no threshold moves, by key, where they were computed before.
-        index: the class whose similarity maps the figure shows.
 
     Returns:
         ``path``.
@@ -84,24 +54,24 @@ def write_zip(
     Raises:
         PromptError: a class name that the command line cannot carry.
     """
+    predictions, image = run.predictions, run.scene.image
     folders = folder_names(predictions)
-    some = next(iter(predictions.values()))
-    words = command(predictions, threshold, overlap, seed)
+    words = command(run, look)
     with TemporaryDirectory() as kept:
         room = Path(kept)
         Image.fromarray(image).save(room / IMAGE)
         entries = {
-            key: write_prediction(prediction, room / folders[key], threshold, truth, overlap)
-            for key, prediction in predictions.items()
+            key: write_prediction(one, room / folders[key], look.threshold, truth, look.overlap)
+            for key, one in predictions.items()
         }
-        write_results(room, IMAGE, some.prompt, list(entries.values()))
+        write_results(room, IMAGE, run.prompt, list(entries.values()))
         asked = {
-            "preset": some.preset,
+            "preset": run.preset,
             "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
-            "classes": listed_prompt(some.prompt),
-            "threshold": threshold,
-            "overlap": overlap,
-            "seed": seed,
+            "classes": prompt_json(run.prompt),
+            "threshold": look.threshold,
+            "overlap": look.overlap,
+            "seed": run.seed,
         }
         (room / "prompt.json").write_text(json.dumps(asked, indent=2, ensure_ascii=False))
         scored = {
@@ -109,12 +79,12 @@ def write_zip(
             for key, prediction in predictions.items()
         }
         with (room / "scores.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, SCORES)
+            table = csv.DictWriter(file, score_columns())
             table.writeheader()
             for key, entry in entries.items():
-                known = (parameters or {}).get(key, {})
-                table.writerows(_scores(entry, titles[key], scored[key], known))
-        write_figure(room, image, predictions, titles, truth, threshold, overlap, index)
+                known = run.parameters.get(key, {})
+                table.writerows(_scores(entry, run.titles[key], scored[key], known))
+        write_figure(room, run, look, truth)
         (room / "reproduce.txt").write_text(_reproduction(words))
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(room.rglob("*")):
@@ -126,23 +96,27 @@ def write_zip(
     return path
 
 
+def score_columns() -> list[str]:
+    """Return the columns of ``scores.csv``; a cell is empty if nobody knows its value."""
+    return [
+        *("method", "mode", "title", "class", *shown_beside("mask"), *shown_beside("map")),
+        *("presence", "area_fraction", "seconds", "peak_memory_mb"),
+        *("parameters", "trained_parameters"),
+    ]
+
+
 def _scores(
     entry: dict, title: str, maps: Mapping[str, MapScore], parameters: Mapping[str, int]
 ) -> Iterator[dict]:
     """Rows of ``scores.csv``: one per class of a method."""
     for one in entry["classes"]:
-        score = maps.get(one["text"])
-        saliency = {} if score is None or score.saliency is None else asdict(score.saliency)
-        saliency.pop("mae", None)  # of the scaled map: not what is called MAE here
         yield {
             "method": entry["id"],
             "mode": entry["mode"],
             "title": title,
             "class": one["text"],
-            "iou": one.get("iou"),
-            "dice": one.get("dice"),
-            "mae": None if score is None else score.mae,
-            **saliency,
+            **{name: one.get(name) for name in shown_beside("mask")},
+            **maps.get(one["text"], {}),
             "presence": one["presence"],
             "area_fraction": one["area_fraction"],
             "seconds": entry["seconds"],
@@ -161,16 +135,13 @@ def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
     }
 
 
-def command(
-    predictions: Mapping[str, Prediction], threshold: float, overlap: Overlap, seed: int
-) -> list[str]:
+def command(run: Run, look: Look) -> list[str]:
     """The words after ``python -m clipsam`` that make the same masks from :data:`IMAGE`.
 
     Raises:
         PromptError: a class name with a comma or a semicolon.
     """
-    some = next(iter(predictions.values()))
-    concepts = some.prompt.concepts
+    predictions, concepts = run.predictions, run.prompt.concepts
     text = ", ".join("; ".join(concept.synonyms) for concept in concepts)
     if parse_classes(text) != tuple(concept.synonyms for concept in concepts):
         raise PromptError(
@@ -188,17 +159,9 @@ def command(
             if result.candidate is not None:
                 words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
     for concept in concepts:
-        for point, label in zip(concept.points, concept.labels, strict=True):
-            words.append(f"--point={concept.text}:{_numbers(point)},{label}")
-        if concept.box is not None:
-            words.append(f"--box={concept.text}:{_numbers(concept.box)}")
-    words += [f"--preset={some.preset}", f"--threshold={threshold!r}", f"--seed={seed}"]
-    return [*words, f"--overlap={overlap}", f"--out={AGAIN}"]
-
-
-def _numbers(values: np.ndarray) -> str:
-    """float32 (N,) so that they are read back as they are."""
-    return ",".join(np.format_float_positional(value, trim="-") for value in values)
+        words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
+    words += [f"--preset={run.preset}", f"--threshold={look.threshold!r}", f"--seed={run.seed}"]
+    return [*words, f"--overlap={look.overlap}", f"--out={AGAIN}"]
 
 
 def _reproduction(words: Sequence[str]) -> str:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.events import Dependency
 
-from ...predictor import find_preset
 from ...types import Prediction
+from ...weights.presets import find_preset
 from ..bundles import KEPT
 from ..choices import Choice, all_choices
-from ..events import FILED, LATEST
+from ..events import FILED, LATEST, Updates, Values
 from ..method_cards import one_card
-from ..notes import Updates
 from . import cards
-from .look_panel import read_look
+from .look_panel import LookPanel
 from .session import Run, Session
 from .views.looks import Look
 
@@ -49,8 +48,14 @@ class CardGrid:
         senders: of each card, the event with which its masks are to be labels elsewhere.
     """
 
-    def __init__(self) -> None:
-        """Build it inside the ``gr.Blocks`` that is open."""
+    def __init__(self, session: gr.State, look: LookPanel) -> None:
+        """Build it inside the ``gr.Blocks`` that is open.
+
+        Args:
+            session: of the page.
+            look: how answers are drawn.
+        """
+        self._session, self._look = session, look
         self._cards: list[Card] = []
         with gr.Row(elem_id="results"):
             # What a session trained has two modes at most.
@@ -65,26 +70,19 @@ class CardGrid:
         for card in self._cards:
             self.outputs += [card.column, card.overlay, card.details]
 
-    def connect(
-        self,
-        session: gr.State,
-        news: gr.State,
-        looks: Sequence[Callable[..., Dependency]],
-        seen: Sequence[gr.blocks.Block],
-    ) -> None:
+    def connect(self, news: gr.State, looks: Sequence[Callable[..., Dependency]]) -> None:
         """Draw anew whenever the look or the answers change, and take clicked candidates.
 
         Args:
-            session: of the page.
             news: changes with a candidate; among what ``looks`` tells of.
             looks: events with which what is drawn changes.
-            seen: what :func:`read_look` takes.
         """
-        gr.on(looks, self.redraw, [session, *seen], self._overlays, **LATEST)
+        inputs = {self._session, *self._look.inputs}
+        gr.on(looks, self.redraw, inputs, self._overlays, **LATEST)
         for place, card in enumerate(self._cards):
             card.details.click(
                 self._candidate_taker(place),
-                [session, *seen],
+                inputs,
                 [card.details, news],
                 **FILED,
             )
@@ -134,11 +132,12 @@ class CardGrid:
         session.shown = len(session.run.choices)
         return updates
 
-    def redraw(self, session: Session, *seen: object) -> list[object]:
+    def redraw(self, values: Values) -> list[object]:
         """The overlays of all cards, from the answers at hand."""
+        session: Session = values[self._session]
         if session.run is None:
             return [gr.skip()] * len(self._cards)
-        look = read_look(*seen)
+        look = self._look.read(values)
         shown = [_overlay(choice, session, look) for choice in session.run.choices]
         return shown + [gr.skip()] * (len(self._cards) - len(shown))
 
@@ -149,7 +148,8 @@ class CardGrid:
     def _candidate_taker(self, place: int) -> Callable[..., tuple[object, object]]:
         """What a card does when one of SAM's candidates is clicked."""
 
-        def take(session: Session, chosen: gr.EventData, *seen: object) -> tuple[object, object]:
+        def take(values: Values, chosen: gr.EventData) -> tuple[object, object]:
+            session: Session = values[self._session]
             run = session.run
             prediction = None if run is None else run.answer_at(place)
             if prediction is None:
@@ -157,7 +157,8 @@ class CardGrid:
             choice = run.choices[place]
             prediction = prediction.with_candidate(int(chosen.index), int(chosen.candidate))
             run.predictions[choice.key] = prediction
-            return _details(choice, prediction, read_look(*seen).threshold), session.next_news()
+            threshold = self._look.read(values).threshold
+            return _details(choice, prediction, threshold), session.next_news()
 
         return take
 

@@ -15,8 +15,7 @@ from ...evaluation.truth import Truth
 from ...types import Prediction
 from ..choices import Choice
 from .views import overlays
-from .views.candidates import candidate_figures
-from .views.looks import Look
+from .views.looks import ALL_CLASSES, Look
 from .views.maps import block_by_block, similarity_maps
 
 
@@ -48,8 +47,8 @@ def overlay(
     """
     height, width = size = drawing.shown_size(prediction.transform.image_size)
     switch = ""
-    if look.view != "masks":
-        layers, legend = overlays.one_class(prediction, look, image, truth)
+    if look.view != ALL_CLASSES:
+        layers, legend = overlays.one_class(overlays.ChosenClass(prediction, look, image, truth))
     else:
         layers, legend = overlays.masks(prediction, look, size)
         if choice.joint:
@@ -89,7 +88,7 @@ def _candidates(prediction: Prediction, threshold: float) -> str:
         f"<details class='candidates'><summary>SAM's three candidates for {escape(text)}</summary>"
         f"<p class='note'>Click one to take it as the answer.</p>{figures}</details>"
         for index, text in enumerate(prediction.texts)
-        if (figures := candidate_figures(prediction, index, threshold))
+        if (figures := overlays.candidate_figures(prediction, index, threshold))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten, wrap
 
@@ -14,8 +14,10 @@ from matplotlib.patches import Patch
 
 from ... import drawing
 from ...evaluation.truth import Truth
-from ...predictor import find_method
-from ...types import ConceptResult, Overlap, Prediction
+from ...registry import find_method
+from ...types import ConceptResult, Prediction
+from .session import Run
+from .views.looks import Look
 
 # Journals refuse Type 3 fonts, the default. Set once: rc_context would change it for all threads.
 matplotlib.rcParams["pdf.fonttype"] = 42
@@ -40,33 +42,24 @@ LETTER = 0.56
 DPI = 300
 
 
-def write_figure(
-    folder: Path,
-    image: np.ndarray,
-    predictions: Mapping[str, Prediction],
-    titles: Mapping[str, str],
-    truth: Truth | None = None,
-    threshold: float = 0.0,
-    overlap: Overlap = "independent",
-    index: int = 0,
-) -> None:
+def write_figure(folder: Path, run: Run, look: Look, truth: Truth | None = None) -> None:
     """Write ``figure.png`` and ``figure.pdf``; the same run gives the same bytes.
 
     Args:
         folder: where to.
-        image: uint8 (H, W, 3).
-        predictions: at least one, by key.
-        titles: what to call each key.
+        run: at least one of its methods has answered.
+        look: threshold, overlap (competing classes make a label map whatever it is), and the class
+            whose similarity maps are shown.
         truth: shown below the image, if there is one.
-        threshold: logits above it are mask.
-        overlap: who gets a pixel that several classes claim; competing classes make a label map.
-        index: the class whose similarity maps are shown.
     """
-    shown = drawing.shown_pixels(image)
+    predictions = run.predictions
+    some = next(iter(predictions.values()))
+    index = look.index(some)
+    shown = drawing.shown_pixels(run.scene.image)
     size = shown.shape[:2]
-    texts = next(iter(predictions.values())).texts
+    texts = some.texts
     mapped = any(one.results[index].similarity is not None for one in predictions.values())
-    headings = ["image", *(titles[key] for key in predictions)]
+    headings = ["image", *(run.titles[key] for key in predictions)]
     page = _Page(size, headings, two_rows=mapped or truth is not None)
     page.show(0, shown)
     if truth is not None:
@@ -74,8 +67,8 @@ def write_figure(
         masks = (drawing.nearest(mask, size) for mask in known)
         page.show_below(0, drawing.laid_over(shown, masks), "ground truth")
     for place, prediction in enumerate(predictions.values(), start=1):
-        rule = "argmax" if find_method(prediction.method).joint else overlap
-        masks = prediction.each_mask(threshold, size, rule)
+        rule = "argmax" if find_method(prediction.method).joint else look.overlap
+        masks = prediction.each_mask(look.threshold, size, rule)
         page.show(place, drawing.laid_over(shown, masks))
         if mapped:
             page.show_map(place, prediction, index)

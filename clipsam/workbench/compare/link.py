@@ -10,13 +10,15 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import get_args
 from urllib.parse import urlencode
 
-from ...predictor import find_preset
-from ...types import OVERLAPS, PromptError
-from .annotator import read_prompt
-from .views.looks import Look, View
+from ...errors import PromptError
+from ...marks import Mark
+from ...types import OVERLAPS
+from ...weights.presets import find_preset
+from .annotator import read_marks, read_prompt
+from .views.looks import Look
+from .views.overlays import VIEWS
 
 LONGEST = 6000
 """Characters that every browser and server carries."""
@@ -30,7 +32,7 @@ class Question:
         example: title of the picture; empty for one that was uploaded.
         size: (height, width) of the picture.
         classes: as typed.
-        marks: points and boxes, as in the value of the canvas.
+        marks: points and boxes.
         preset: its name.
         keys: of the ticked choices.
         look: how the answers are to be drawn.
@@ -39,7 +41,7 @@ class Question:
     example: str
     size: tuple[int, int]
     classes: str
-    marks: tuple[Mapping[str, object], ...]
+    marks: tuple[Mark, ...]
     preset: str
     keys: tuple[str, ...]
     look: Look
@@ -47,7 +49,7 @@ class Question:
     @property
     def value(self) -> dict[str, object]:
         """Of the canvas."""
-        return {"active": self.look.active, "marks": list(self.marks)}
+        return {"active": self.look.active, "marks": [mark.to_json() for mark in self.marks]}
 
 
 def write_link(question: Question) -> str:
@@ -56,13 +58,13 @@ def write_link(question: Question) -> str:
     Raises:
         PromptError: it would be too long.
     """
-    look = question.look
+    look, marks = question.look, [mark.to_json() for mark in question.marks]
     query = urlencode(
         {
             "picture": question.example,
             "size": f"{question.size[1]}x{question.size[0]}",
             "classes": question.classes,
-            "marks": json.dumps(question.marks, separators=(",", ":"), ensure_ascii=False),
+            "marks": json.dumps(marks, separators=(",", ":"), ensure_ascii=False),
             "preset": question.preset,
             "methods": " ".join(question.keys),
             "threshold": f"{look.threshold:g}",
@@ -99,7 +101,7 @@ def read_link(query: Mapping[str, str], examples: Collection[str]) -> Question |
         sound = (
             min(width, height) > 0
             and all(map(math.isfinite, (threshold, presence)))
-            and view in get_args(View)
+            and view in VIEWS
             and overlap in OVERLAPS
         )
     except (KeyError, ValueError, RecursionError):
@@ -109,12 +111,13 @@ def read_link(query: Mapping[str, str], examples: Collection[str]) -> Question |
     find_preset(query["preset"])
     if query["picture"] and query["picture"] not in examples:
         raise PromptError(f"There is no example “{query['picture']}” here: ask for another link.")
-    read_prompt(query["classes"], {"marks": marks})
+    value = {"marks": marks}
+    read_prompt(query["classes"], value)  # Refused here rather than when it runs.
     return Question(
         query["picture"],
         (height, width),
         query["classes"],
-        tuple(marks),
+        tuple(read_marks(query["classes"], value)),
         query["preset"],
         tuple(query.get("methods", "").split()),
         Look(threshold, presence, view, overlap, query.get("class") or None),

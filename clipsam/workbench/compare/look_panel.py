@@ -5,10 +5,10 @@ from __future__ import annotations
 import gradio as gr
 
 from ...types import Overlap
-from ..events import PRIVATE
-from ..notes import Updates
+from ..events import PRIVATE, Updates, Values
 from .annotator import active_class
-from .views.looks import VIEWS, Look, View
+from .views.looks import ALL_CLASSES, Look
+from .views.overlays import VIEWS
 
 OVERLAP_WORDS: dict[Overlap, str] = {
     "independent": "All of them",
@@ -25,11 +25,15 @@ class LookPanel:
 
     Attributes:
         threshold, least_presence, view, overlap: see :class:`Look`, whose values they are.
-        asked: these, in the order in which :func:`read_look` takes them.
+        inputs: the components whose values :meth:`read` takes.
     """
 
-    def __init__(self) -> None:
-        """Build it inside the ``gr.Blocks`` that is open."""
+    def __init__(self, canvas: gr.HTML) -> None:
+        """Build it inside the ``gr.Blocks`` that is open.
+
+        Args:
+            canvas: on which a class is chosen.
+        """
         self.threshold = gr.Slider(
             -10,
             10,
@@ -53,8 +57,8 @@ class LookPanel:
                 elem_id="least-presence",
             )
         self.view = gr.Radio(
-            [(words, view) for view, words in VIEWS.items()],
-            value="masks",
+            [(view.title, id) for id, view in VIEWS.items()],
+            value=ALL_CLASSES,
             label="View",
             info="All but the first show the class chosen on the picture.",
             elem_id="view",
@@ -66,8 +70,19 @@ class LookPanel:
             info="Who gets a pixel that several classes claim.",
             elem_id="overlap",
         )
-        self.asked = (self.threshold, self.least_presence, self.view, self.overlap)
+        self._canvas = canvas
+        self.inputs = {self.threshold, self.least_presence, self.view, self.overlap, canvas}
         self._opacity.change(None, self._opacity, js=SET_OPACITY, **PRIVATE)
+
+    def read(self, values: Values) -> Look:
+        """Return what the controls and the canvas ask."""
+        return Look(
+            threshold=values[self.threshold],
+            least_presence=values[self.least_presence],
+            view=values[self.view],
+            overlap=values[self.overlap],
+            active=active_class(values[self._canvas]),
+        )
 
     def show(self, look: Look) -> Updates:
         """Set the controls to a look."""
@@ -77,10 +92,3 @@ class LookPanel:
             self.view: look.view,
             self.overlap: look.overlap,
         }
-
-
-def read_look(
-    threshold: float, least_presence: float, view: View, overlap: Overlap, marks: object
-) -> Look:
-    """What the controls and the canvas ask."""
-    return Look(threshold, least_presence, view, overlap, active_class(marks))

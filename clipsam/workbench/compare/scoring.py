@@ -7,32 +7,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from ...evaluation.map_scores import MapScore
-from ...evaluation.metrics import Counts, count, dice, iou
+from ...evaluation.metric_table import Comparison, shown_beside
+from ...evaluation.metrics import iou
 from ...evaluation.truth import Truth
 from ...types import Overlap, Prediction
 
-HEADERS = ("Method", "Class", "IoU", "Dice", "Presence", "Area %")
-
 MEAN = "mean over these classes of this image's IoU"
 
-METHOD_HEADERS = (
-    "Method",
-    "IoU",
-    "Dice",
-    "MAE",
-    "S-measure",
-    "E-measure",
-    "Weighted F",
-    "Seconds",
-    "Peak MB",
-    "Parameters",
-    "Trained",
-)
+COSTS = ("Seconds", "Peak MB", "Parameters", "Trained")
+"""Headings of what a method costs."""
 
 CHARTED = ("IoU", "Seconds", "Peak MB")
 """Columns of the methods' table that are drawn as bars."""
 
 Cell = str | float | None
+
+
+def headers() -> list[str]:
+    """Return the headings of :func:`score_table`."""
+    titles = [metric.title for metric in shown_beside("mask").values()]
+    return ["Method", "Class", *titles, "Presence", "Area %"]
+
+
+def method_headers() -> list[str]:
+    """Return the headings of :func:`method_table`."""
+    metrics = shown_beside("mask") | shown_beside("map")
+    return ["Method", *(metric.title for metric in metrics.values()), *COSTS]
 
 
 def score_table(
@@ -42,7 +42,7 @@ def score_table(
     threshold: float,
     overlap: Overlap = "independent",
 ) -> list[list[Cell]]:
-    """Rows under :data:`HEADERS`: each method and class, then the method's mean.
+    """Rows under :func:`headers`: each method and class, then the method's mean.
 
     Args:
         predictions: by key of the choice.
@@ -52,15 +52,17 @@ def score_table(
         overlap: who gets a pixel that several classes claim.
     """
     rows: list[list[Cell]] = []
+    metrics = list(shown_beside("mask").values())
     for key, prediction in predictions.items():
         ious = []
-        for index, text, counts in _counted(prediction, truth, threshold, overlap):
-            ious.append(iou(counts))
-            area = 100 * counts.predicted / max(1, int(truth.valid.sum()))
+        for index, text, compared in _compared(prediction, truth, threshold, overlap):
+            ious.append(iou(compared.counts))
+            area = 100 * compared.counts.predicted / max(1, int(truth.valid.sum()))
             presence = prediction.results[index].presence
-            numbers = (ious[-1], dice(counts), presence, area)
+            numbers = (*(metric.measure(compared) for metric in metrics), presence, area)
             rows.append([titles[key], text, *map(_rounded, numbers)])
-        rows.append([titles[key], MEAN, _rounded(_mean(ious)), None, None, None])
+        rest = [None] * (len(headers()) - 3)
+        rows.append([titles[key], MEAN, _rounded(_mean(ious)), *rest])
     return rows
 
 
@@ -73,7 +75,7 @@ def method_table(
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
     overlap: Overlap = "independent",
 ) -> list[list[Cell]]:
-    """Rows under :data:`METHOD_HEADERS`: what each method scores and costs.
+    """Rows under :func:`method_headers`: what each method scores and costs.
 
     Args:
         predictions: by key of the choice.
@@ -84,23 +86,24 @@ def method_table(
         maps: :func:`score_maps` by key, as far as done.
         overlap: who gets a pixel that several classes claim.
     """
+    metrics = shown_beside("mask")
     rows: list[list[Cell]] = []
     for key, prediction in predictions.items():
-        counted = [] if truth is None else _counted(prediction, truth, threshold, overlap)
-        counts = [one for _, _, one in counted]
-        scores = list((maps or {}).get(key, {}).values())
-        saliency = scores[0].saliency if len(scores) == 1 else None
-        figures = [None] * 3
-        if saliency is not None:
-            figures = [saliency.s_measure, saliency.e_measure, saliency.weighted_f]
+        values: dict[str, list[float]] = {name: [] for name in metrics}
+        if truth is not None:
+            for _, _, compared in _compared(prediction, truth, threshold, overlap):
+                for name, metric in metrics.items():
+                    values[name].append(metric.measure(compared))
+        scores = (maps or {}).get(key, {}).values()
         known = parameters.get(key, {})
         rows.append(
             [
                 titles[key],
-                _rounded(_mean([iou(one) for one in counts])),
-                _rounded(_mean([dice(one) for one in counts])),
-                _rounded(_mean([score.mae for score in scores])),
-                *(None if figure is None else round(figure, 4) for figure in figures),
+                *(_rounded(_mean(measured)) for measured in values.values()),
+                *(
+                    _rounded(_mean([score[name] for score in scores if name in score]))
+                    for name in shown_beside("map")
+                ),
                 prediction.total_seconds,
                 prediction.peak_memory_mb,
                 known.get("total"),
@@ -114,15 +117,13 @@ def method_table_html(rows: Sequence[Sequence[Cell]]) -> str:
     """Rows of :func:`method_table` as a table without the columns that nobody has."""
     if not rows:
         return ""
-    shown = [
-        place for place in range(len(METHOD_HEADERS)) if any(row[place] is not None for row in rows)
-    ]
-    head = "".join(f"<th scope='col'>{METHOD_HEADERS[place]}</th>" for place in shown)
+    heads = method_headers()
+    shown = [place for place in range(len(heads)) if any(row[place] is not None for row in rows)]
+    head = "".join(f"<th scope='col'>{heads[place]}</th>" for place in shown)
     body = "".join(
         f"<tr><th scope='row'>{escape(str(row[0]))}</th>"
         + "".join(
-            f"<td class='number'>{_written(METHOD_HEADERS[place], row[place])}</td>"
-            for place in shown[1:]
+            f"<td class='number'>{_written(heads[place], row[place])}</td>" for place in shown[1:]
         )
         + "</tr>"
         for row in rows
@@ -141,7 +142,7 @@ def bar_charts(rows: Sequence[Sequence[Cell]]) -> str:
     """
     charts = []
     for header in CHARTED:
-        place = METHOD_HEADERS.index(header)
+        place = method_headers().index(header)
         values = [(str(row[0]), row[place]) for row in rows if row[place] is not None]
         if values:
             most = 1.0 if header == "IoU" else max(value for _, value in values)
@@ -179,15 +180,15 @@ def _written(header: str, value: Cell) -> str:
             return f"{value:.4f}"
 
 
-def _counted(
+def _compared(
     prediction: Prediction, truth: Truth, threshold: float, overlap: Overlap
-) -> Iterator[tuple[int, str, Counts]]:
-    """Place, name and counts of each class that the truth knows."""
+) -> Iterator[tuple[int, str, Comparison]]:
+    """Index, name and comparison of each class that the truth knows."""
     known = [index for index, text in enumerate(prediction.texts) if text in truth.masks]
     masks = prediction.each_mask(threshold, None, overlap, known)
     for index, mask in zip(known, masks, strict=True):
         text = prediction.texts[index]
-        yield index, text, count(mask, truth.masks[text], truth.valid)
+        yield index, text, truth.compare(text, mask)
 
 
 def table_html(rows: Sequence[Sequence[Cell]]) -> str:
@@ -198,7 +199,7 @@ def table_html(rows: Sequence[Sequence[Cell]]) -> str:
     """
     if not rows:
         return ""
-    head = "".join(f"<th scope='col'>{escape(header)}</th>" for header in HEADERS)
+    head = "".join(f"<th scope='col'>{escape(header)}</th>" for header in headers())
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return (
         "<table><caption>At the threshold above</caption>"

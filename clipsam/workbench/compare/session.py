@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth, TruthError, TruthFile, match_truth
+from ...marks import find_class
 from ...scene import Scene
-from ...types import Prediction, Prompt, PromptError
+from ...types import Prediction, Prompt
 from ..choices import Choice
 from .link import Question
 
@@ -34,6 +36,7 @@ class Run:
         failures: why a choice could not answer, by its key.
         parameters: ``total`` and ``trainable`` of each method that has answered, by key.
         stopped: whether it is to end after the class at hand.
+        seed: that points are drawn with.
     """
 
     scene: Scene
@@ -44,6 +47,7 @@ class Run:
     failures: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)
     stopped: bool = False
+    seed: int = 0
 
     @property
     def titles(self) -> dict[str, str]:
@@ -176,7 +180,9 @@ class Session:
         run, file = self.run, self.truth_file
         if run is None or file is None:
             return None
-        binary = active if active in [concept.text for concept in run.prompt.concepts] else None
+        classes = [concept.synonyms for concept in run.prompt.concepts]
+        index = find_class(active, classes) if active else None
+        binary = None if index is None else run.prompt.texts[index]
         # Matching reads every pixel, a slider's step must not: remember the last match.
         key = (id(run), id(file), binary)
         if self._matched is None or self._matched[0] != key:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ...types import PromptError
-from ..bundles import SessionBundles
-from ..events import FILED, PRIVATE
-from ..notes import Updates, problem
-from ..picker import MethodPicker
-from .annotator import read_prompt
+from ...errors import PromptError
+from ..events import FILED, PRIVATE, Updates, Values, problem
+from .annotator import read_marks, read_prompt
 from .archive import write_zip
 from .link import Question, write_link
-from .look_panel import read_look
+from .run_request import RunControls, RunRequest
 from .session import Session
 
 WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query}`"
@@ -30,14 +27,14 @@ class SharePanel:
         archive: the file, once it was asked for.
     """
 
-    def __init__(self, message: gr.HTML, picker: MethodPicker) -> None:
+    def __init__(self, message: gr.HTML, controls: RunControls) -> None:
         """Build it inside the ``gr.Blocks`` that is open.
 
         Args:
             message: where it is said what is wrong.
-            picker: what is ticked.
+            controls: what is asked, and how it is looked at.
         """
-        self._message, self._picker = message, picker
+        self._message, self._controls = message, controls
         with gr.Row():
             self._export = gr.Button("Download all as zip", size="sm", elem_id="export")
             self._link = gr.Button("Link to this", size="sm", elem_id="link")
@@ -50,30 +47,18 @@ class SharePanel:
                 elem_id="address",
             )
 
-    def connect(
-        self,
-        session: gr.State,
-        classes: gr.Textbox,
-        seen: Sequence[gr.blocks.Block],
-        status: gr.HTML,
-    ) -> None:
-        """Answer the buttons.
-
-        Args:
-            session: of the page.
-            classes: names as typed.
-            seen: how it is looked at, the canvas last, see :func:`read_look`.
-            status: where progress is shown.
-        """
+    def connect(self, status: gr.HTML) -> None:
+        """Answer the buttons; progress is shown at ``status``."""
+        controls = self._controls
         self._link.click(
             self.offer_link,
-            [session, classes, *self._picker.ticked, *seen],
+            controls.inputs,
             [self._message, self._address],
             **FILED,
         ).then(None, self._address, self._address, js=WITH_ORIGIN, **PRIVATE)
         self._export.click(
             self.pack,
-            [session, *seen],
+            {controls.session, *controls.look.inputs},
             [self._message, self.archive],
             show_progress_on=[status],
             **PRIVATE,
@@ -83,62 +68,40 @@ class SharePanel:
         """Show no archive: the results are to be others."""
         return {self.archive: gr.File(visible=False)}
 
-    def offer_link(
-        self,
-        session: Session,
-        classes: str,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-        *seen: object,
-    ) -> Updates:
+    def offer_link(self, values: Values) -> Updates:
         """The address that asks what is asked now, but for its origin."""
-        marks = seen[-1]
+        request = RunRequest.read(self._controls, values)
+        session = request.session
         try:
             scene = session.scene_shown()
-            prompt = read_prompt(classes, marks)
-            names = {concept.text for concept in prompt.concepts}
+            read_prompt(request.classes, request.marks)
             question = Question(
-                session.example,
-                scene.size,
-                classes,
-                tuple(mark for mark in marks["marks"] if mark["class"] in names),
-                preset,
+                example=session.example,
+                size=scene.size,
+                classes=request.classes,
+                marks=tuple(read_marks(request.classes, request.marks)),
+                preset=request.preset,
                 # Weights of a session stay in it.
-                tuple(
-                    choice.key
-                    for choice in self._picker.chosen(bundles, preset, by_text, by_marks)
-                    if choice.bundle is None
-                ),
-                read_look(*seen),
+                keys=tuple(choice.key for choice in request.choices if choice.bundle is None),
+                look=request.look,
             )
             query = write_link(question)
         except PromptError as error:
             return {self._message: problem(str(error))}
         return {self._message: "", self._address: gr.Textbox(query, visible=True)}
 
-    def pack(self, session: Session, *seen: object) -> Updates:
+    def pack(self, values: Values) -> Updates:
         """Everything of the latest run as an archive."""
-        run, look = session.run, read_look(*seen)
+        session: Session = values[self._controls.session]
+        run, look = session.run, self._controls.look.read(values)
         if run is None or not run.predictions:
             return {self._message: problem("There is nothing to download yet: press Run.")}
-        made, truth = dict(run.predictions), session.fitting_truth(look.active)
-        some = next(iter(made.values()))
+        # A copy: a run in progress may add to it.
+        run = replace(run, predictions=dict(run.predictions))
+        truth = session.fitting_truth(look.active)
         path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
         try:
-            write_zip(
-                path,
-                run.scene.image,
-                made,
-                run.titles,
-                truth,
-                look.threshold,
-                overlap=look.overlap,
-                parameters=run.parameters,
-                maps=session.map_scores(made, truth),
-                index=look.index(some),
-            )
+            write_zip(path, run, look, truth, session.map_scores(run.predictions, truth))
         except PromptError as error:
             return {self._message: problem(str(error))}
         return {self._message: "", self.archive: gr.File(str(path), visible=True)}

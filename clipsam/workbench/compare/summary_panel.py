@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import gradio as gr
 from gradio.events import Dependency
 
-from ..events import LATEST
-from ..notes import Updates
-from .look_panel import read_look
+from ..events import LATEST, Updates, Values
+from .look_panel import LookPanel
 from .session import Run, Session
 from .summary import costs, differences, slider, two
 
@@ -21,8 +20,14 @@ class SummaryPanel:
         sides: the two choices that the line lies between, see :meth:`offer`.
     """
 
-    def __init__(self) -> None:
-        """Build it inside the ``gr.Blocks`` that is open."""
+    def __init__(self, session: gr.State, look: LookPanel) -> None:
+        """Build it inside the ``gr.Blocks`` that is open.
+
+        Args:
+            session: of the page.
+            look: how answers are drawn.
+        """
+        self._session, self._look = session, look
         with gr.Accordion("All methods: costs, scores, where they differ", open=False):
             self._costs = gr.HTML(apply_default_css=False, elem_id="costs")
             self._differences = gr.HTML(apply_default_css=False, elem_id="differences")
@@ -40,17 +45,12 @@ class SummaryPanel:
                 ]
             self._two = slider()
 
-    def connect(
-        self,
-        session: gr.State,
-        looks: Sequence[Callable[..., Dependency]],
-        seen: Sequence[gr.blocks.Block],
-    ) -> None:
+    def connect(self, looks: Sequence[Callable[..., Dependency]]) -> None:
         """Draw all of it anew whenever one of the events says that the look has changed."""
         gr.on(
             [*looks, *(side.change for side in self.sides)],
             self.summarise,
-            [session, *self.sides, *seen],
+            {self._session, *self.sides, *self._look.inputs},
             [self._costs, self._differences, self._two],
             **LATEST,
         )
@@ -65,11 +65,11 @@ class SummaryPanel:
             right: gr.Dropdown(made, value=keys[-1]),
         }
 
-    def summarise(
-        self, session: Session, left: str | None, right: str | None, *seen: object
-    ) -> tuple[str, str, str]:
+    def summarise(self, values: Values) -> tuple[str, str, str]:
         """Costs and scores, where methods differ, and two of them over one picture."""
-        run, look = session.run, read_look(*seen)
+        session: Session = values[self._session]
+        left, right = (values[side] for side in self.sides)
+        run, look = session.run, self._look.read(values)
         if run is None or not run.predictions:
             return "", "", ""
         made = dict(run.predictions)  # A run in progress may add to it.

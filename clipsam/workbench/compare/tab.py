@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import gradio as gr
@@ -10,18 +10,18 @@ import numpy as np
 
 from ...data.images import ImageError, open_image
 from ...data.readers import DataError
+from ...errors import PromptError
 from ...evaluation.truth import TruthFile
-from ...predictor import count_parameters, find_preset
-from ...types import Overlap, Prediction, PromptError
+from ...registry import count_parameters
+from ...types import Prediction
 from ..adapt.tab import AdaptState, AdaptTab
 from ..bundles import SessionBundles
 from ..choices import DEFAULT_KEYS, Choice
 from ..evaluate.measuring import EvaluateSession
 from ..evaluate.tab import EvaluateTab
-from ..events import FILED, LATEST, ON_GPU, PRIVATE, QUICK
+from ..events import FILED, LATEST, ON_GPU, PRIVATE, QUICK, Updates, Values, note, problem
 from ..examples import all_examples
 from ..models import ModelStore
-from ..notes import Updates, note, problem
 from ..picker import DEFAULT_PRESET, MethodPicker, ready
 from ..stop_button import StopButton
 from ..strip import Item, strip, strip_html
@@ -29,12 +29,12 @@ from ..zero_gpu import ON_ZERO_GPU, Asked, predict_all
 from .annotator import annotator, read_prompt, with_classes, with_picture
 from .card_grid import CardGrid
 from .link import read_link
-from .look_panel import LookPanel, read_look
+from .look_panel import LookPanel
+from .run_request import RunControls, RunRequest
 from .session import Run, Session
 from .share_panel import SharePanel
 from .summary_panel import SummaryPanel
 from .truth_panel import TruthPanel
-from .views.looks import Look, View
 
 EARLIER = "Earlier runs of this session: click one to come back to it"
 
@@ -70,10 +70,13 @@ class CompareTab:
                 self._build_picture()
             with gr.Column(scale=5, min_width=320):
                 self._build_controls()
-        self.cards = CardGrid()
-        self.summary = SummaryPanel()
-        self.share = SharePanel(self.message, self.picker)
-        self.truth = TruthPanel()
+        self.controls = RunControls(
+            self.session, self.classes, self.annotator, self.picker, self.look
+        )
+        self.cards = CardGrid(self.session, self.look)
+        self.summary = SummaryPanel(self.session, self.look)
+        self.share = SharePanel(self.message, self.controls)
+        self.truth = TruthPanel(self.session, self.look)
         self._connect()
 
     # ---- layout ----
@@ -107,7 +110,7 @@ class CompareTab:
             )
         self.stale = gr.HTML(elem_id="stale")
         self.status = gr.HTML(elem_id="status")
-        self.look = LookPanel()
+        self.look = LookPanel(self.annotator)
 
     # ---- events ----
 
@@ -121,9 +124,7 @@ class CompareTab:
         results = [self.message, self.status, self.stale, self.news, self.past]
         results += [self.share.archive, *self.summary.sides, self.stop.button, *self.cards.outputs]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
-        asked = [self.session, self.classes, self.annotator, self.picker.preset]
-        controls = self.look
-        self._seen = seen = [*controls.asked, self.annotator]
+        asked = {self.session, self.classes, self.annotator, self.picker.preset}
         self.upload.upload(
             self.take_upload,
             [self.session, self.upload],
@@ -141,29 +142,30 @@ class CompareTab:
         )
         self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **LATEST)
         self.annotator.input(
-            lambda live, *asked: gr.skip() if live else self.freshness(*asked),
-            [self.live, *asked],
+            lambda values: gr.skip() if values[self.live] else self.freshness(values),
+            {self.live, *asked},
             self.stale,
             **LATEST,
         )
-        inputs = [self.session, self.classes, self.annotator, *picker.ticked, *controls.asked]
+        inputs = self.controls.inputs
         asks = [self.start.click, self.classes.submit]
         self.stop.connect(self.session, asks)
         runs = [
             gr.on(asks, self.run, inputs, results, **heavy),
-            self.annotator.input(self.run_again, [*inputs, self.live], results, **heavy),
+            self.annotator.input(self.run_again, {*inputs, self.live}, results, **heavy),
         ]
         for run in runs:
             self.stop.rest_after(run)
         # Answers may overtake each other, but not those of one listener, which asks again only
         # when it has been answered: so each thing shown has one, and news make it ask once more.
-        looks = [controls.threshold.change, controls.overlap.change, self.news.change]
+        look = self.look
+        looks = [look.threshold.change, look.overlap.change, self.news.change]
         looks += [self.annotator.select]
-        drawn = [*looks, controls.least_presence.change, controls.view.change]
-        self.cards.connect(self.session, self.news, drawn, seen)
-        self.truth.connect(self.session, self.news, looks, seen)
-        self.summary.connect(self.session, looks, seen)
-        self.share.connect(self.session, self.classes, seen, self.status)
+        drawn = [*looks, look.least_presence.change, look.view.change]
+        self.cards.connect(self.news, drawn)
+        self.truth.connect(self.news, looks)
+        self.summary.connect(looks)
+        self.share.connect(self.status)
         gr.on(
             [self.classes.change, self.picker.preset.change, self.news.change],
             self.freshness,
@@ -177,7 +179,7 @@ class CompareTab:
         page.load(
             self.open_link,
             [self.session, self.bundles],
-            [*self._page, self.picker.preset, *self.picker.offered, *self._seen],
+            [*self._page, self.picker.preset, *self.picker.offered, *self.look.inputs],
             **FILED,
         ).then(None, None, None, js=RUN_LINKED, **PRIVATE)
 
@@ -186,13 +188,13 @@ class CompareTab:
         for place, sends in enumerate(self.cards.senders):
             sends(
                 self._sender(place, other),
-                [self.session, other.state, *self._seen],
+                {self.session, other.state, *self.look.inputs},
                 [self.message, self.status, other.state, *other.shown],
                 **FILED,
             )
         other.trained_one.then(
             self.picker.take_bundle,
-            self.picker.ticked,
+            self.picker.inputs,
             self.picker.offered,
             **QUICK,
         )
@@ -312,42 +314,37 @@ class CompareTab:
 
     def run(
         self,
-        session: Session,
-        classes: str,
-        marks: object,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-        threshold: float,
-        least_presence: float,
-        view: View,
-        overlap: Overlap,
+        values: Values,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
         """Run the ticked methods one by one; each shows its card as soon as it has answered."""
-        look = read_look(threshold, least_presence, view, overlap, marks)
-        chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
-        yield from self._run(session, classes, marks, preset, chosen, look, progress)
+        yield from self._run(RunRequest.read(self.controls, values), progress)
+
+    def run_again(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[Updates]:
+        """Run after a point or box was set, if the user has run before and wants it so."""
+        # A Run pressed right after the click may have taken it along.
+        if values[self.live] and self.freshness(values):
+            request = RunRequest.read(self.controls, values)
+            self.stop.begin(request.session)
+            yield from self._run(request, progress, goes_on=True)
+        else:
+            yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
 
     def _run(
-        self,
-        session: Session,
-        classes: str,
-        marks: object,
-        preset: str,
-        chosen: tuple[Choice, ...],
-        look: Look,
-        progress: gr.Progress,
-        goes_on: bool = False,
+        self, request: RunRequest, progress: gr.Progress, goes_on: bool = False
     ) -> Iterator[Updates]:
         """The same; with ``goes_on``, classes that are asked as they were keep their answers."""
+        session, chosen = request.session, request.choices
         if session.stopped:
             yield {self.status: note("Stopped before it began.")}
             return
         before = session.run
         try:
-            run = _asked(session, classes, preset, marks, chosen)
+            run = request.new_run()
         except PromptError as error:
             yield {self.message: problem(str(error))}
             return
@@ -382,7 +379,7 @@ class CompareTab:
                 progress(done, desc=chosen[place].title, unit="classes")
                 if session.run is run and found is not None:
                     self._take(run, chosen[place], found)
-                    yield self.cards.answer(session, place, look)
+                    yield self.cards.answer(session, place, request.look)
                 if run.stopped or session.run is not run:
                     break
         if session.run is not run:
@@ -391,7 +388,7 @@ class CompareTab:
             if choice.key not in run.predictions:
                 run.failures.setdefault(choice.key, "Stopped before it could answer.")
         if run.predictions:
-            session.remember(classes, marks)
+            session.remember(request.classes, request.marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
         stopped = "Stopped: " if run.stopped else ""
         done = f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."
@@ -401,34 +398,6 @@ class CompareTab:
             self.past: gr.HTML(_earlier(session), visible=bool(session.history)),
             **self.summary.offer(run),
         }
-
-    def run_again(
-        self,
-        session: Session,
-        classes: str,
-        marks: object,
-        bundles: SessionBundles,
-        preset: str,
-        by_text: Sequence[str],
-        by_marks: Sequence[str],
-        threshold: float,
-        least_presence: float,
-        view: View,
-        overlap: Overlap,
-        live: bool,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Iterator[Updates]:
-        """Run after a point or box was set, if the user has run before and wants it so."""
-        # A Run pressed right after the click may have taken it along.
-        if live and self.freshness(session, classes, marks, preset):
-            self.stop.begin(session)
-            look = read_look(threshold, least_presence, view, overlap, marks)
-            chosen = self.picker.chosen(bundles, preset, by_text, by_marks)
-            yield from self._run(
-                session, classes, marks, preset, chosen, look, progress, goes_on=True
-            )
-        else:
-            yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
 
     def _take(self, run: Run, choice: Choice, found: Prediction | str) -> None:
         """Note what a method answered, or why it could not."""
@@ -440,12 +409,14 @@ class CompareTab:
             predictor = self.models.predictor(run.preset, choice.method, choice.bundle)
             run.parameters[choice.key] = count_parameters(predictor)
 
-    def freshness(self, session: Session, classes: str, marks: object, preset: str) -> str:
+    def freshness(self, values: Values) -> str:
         """Say so when the results shown answer an earlier question."""
-        if session.run is None:
+        run = values[self.session].run
+        if run is None:
             return ""
         try:
-            fresh = session.run.answers(read_prompt(classes, marks), preset)
+            prompt = read_prompt(values[self.classes], values[self.annotator])
+            fresh = run.answers(prompt, values[self.picker.preset])
         except PromptError:
             fresh = False
         if fresh:
@@ -455,8 +426,9 @@ class CompareTab:
     def _sender(self, place: int, other: AdaptTab) -> Callable[..., Updates]:
         """What a card does when its masks are to be labels."""
 
-        def send(session: Session, theirs: AdaptState, *seen: object) -> Updates:
-            run, look = session.run, read_look(*seen)
+        def send(values: Values) -> Updates:
+            theirs: AdaptState = values[other.state]
+            run, look = values[self.session].run, self.look.read(values)
             found = None if run is None else run.answer_at(place)
             if found is None:
                 return {self.message: gr.skip()}
@@ -489,22 +461,6 @@ class CompareTab:
         for choice in ready(SessionBundles(), DEFAULT_PRESET):
             if choice.key in DEFAULT_KEYS:
                 self.models.warm_up(DEFAULT_PRESET, choice.method)
-
-
-def _asked(
-    session: Session, classes: str, preset: str, marks: object, chosen: tuple[Choice, ...]
-) -> Run:
-    """What is to be run.
-
-    Raises:
-        PromptError: there is no picture, method or class, or a mark lies outside the picture.
-    """
-    scene = session.scene_shown()
-    if not chosen:
-        raise PromptError("Tick at least one method.")
-    prompt = read_prompt(classes, marks)
-    prompt.check_inside(scene.size)
-    return Run(scene, prompt, find_preset(preset).name, chosen)
 
 
 def _earlier(session: Session) -> str:

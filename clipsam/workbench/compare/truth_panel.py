@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import gradio as gr
 from gradio.events import Dependency
 
-from ...data.images import ImageError, open_mask
+from ...data.images import open_mask
+from ...errors import ClipsamError
 from ...evaluation.truth import TruthError, TruthFile, read_names
-from ..events import FILED, LATEST
-from ..notes import note, problem
-from .look_panel import read_look
+from ..events import FILED, LATEST, Values, note, problem
+from .look_panel import LookPanel
 from .scoring import score_table, table_html
 from .session import Session
 
@@ -23,8 +23,14 @@ class TruthPanel:
         file: the mask file.
     """
 
-    def __init__(self) -> None:
-        """Build it inside the ``gr.Blocks`` that is open."""
+    def __init__(self, session: gr.State, look: LookPanel) -> None:
+        """Build it inside the ``gr.Blocks`` that is open.
+
+        Args:
+            session: of the page.
+            look: how answers are drawn.
+        """
+        self._session, self._look = session, look
         with gr.Accordion("Ground truth: IoU and Dice per class and method", open=False):
             gr.HTML(
                 "A mask as large as the picture: black and white, or ids as palette PNG, grey or "
@@ -46,21 +52,14 @@ class TruthPanel:
             self._message = gr.HTML(elem_id="truth-message")
             self._table = gr.HTML(apply_default_css=False, elem_id="scores")
 
-    def connect(
-        self,
-        session: gr.State,
-        news: gr.State,
-        looks: Sequence[Callable[..., Dependency]],
-        seen: Sequence[gr.blocks.Block],
-    ) -> None:
+    def connect(self, news: gr.State, looks: Sequence[Callable[..., Dependency]]) -> None:
         """Take files as they come, and score anew whenever the look or the results change.
 
         Args:
-            session: of the page.
             news: changes with the ground truth; among what ``looks`` tells of.
             looks: events with which the scores change.
-            seen: what :func:`read_look` takes.
         """
+        session = self._session
         gr.on(
             [self.file.upload, self._names.submit, self._names.blur],
             self.take,
@@ -70,7 +69,8 @@ class TruthPanel:
             **FILED,
         )
         self.file.clear(self.drop, session, news, trigger_mode="always_last", **FILED)
-        gr.on(looks, self.score, [session, *seen], [self._message, self._table], **LATEST)
+        inputs = {session, *self._look.inputs}
+        gr.on(looks, self.score, inputs, [self._message, self._table], **LATEST)
 
     def take(self, session: Session, path: str | None, names: str) -> object:
         """Remember an uploaded ground truth, or what is wrong with it."""
@@ -78,7 +78,7 @@ class TruthPanel:
             return gr.skip()
         try:
             session.take_truth(TruthFile(open_mask(path), read_names(names)))
-        except (ImageError, TruthError) as error:
+        except ClipsamError as error:
             session.take_truth(None, str(error))
         return session.next_news()
 
@@ -87,9 +87,10 @@ class TruthPanel:
         session.take_truth(None)
         return session.next_news()
 
-    def score(self, session: Session, *seen: object) -> tuple[str, str]:
+    def score(self, values: Values) -> tuple[str, str]:
         """Message and table of the ground truth for the results at hand."""
-        look = read_look(*seen)
+        session: Session = values[self._session]
+        look = self._look.read(values)
         if session.truth_problem:
             return problem(session.truth_problem), ""
         if session.truth_file is None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from ...data.readers import DataError
-from ..events import FILED, PRIVATE
-from ..notes import Updates, note, problem
+from ..events import FILED, PRIVATE, Updates, note, problem
 from .measuring import EvaluateSession
 from .sources import RIGHT, Source, from_server, from_zip, offered
 

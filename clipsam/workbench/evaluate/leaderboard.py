@@ -9,16 +9,9 @@ from html import escape
 import gradio as gr
 
 from ... import drawing
-from ...evaluation.report import COLUMNS, LOWER_IS_BETTER
+from ...evaluation.metric_table import ABSENT_COLUMNS, columns
 from ..choices import Choice
 from .measuring import Case, Measuring, sample_iou
-
-ABSENT_COLUMNS = {
-    "miou": "mIoU %, absent asked too",
-    "presence_auc": "presence AUC %",
-    "false_alarms": "false alarms %",
-}
-"""Headings as in the report."""
 
 SORT = """
 const table = () => element.querySelector("table");
@@ -55,6 +48,8 @@ element.onclick = (event) => {
 watch("value", sort); // The figures run on in the order chosen.
 """
 
+_ABSENT = {key: ABSENT_COLUMNS[key] for key in ("miou", "presence_auc", "false_alarms")}
+
 _NUMBER = " class='number'"
 
 Cell = str | tuple[float, str]
@@ -73,27 +68,28 @@ def leaderboard(measuring: Measuring) -> str:
     figures = measuring.summary()
     if not figures:
         return ""
-    columns = [key for key in COLUMNS if all(key in one["mean"] for one in figures.values())]
+    metrics = columns(next(iter(figures.values()))["mean"])
     best = {}
-    for key in columns:
+    for key, metric in metrics.items():
         values = [one["mean"][key] for one in figures.values() if not math.isnan(one["mean"][key])]
-        best[key] = (min if key in LOWER_IS_BETTER else max)(values, default=None)
-    heads = ["method", "mode", *(COLUMNS[key][0] for key in columns), "images"]
-    absent = ABSENT_COLUMNS if measuring.asked.every_class else {}
+        best[key] = (min if metric.lower_is_better else max)(values, default=None)
+    heads = ["method", "mode", *(metric.heading for metric in metrics.values()), "images"]
+    absent = _ABSENT if measuring.asked.every_class else {}
     rows: list[list[Cell]] = []
     for choice, one in sorted(figures.items(), key=lambda item: -_known(item[1]["mean"]["miou"])):
         name, mode = choice.title.split(" · ")
         row: list[Cell] = [f"{_colour(measuring, choice)}{escape(name)}", escape(mode)]
-        for key in columns:
-            factor, mean = COLUMNS[key][1], one["mean"][key]
-            number, text = _number(factor * mean, 1 if factor == 100 else 3)
+        for key, metric in metrics.items():
+            mean = one["mean"][key]
+            number, text = _number(metric.factor * mean, metric.digits)
             leads = mean == best[key] and len(figures) > 1
             row.append((number, f"<b>{text}</b>" if leads else text))
         row.append(_number(one["mean"]["images"], 0))
         with_absent = one["seeds"][0]["with_absent"] or {}
         row += [_number(100 * with_absent.get(key, math.nan), 1) for key in absent]
         rows.append(row)
-    rising = {"method", "mode", *(COLUMNS[key][0] for key in LOWER_IS_BETTER)}
+    rising = {"method", "mode"}
+    rising |= {metric.heading for metric in metrics.values() if metric.lower_is_better}
     rising.add(ABSENT_COLUMNS["false_alarms"])
     note = _explained(measuring.asked.every_class)
     return _table("Leaderboard", [*heads, *absent.values()], rows, rising, note)

@@ -14,17 +14,16 @@ from PIL import Image
 from scipy import ndimage
 
 from ... import drawing
-from ...data.images import ImageError
 from ...data.readers import DataError, SubsetData
-from ...data.samples import BACKGROUND, VOID, LabelledImage
+from ...data.samples import BACKGROUND, VOID, VOID_IDS, LabelledImage
 from ...data.splits import choose_split
-from ...evaluation.metrics import iou
+from ...errors import ClipsamError
+from ...evaluation.metrics import SampleScore, iou
 from ...evaluation.report import WORST
 from ...evaluation.rows import Row, RowWriter
-from ...evaluation.runner import SampleScore
 from ...evaluation.study import Settings
 from ...evaluation.summary import summarize
-from ...evaluation.truth import VOID_IDS, TruthFile
+from ...evaluation.truth import TruthFile
 from ...predictor import Predictor
 from .. import zero_gpu
 from ..choices import Choice
@@ -197,7 +196,7 @@ class Measuring:
         """An image; ``None`` if it must be left out."""
         try:
             return self._data[place]
-        except (DataError, ImageError) as error:
+        except ClipsamError as error:
             self.left_out.append(self._source.told(error))
         except Exception:
             logger.exception("measuring failed")

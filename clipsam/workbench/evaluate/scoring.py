@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ...data.samples import LabelledImage, SegmentationData
+from ...errors import PromptError
+from ...evaluation.metrics import SampleScore
 from ...evaluation.rows import Row
-from ...evaluation.runner import Run, SampleScore, absent_classes, score_image
+from ...evaluation.runner import Run, absent_classes, score_image
 from ...evaluation.study import FEATURE_BYTES, Settings, Shard, Study
 from ...predictor import Predictor
 from ...scene import Scene
-from ...types import PromptError
 from ..choices import Choice
 from ..models import ModelStore
 

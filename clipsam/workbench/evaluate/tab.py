@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 import gradio as gr
 
 from ...data.readers import DataError
-from ...predictor import find_preset
-from ...types import PromptError
-from ...weights.bundle import WeightsError
+from ...errors import ClipsamError, PromptError
+from ...weights.presets import find_preset
 from ..adapt.tab import AdaptTab
 from ..bundles import SessionBundles
 from ..choices import DEFAULT_KEYS, Choice
-from ..events import LATEST, ON_GPU, PRIVATE, QUICK
+from ..events import LATEST, ON_GPU, PRIVATE, QUICK, Updates, Values, note, problem
 from ..examples import Example
 from ..models import ModelStore
-from ..notes import Updates, note, problem
 from ..picker import DEFAULT_PRESET, all_offered, preset_dropdown, ready
 from ..stop_button import StopButton
 from ..zero_gpu import refusal
@@ -163,8 +161,8 @@ class EvaluateTab:
             self.methods,
             **LATEST,
         )
-        asked = [self.session, self.bundles, self.data.part, self.preset, self.methods]
-        asked += [self.images, self.seed, self.classes, self.clicks]
+        asked = {self.session, self.bundles, self.data.part, self.preset, self.methods}
+        asked |= {self.images, self.seed, self.classes, self.clicks}
         self.stop.connect(self.session, [self.start.click])
         run = self.start.click(
             self.run,
@@ -214,25 +212,13 @@ class EvaluateTab:
 
     def run(
         self,
-        session: EvaluateSession,
-        bundles: SessionBundles,
-        part: str | None,
-        preset: str,
-        keys: Sequence[str],
-        images: float,
-        seed: float | None,
-        classes: str,
-        clicks: float,
+        values: Values,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
         """Measure image by image; the leaderboard follows each."""
         try:
-            yield from self._run(
-                session,
-                lambda: _asked(bundles, part, preset, keys, images, seed, classes, clicks),
-                progress,
-            )
-        except (PromptError, WeightsError, DataError) as error:
+            yield from self._run(values, progress)
+        except ClipsamError as error:
             yield {self.status: "", self.message: problem(str(error))}
         except gr.Error as error:
             yield {self.message: problem(refusal(error))}
@@ -241,12 +227,11 @@ class EvaluateTab:
             sentence = "Measuring failed unexpectedly; the server's log says why."
             yield {self.status: "", self.message: problem(sentence)}
 
-    def _run(
-        self, session: EvaluateSession, ask: Callable[[], Asked], progress: gr.Progress
-    ) -> Iterator[Updates]:
+    def _run(self, values: Values, progress: gr.Progress) -> Iterator[Updates]:
+        session: EvaluateSession = values[self.session]
         if session.source is None:
             raise DataError("There are no images yet: upload a zip of them.")
-        asked = ask()
+        asked = self._asked(values)
         if session.measuring is not None:
             session.measuring.close()
         measuring = session.measuring = Measuring(self.models, session.source, asked)
@@ -256,6 +241,33 @@ class EvaluateTab:
             yield from self._measure(session, measuring, progress)
         finally:
             measuring.release()
+
+    def _asked(self, values: Values) -> Asked:
+        """What is to be measured.
+
+        Raises:
+            PromptError: no preset, method or seed, or a method that cannot run.
+        """
+        preset, seed = values[self.preset], values[self.seed]
+        chosen = find_preset(preset)
+        every, ticked = all_offered(values[self.bundles], preset), values[self.methods]
+        choices = tuple(choice for choice in every if choice.key in ticked)
+        if not choices:
+            raise PromptError("Tick at least one method.")
+        for choice in choices:
+            if reason := choice.problem(chosen):
+                raise PromptError(f"{choice.title} cannot run with {preset}: {reason}.")
+        if seed is None:
+            raise PromptError("The seed is missing: type a whole number, such as 0.")
+        return Asked(
+            part=str(values[self.data.part]),
+            preset=preset,
+            choices=choices,
+            images=int(values[self.images]),
+            seed=int(seed),
+            every_class=values[self.classes] == EVERY,
+            clicks=int(values[self.clicks]),
+        )
 
     def _measure(
         self, session: EvaluateSession, measuring: Measuring, progress: gr.Progress
@@ -330,34 +342,6 @@ def _offer(bundles: SessionBundles, preset: str, ticked: Sequence[str]) -> dict[
         "choices": [(choice.title, choice.key) for choice in offered],
         "value": [choice.key for choice in offered if choice.key in ticked],
     }
-
-
-def _asked(
-    bundles: SessionBundles,
-    part: str | None,
-    preset: str,
-    keys: Sequence[str],
-    images: float,
-    seed: float | None,
-    classes: str,
-    clicks: float,
-) -> Asked:
-    """What is to be measured.
-
-    Raises:
-        PromptError: no preset, method or seed, or a method that cannot run.
-    """
-    chosen = find_preset(preset)
-    choices = tuple(choice for choice in all_offered(bundles, preset) if choice.key in keys)
-    if not choices:
-        raise PromptError("Tick at least one method.")
-    for choice in choices:
-        if reason := choice.problem(chosen):
-            raise PromptError(f"{choice.title} cannot run with {preset}: {reason}.")
-    if seed is None:
-        raise PromptError("The seed is missing: type a whole number, such as 0.")
-    count = int(images), int(seed)
-    return Asked(str(part), preset, choices, *count, classes == EVERY, int(clicks))
 
 
 def _told(measuring: Measuring) -> str:

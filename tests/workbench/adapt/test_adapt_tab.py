@@ -19,12 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.data.labelled import from_masks
 from clipsam.data.readers import DataError
 from clipsam.data.samples import LabelledImage
-from clipsam.predictor import find_method
+from clipsam.registry import find_method
 from clipsam.scene import Scene
 from clipsam.training.adapt import Adapted, Compared, adapt
 from clipsam.types import prompt_from_classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipsam.types import PromptError
+from clipsam.errors import PromptError
 from clipsam.workbench.compare.annotator import active_class, nothing_marked, read_prompt
 
 
@@ -36,6 +36,12 @@ def test_the_last_box_counts() -> None:
     assert np.array_equal(read_prompt("dog", marks).concepts[0].box, [2, 2, 4, 4])
 
 
+def test_a_mark_belongs_to_a_class_by_any_of_its_names() -> None:
+    """As when a synonym is put before the name under which the mark was made."""
+    value_ = value({"class": "Puppy", "x": 1, "y": 1, "label": 1})
+    assert len(read_prompt("dog; puppy, cat", value_).concepts[0].points) == 1
+
+
 def test_marks_of_classes_that_are_not_asked_are_left_out() -> None:
     prompt = read_prompt("cat", value({"class": "dog", "x": 1, "y": 1, "label": 1}))
     assert len(prompt.concepts[0].points) == 0
@@ -57,6 +63,9 @@ def test_no_class_is_told(text: str) -> None:
         value({"class": "dog"}),
         value({"class": "dog", "x": "1", "y": 2, "label": 1}),
         value({"class": "dog", "x": float("nan"), "y": 2, "label": 1}),
+        value({"class": "dog", "x": 10**400, "y": 2, "label": 1}),
+        value({"class": "dog", "x": 1, "y": 2}),
+        value({"class": ["dog"], "x": 1, "y": 2, "label": 1}),
         value({"class": "dog", "box": [1, 2, 3]}),
         value({"class": "dog", "box": [4, 4, 1, 1]}),
         value(*[{"class": "dog", "x": 1, "y": 1, "label": 1}] * 1001),

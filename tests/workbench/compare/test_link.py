@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from clipsam.types import PromptError
+from clipsam.errors import PromptError
+from clipsam.marks import Box, Point
 from clipsam.workbench.compare.link import LONGEST, Question, read_link, write_link
 from clipsam.workbench.compare.views.looks import Look
 
@@ -16,8 +17,8 @@ QUESTION = Question(
     size=(480, 640),
     classes="Größe; size, a=b&c, 犬",
     marks=(
-        {"class": "犬", "x": 1.25, "y": 470, "label": 0},
-        {"class": "a=b&c", "box": [0, 0, 10.5, 20]},
+        Point("犬", 1.25, 470, 0),
+        Box("a=b&c", 0, 0, 10.5, 20),
     ),
     preset="tiny",
     keys=("sam/manual", "clip-guided-sam/semi-automatic"),
@@ -43,6 +44,18 @@ def test_an_address_without_a_question_asks_nothing() -> None:
     assert opened("__theme=dark") is None
 
 
+def test_a_link_of_version_0_1_opens() -> None:
+    query = (
+        "picture=One+%26+only&size=640x480&classes=Gr%C3%B6%C3%9Fe%3B+size%2C+a%3Db%26c%2C+%E7%8A%AC"
+        "&marks=%5B%7B%22class%22%3A%22%E7%8A%AC%22%2C%22x%22%3A1.25%2C%22y%22%3A470%2C%22label%22"
+        "%3A0%7D%2C%7B%22class%22%3A%22a%3Db%26c%22%2C%22box%22%3A%5B0%2C0%2C10.5%2C20%5D%7D%5D"
+        "&preset=tiny&methods=sam%2Fmanual+clip-guided-sam%2Fsemi-automatic&threshold=-1.5"
+        "&presence=0.25&view=errors&overlap=argmax&class=a%3Db%26c"
+    )
+    assert opened(query) == QUESTION
+    assert write_link(QUESTION) == query
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
@@ -64,6 +77,6 @@ def test_what_was_changed_on_the_way_is_said(old: str, new: str, sentence: str) 
 
 
 def test_too_much_for_an_address() -> None:
-    mark = {"class": "犬", "x": 1.25, "y": 470.0, "label": 1}
+    mark = Point("犬", 1.25, 470.0, 1)
     with pytest.raises(PromptError, match="too many for a link"):
         write_link(Question(**{**vars(QUESTION), "marks": (mark,) * (LONGEST // 30)}))

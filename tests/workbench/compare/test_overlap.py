@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from clipsam.errors import PromptError
 from clipsam.geometry import SquareTransform
 from clipsam.types import (
     OVERLAPS,
     ConceptResult,
     Overlap,
     Prediction,
-    PromptError,
     PromptsUsed,
     prompt_from_classes,
 )
-from clipsam.workbench.compare.views.candidates import candidate_figures
+from clipsam.workbench.compare.views.overlays import candidate_figures
 
 EXCLUSIVE = OVERLAPS[1:]
 

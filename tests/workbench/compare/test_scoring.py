@@ -13,10 +13,10 @@ from clipsam.evaluation.truth import Truth
 from clipsam.geometry import SquareTransform
 from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
 from clipsam.workbench.compare.scoring import (
-    HEADERS,
     MEAN,
-    METHOD_HEADERS,
     bar_charts,
+    headers,
+    method_headers,
     method_table,
     method_table_html,
     score_table,
@@ -49,7 +49,7 @@ def test_rows_are_iou_dice_presence_area_and_the_mean() -> None:
     half[:2] = True
     truth = Truth({"a": half, "b": half}, np.ones((4, 4), bool))
     rows = score_table({"k": prediction(left, top)}, {"k": "M"}, truth, 0.0)
-    assert len(HEADERS) == 6
+    assert len(headers()) == 6
     assert rows == [
         ["M", "a", pytest.approx(4 / 12, abs=1e-4), 0.5, 0.5, 50.0],
         ["M", "b", 0.5, pytest.approx(8 / 12, abs=1e-4), 0.5, 25.0],
@@ -103,14 +103,14 @@ def test_overlapping_classes_may_be_told_apart_first() -> None:
 
 def row_of(rows: list[list]) -> dict[str, object]:
     (row,) = rows
-    return dict(zip(METHOD_HEADERS, row, strict=True))
+    return dict(zip(method_headers(), row, strict=True))
 
 
 def test_costs_are_known_without_a_truth() -> None:
     found = {"k": prediction(np.zeros((2, 2)))}
     row = row_of(method_table(found, {"k": "M"}, {"k": {"total": 3_000_000, "trainable": 5}}))
     assert row == {
-        **dict.fromkeys(METHOD_HEADERS),
+        **dict.fromkeys(method_headers()),
         "Method": "M",
         "Seconds": 0.75,
         "Peak MB": 12.0,
@@ -151,7 +151,7 @@ def test_one_class_alone_gets_the_camouflage_papers_figures() -> None:
     part = all_scored.copy()
     part[0] = False
     for other in (Truth({"a": wanted}, part), Truth({"a": np.zeros_like(wanted)}, all_scored)):
-        assert score_maps(prediction(logits), other)["a"].saliency is None
+        assert "s_measure" not in score_maps(prediction(logits), other)["a"]
 
 
 def test_the_methods_table_leaves_out_what_nobody_has_and_shows_names_as_typed() -> None:

@@ -20,8 +20,6 @@ import pytest
 import torch
 from PIL import Image
 
-import baselines  # noqa: F401 (registers them)
-import clipsam.methods  # noqa: F401
 from clipsam.cli import main
 from clipsam.data.readers import DataError, FolderData
 from clipsam.data.samples import BACKGROUND, VOID
@@ -30,7 +28,8 @@ from clipsam.evaluation import study
 from clipsam.evaluation.runner import Run, evaluate
 from clipsam.evaluation.summary import present_figures
 from clipsam.evaluation.truth import match_truth
-from clipsam.predictor import Predictor, find_method, load_predictor
+from clipsam.predictor import Predictor
+from clipsam.registry import find_method, load_predictor
 from clipsam.training.adapt import adapt
 from clipsam.types import parse_classes, prompt_from_classes
 from clipsam.weights.backbones import Backbones
@@ -449,12 +448,20 @@ ASKED = {
 }
 
 
+def values(tab: EvaluateTab, session: EvaluateSession, **changed: object) -> dict:
+    """What Gradio hands the tab of :data:`ASKED`, but for what is changed."""
+    asked = {**ASKED, **changed}
+    parts = {"part": tab.data.part, "keys": tab.methods}
+    asked = {parts.get(name) or getattr(tab, name): value for name, value in asked.items()}
+    return {tab.session: session, **asked}
+
+
 def steps(tab: EvaluateTab, session: EvaluateSession, **changed: object) -> Iterator[dict]:
     """What the page shows after each image, by the attributes of the tab."""
     names = {part: name for name, part in vars(tab).items() if isinstance(part, gr.blocks.Block)}
     names |= {part: name for name, part in tab.downloads.items()}
     tab.stop.begin(session)
-    for updates in tab.run(session, **{**ASKED, **changed}, progress=lambda *_, **__: None):
+    for updates in tab.run(values(tab, session, **changed), lambda *_, **__: None):
         yield {names[part]: value for part, value in updates.items()}
 
 
@@ -615,7 +622,7 @@ def test_stop_within_an_image_and_before_the_first(
     assert "Stopped after 1 of 4" in shown.status and ">1</td>" in shown.board
     assert tab.stop.begin(session).interactive
     tab.stop.end(session)
-    shown = list(tab.run(session, **ASKED, progress=lambda *_, **__: None))
+    shown = list(tab.run(values(tab, session), lambda *_, **__: None))
     assert "Stopped after 0 of 4" in shown[-1][tab.status] and session.measuring.measured == 0
 
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from ....marks import find_class
 from ....types import Overlap, Prediction
 
-View = Literal["masks", "mask", "logits", "prompts", "errors"]
-
-VIEWS: dict[View, str] = {
-    "masks": "Masks over the picture",
-    "mask": "Mask alone",
-    "logits": "Logits",
-    "prompts": "What SAM was told",
-    "errors": "Errors",
-}
-"""What can be seen of an answer, in words; all but the first are of the class chosen."""
+ALL_CLASSES = "masks"
+"""The view of all classes at once, which is shown first; others are of the class chosen."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +18,18 @@ class Look:
     Attributes:
         threshold: logits above it are mask.
         least_presence: classes less likely present are not drawn; unknown presence always is.
-        view: what is shown of each answer.
+        view: what is shown of each answer, one of :data:`.overlays.VIEWS`.
         overlap: who gets a pixel that several classes claim.
         active: the class chosen on the picture.
     """
 
     threshold: float = 0.0
     least_presence: float = 0.0
-    view: View = "masks"
+    view: str = ALL_CLASSES
     overlap: Overlap = "independent"
     active: str | None = None
 
     def index(self, prediction: Prediction) -> int:
         """Place of the chosen class among those answered; the first if it is none of them."""
-        texts = prediction.texts
-        return texts.index(self.active) if self.active in texts else 0
+        classes = [concept.synonyms for concept in prediction.prompt.concepts]
+        return (find_class(self.active, classes) if self.active else None) or 0

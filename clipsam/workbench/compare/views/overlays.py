@@ -6,6 +6,8 @@ Layers are transparent pictures of one or few colours, to lie over the picture t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -15,7 +17,7 @@ from .... import drawing
 from ....evaluation.truth import Truth
 from ....types import Prediction
 from .error_maps import class_errors
-from .looks import VIEWS, Look
+from .looks import ALL_CLASSES, Look
 from .painting import greyed, percent
 
 HIDDEN = "hidden: less likely present than you ask"
@@ -83,42 +85,133 @@ def labels(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[s
     return layers, f"<ul class='legend'>{''.join(legend)}</ul>"
 
 
-def one_class(
-    prediction: Prediction, look: Look, image: np.ndarray, truth: Truth | None
-) -> tuple[str, str]:
-    """The chosen class in a view of its own.
+@dataclass(frozen=True)
+class ChosenClass:
+    """One class of an answer, to be drawn in a view of its own.
 
-    Args:
+    Attributes:
         prediction: what a method answered.
-        look: what is asked of the drawing; its view is not ``masks``.
+        look: what is asked of the drawing.
         image: uint8 (H, W, 3), as it was asked about.
-        truth: needed for errors.
+        truth: if there is one.
+    """
+
+    prediction: Prediction
+    look: Look
+    image: np.ndarray
+    truth: Truth | None = None
+
+    @property
+    def index(self) -> int:
+        """Of the class."""
+        return self.look.index(self.prediction)
+
+    @property
+    def text(self) -> str:
+        """The class's name."""
+        return self.prediction.texts[self.index]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture to draw."""
+        return drawing.shown_size(self.prediction.transform.image_size)
+
+
+def one_class(chosen: ChosenClass) -> tuple[str, str]:
+    """Draw the chosen class in the view that is asked for, not that of all classes.
 
     Returns:
         HTML of a picture that covers the card's, or nothing, and of what is below it.
     """
-    index = look.index(prediction)
-    size = drawing.shown_size(prediction.transform.image_size)
-    text = prediction.texts[index]
-    below = f"<p class='note'><b>{escape(text)}</b></p>"
-    match look.view:
-        case "mask":
-            mask = prediction.class_mask(index, look.threshold, size, look.overlap)
-            uri = drawing.data_uri(Image.fromarray(drawing.mask_picture(mask)))
-        case "logits":
-            logits = prediction.class_logits(index, size)
-            uri = _photograph(drawing.heat_picture(logits, look.threshold))
-            below += heat_legend(logits, look.threshold)
-        case "prompts":
-            prompts, shown = prediction.results[index].prompts, drawing.shown_pixels(image)
-            uri = _photograph(drawing.prompts_picture(shown, prompts, prediction.transform))
-        case _:
-            if truth is None or text not in truth.masks:
-                return "", f"{below}<p class='note'>Needs a ground truth that knows this class.</p>"
-            painting = class_errors(prediction, index, truth, size, look.threshold, look.overlap)
-            uri = _photograph(painting.over(greyed(drawing.shown_pixels(image))))
-            below += painting.legend()
-    return f"<img src='{uri}' alt='{VIEWS[look.view]} of {escape(text)}'>", below
+    view, text = VIEWS[chosen.look.view], escape(chosen.text)
+    uri, below = view.draw(chosen)
+    picture = f"<img src='{uri}' alt='{view.title} of {text}'>" if uri else ""
+    return picture, f"<p class='note'><b>{text}</b></p>{below}"
+
+
+def _mask_alone(chosen: ChosenClass) -> tuple[str, str]:
+    look = chosen.look
+    mask = chosen.prediction.class_mask(chosen.index, look.threshold, chosen.size, look.overlap)
+    return drawing.data_uri(Image.fromarray(drawing.mask_picture(mask))), ""
+
+
+def _logits(chosen: ChosenClass) -> tuple[str, str]:
+    threshold = chosen.look.threshold
+    logits = chosen.prediction.class_logits(chosen.index, chosen.size)
+    return _photograph(drawing.heat_picture(logits, threshold)), heat_legend(logits, threshold)
+
+
+def _prompts(chosen: ChosenClass) -> tuple[str, str]:
+    prediction, shown = chosen.prediction, drawing.shown_pixels(chosen.image)
+    prompts = prediction.results[chosen.index].prompts
+    return _photograph(drawing.prompts_picture(shown, prompts, prediction.transform)), ""
+
+
+def _errors(chosen: ChosenClass) -> tuple[str, str]:
+    truth, look = chosen.truth, chosen.look
+    if truth is None or chosen.text not in truth.masks:
+        return "", "<p class='note'>Needs a ground truth that knows this class.</p>"
+    painting = class_errors(
+        chosen.prediction, chosen.index, truth, chosen.size, look.threshold, look.overlap
+    )
+    picture = painting.over(greyed(drawing.shown_pixels(chosen.image)))
+    return _photograph(picture), painting.legend()
+
+
+@dataclass(frozen=True)
+class View:
+    """What can be seen of an answer.
+
+    Attributes:
+        title: in words.
+        draw: data URI of a picture of the chosen class, or nothing, and HTML of what is below it;
+            ``None`` for the view of all classes, which is layers over the picture.
+    """
+
+    title: str
+    draw: Callable[[ChosenClass], tuple[str, str]] | None
+
+
+VIEWS: dict[str, View] = {
+    ALL_CLASSES: View("Masks over the picture", None),
+    "mask": View("Mask alone", _mask_alone),
+    "logits": View("Logits", _logits),
+    "prompts": View("What SAM was told", _prompts),
+    "errors": View("Errors", _errors),
+}
+"""All views by id, in the order in which they are offered."""
+
+
+def candidate_figures(prediction: Prediction, index: int, threshold: float) -> str:
+    """HTML: each candidate over the picture with the IoU that SAM predicts; nothing without any.
+
+    A button each, with the class's ``data-index`` and the ``data-candidate``'s number.
+
+    Layers lie over the picture that the page has (CSS ``--picture``), as those of the cards do.
+
+    Args:
+        prediction: what a method answered.
+        index: of the class.
+        threshold: logits above it are mask.
+    """
+    result = prediction.results[index]
+    image_size = prediction.transform.image_size
+    size = drawing.fitted(image_size, drawing.MAP_SIDE)
+    colour = drawing.class_colour(index)
+    figures = []
+    for number, mask in enumerate(prediction.candidate_masks(index, threshold, size)):
+        fill, edge = drawing.layer(mask, colour), drawing.layer(drawing.outline(mask), colour)
+        taken = ", taken" if result.candidate == number else ""
+        figures.append(
+            f"<button type='button' data-index='{index}' data-candidate='{number}' "
+            "title='Take this mask as the answer'>"
+            f"<figure><div class='overlay' style='aspect-ratio:{size[1]}/{size[0]}'>"
+            f"<img class='fill' src='{fill}' alt=''>"
+            f"<img src='{edge}' alt='candidate {number + 1}'></div>"
+            f"<figcaption>candidate {number + 1}: predicted IoU "
+            f"{result.candidate_scores[number]:.3f}{taken}</figcaption></figure></button>"
+        )
+    return f"<div class='maps'>{''.join(figures)}</div>" if figures else ""
 
 
 def heat_legend(logits: np.ndarray, threshold: float) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from clipsam.cli import main
 from clipsam.data.scenes import SceneData
-from clipsam.predictor import load_predictor
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 

@@ -17,7 +17,8 @@ from clipsam.data.readers import class_list, open_data
 from clipsam.data.samples import VOID
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor, load_predictor
+from clipsam.predictor import MethodInfo, Options, Predictor
+from clipsam.registry import load_predictor
 from clipsam.scene import Scene
 from clipsam.types import ConceptResult, PromptsUsed, prompt_from_classes
 from clipsam.weights.backbones import Backbones

@@ -1,27 +1,38 @@
-"""Opening a data set by what a person types: ``kind:path``."""
+"""Opening a data set by what a person types: ``kind:path``.
+
+A reader is found by itself: a class in a module of this package that states its kinds.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import partial
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 from ..samples import SegmentationData
 from ..scenes import SceneData
-from .ade20k import Ade20kData
-from .camouflage import CamouflageData
-from .coco import CocoInstancesData, CocoPanopticData, CocoStuffData
-from .common import DataError
-from .folder import FolderData
-from .open_vocabulary import TEST_SETS, OpenVocabularyData
-from .voc import PascalContextData, VocData
+from .common import DataError, DataReader
 
-COCO_PARTS = {"train": "train2017", "val": "val2017"}
-ADE20K_PARTS = {"train": "training", "val": "validation"}
-CAMOUFLAGE_PARTS = {"train": "Train", "val": "Test", "test": "Test"}
+SCENES = "scenes"
+"""The kind that is drawn, not read."""
+
 SCENE_SEEDS = {"train": 20, "val": 1_000_003}
 """Scenes trained on and scenes measured on never share a seed."""
+
+
+@cache
+def readers() -> dict[str, type[DataReader]]:
+    """Return all readers by their kinds."""
+    package = __name__.rpartition(".")[0]
+    modules = (
+        import_module(f"{package}.{module.name}")
+        for module in iter_modules([str(Path(__file__).parent)])
+    )
+    classes = [cls for module in modules for cls in vars(module).values() if isinstance(cls, type)]
+    found = {kind: cls for cls in classes if issubclass(cls, DataReader) for kind in cls.kinds}
+    return {"folder": found.pop("folder"), **found}  # First what most people have.
 
 
 def open_data(spec: str, part: str) -> SegmentationData:
@@ -36,24 +47,23 @@ def open_data(spec: str, part: str) -> SegmentationData:
         DataError: no such kind or path, or the data set is not what it should be.
     """
     kind, colon, path = spec.partition(":")
-    if kind == "scenes" and path:
+    if kind == SCENES and path:
         return _scenes(path, part)
-    if not colon or not path or kind not in KINDS:
-        kinds = ", ".join((*KINDS, "scenes"))
+    if not colon or not path or kind not in readers():
+        kinds = ", ".join((*readers(), SCENES))
         raise DataError(
             f"{spec!r} names no data set: write kind:path, the kind being one of {kinds}"
         )
     root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"{spec} names the folder {root}, which does not exist")
-    return KINDS[kind](root, part)
+    return readers()[kind].open(kind, root, part)
 
 
-def _folder(root: Path, part: str) -> SegmentationData:
-    for folder in (root / part, root):
-        if (folder / "images").is_dir():
-            return FolderData(folder)
-    raise DataError(f"there is neither a folder {root / part / 'images'} nor {root / 'images'}")
+def shows_single_objects(spec: str) -> bool:
+    """Return whether each image of a data set shows one object at most, as its kind says."""
+    reader = readers().get(spec.partition(":")[0])
+    return reader is not None and reader.single_object
 
 
 def _scenes(text: str, part: str) -> SegmentationData:
@@ -72,16 +82,3 @@ def _scenes(text: str, part: str) -> SegmentationData:
         pairs="unseen" if variant == "unseen" else "seen",
         mode="camouflage" if variant == "camouflage" else "plain",
     )
-
-
-KINDS: dict[str, Callable[[Path, str], SegmentationData]] = {
-    "folder": _folder,
-    "coco-panoptic": lambda root, part: CocoPanopticData(root, COCO_PARTS.get(part, part)),
-    "coco-instances": lambda root, part: CocoInstancesData(root, COCO_PARTS.get(part, part)),
-    "coco-stuff": lambda root, part: CocoStuffData(root, COCO_PARTS.get(part, part)),
-    "voc": VocData,
-    "pascal-context": PascalContextData,
-    "ade20k": lambda root, part: Ade20kData(root, ADE20K_PARTS.get(part, part)),
-    "camouflage": lambda root, part: CamouflageData(root, CAMOUFLAGE_PARTS.get(part, part)),
-    **{kind: partial(OpenVocabularyData, kind) for kind in TEST_SETS},
-}

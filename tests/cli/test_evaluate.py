@@ -12,7 +12,7 @@ from clipsam.cli import main
 from clipsam.data.readers import open_data
 from clipsam.evaluation.runner import Run, evaluate
 from clipsam.evaluation.summary import present_figures
-from clipsam.predictor import load_predictor
+from clipsam.registry import load_predictor
 from clipsam.weights.bundle import save_bundle
 
 COMMON = {"--data": "scenes:3", "--method": "clip-surgery-sam"}

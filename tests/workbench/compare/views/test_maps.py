@@ -8,7 +8,7 @@ import numpy as np
 
 from clipsam import drawing
 from clipsam.types import Round
-from clipsam.workbench.compare.views.rounds import borders_path, round_picture
+from clipsam.workbench.compare.views.maps import borders_path, round_picture
 
 
 def edges(path: str) -> set[tuple[int, int, str]]:

@@ -1,0 +1,209 @@
+"""The table of metrics: what is measured of every sample, and what tables and pages show of it.
+
+A sample is one class in one image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from .metrics import (
+    Counts,
+    SampleScore,
+    boundary_f,
+    class_wise_miou,
+    count,
+    dice,
+    iou,
+    mean_absolute_error,
+    mean_dice,
+    mean_image_iou,
+)
+from .saliency import SaliencyScore, saliency_score
+
+PERCENT = 100
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One class's answer in one image beside the truth, at the image's own size.
+
+    Attributes:
+        mask, truth: bool (H, W).
+        valid: bool (H, W), pixels that are scored.
+        logits: float32 (H, W); ``None`` where masks alone are compared.
+    """
+
+    mask: np.ndarray
+    truth: np.ndarray
+    valid: np.ndarray
+    logits: np.ndarray | None = None
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Pixels of mask and truth."""
+        return count(self.mask, self.truth, self.valid)
+
+    @cached_property
+    def saliency(self) -> SaliencyScore:
+        """The camouflage papers' figures, a second for each megapixel."""
+        return saliency_score(self.logits, self.truth)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure.
+
+    Attributes:
+        heading: above its column in reports and leaderboards, HTML.
+        reduce: the figure of one method and seed, from its samples.
+        measure: the value of one sample; ``None`` for a figure that only a set has.
+        sample: what the value of one sample is called, in ``samples.csv`` and elsewhere.
+        factor: by which reports multiply it.
+        lower_is_better: whether the best is the lowest.
+        single_object: whether it is measured only where an image shows one object and no more.
+        shown: where Compare shows it beside the answers, if anywhere: ``mask`` for one that
+            follows every step of the threshold, and so must be quick and need no logits, ``map``
+            for one that no threshold moves, which is computed once.
+        title: what Compare calls it.
+    """
+
+    heading: str
+    reduce: Callable[[Sequence[SampleScore]], float]
+    measure: Callable[[Comparison], float] | None = None
+    sample: str = ""
+    factor: float = PERCENT
+    lower_is_better: bool = False
+    single_object: bool = False
+    shown: Literal["mask", "map"] | None = None
+    title: str = ""
+
+    @property
+    def digits(self) -> int:
+        """Digits after the point in reports."""
+        return 1 if self.factor == PERCENT else 3
+
+
+def mean_of(sample: str) -> Callable[[Sequence[SampleScore]], float]:
+    """Return the reduction that is the mean over the samples that have a value."""
+
+    def reduce(scores: Sequence[SampleScore]) -> float:
+        values = [score.values[sample] for score in scores if sample in score.values]
+        return float(np.mean(values)) if values else math.nan
+
+    return reduce
+
+
+def _seconds_per_image(scores: Sequence[SampleScore]) -> float:
+    images = len({score.image for score in scores})
+    return sum(score.seconds for score in scores) / images if images else math.nan
+
+
+def _of_saliency(name: str, sample: str, heading: str, **fields: object) -> Metric:
+    """One of the camouflage papers' figures."""
+    return Metric(
+        heading,
+        mean_of(sample),
+        lambda compared: getattr(compared.saliency, name),
+        sample,
+        factor=1,
+        single_object=True,
+        **fields,
+    )
+
+
+METRICS: dict[str, Metric] = {
+    "miou": Metric("mIoU %", class_wise_miou),
+    "mean_iou": Metric(
+        "mean IoU %",
+        mean_image_iou,
+        lambda compared: iou(compared.counts),
+        "iou",
+        shown="mask",
+        title="IoU",
+    ),
+    "dice": Metric(
+        "Dice %",
+        mean_dice,
+        lambda compared: dice(compared.counts),
+        "dice",
+        shown="mask",
+        title="Dice",
+    ),
+    "mae": Metric(
+        "MAE ×100",
+        mean_of("mae"),
+        lambda compared: mean_absolute_error(compared.logits, compared.truth, compared.valid),
+        "mae",
+        lower_is_better=True,
+        shown="map",
+        title="MAE",
+    ),
+    "boundary_f": Metric(
+        "boundary F %",
+        mean_of("boundary_f"),
+        lambda compared: boundary_f(compared.mask, compared.truth, compared.valid),
+        "boundary_f",
+    ),
+    "s_measure": _of_saliency(
+        "s_measure", "s_measure", "S<sub>α</sub>", shown="map", title="S-measure"
+    ),
+    "e_measure": _of_saliency(
+        "e_measure", "e_measure", "E<sub>φ</sub>", shown="map", title="E-measure"
+    ),
+    "weighted_f": _of_saliency(
+        "weighted_f", "weighted_f", "F<sub>β</sub><sup>w</sup>", shown="map", title="Weighted F"
+    ),
+    # Of the scaled map: not what is called MAE elsewhere, so Compare does not show it.
+    "saliency_mae": _of_saliency("mae", "saliency_mae", "MAE, scaled", lower_is_better=True),
+}
+"""All metrics by id, in the order of their columns."""
+
+COSTS: dict[str, Metric] = {
+    "seconds_per_image": Metric("s / image", _seconds_per_image, factor=1, lower_is_better=True),
+}
+"""What stands behind the metrics in every table."""
+
+ABSENT_COLUMNS = {
+    "miou": "mIoU %, absent asked too",
+    "miou_by_presence": "the same, emptied below presence ½",
+    "presence_auc": "presence AUC %",
+    "false_alarms": "false alarms %",
+}
+"""Headings of the figures where absent classes are asked too."""
+
+
+def sampled(single_object: bool = False) -> dict[str, Metric]:
+    """Return the metrics of single samples, those of single objects or all others, by name."""
+    return {
+        metric.sample: metric
+        for metric in METRICS.values()
+        if metric.measure is not None and metric.single_object == single_object
+    }
+
+
+def shown_beside(answers: Literal["mask", "map"]) -> dict[str, Metric]:
+    """Return the metrics that Compare shows of masks, or of logits, by their samples' name."""
+    return {m.sample: m for m in METRICS.values() if m.shown == answers}
+
+
+def columns(figures: Mapping[str, float]) -> dict[str, Metric]:
+    """Return the metrics and costs that some figures have, in the order of their columns."""
+    return {id: metric for id, metric in (METRICS | COSTS).items() if id in figures}
+
+
+def measure(compared: Comparison, single_object: bool = False) -> dict[str, float]:
+    """Measure one sample: every metric of samples, by its samples' name.
+
+    Args:
+        compared: with logits.
+        single_object: whether to add those of single objects.
+    """
+    metrics = sampled() | (sampled(single_object=True) if single_object else {})
+    return {name: metric.measure(compared) for name, metric in metrics.items()}

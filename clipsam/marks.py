@@ -1,0 +1,250 @@
+"""Marks: the points and boxes that a user gives for a class, in every form in which they come.
+
+The page's canvas and share links hold objects, ``{"class": "dog", "x": 3, "y": 4, "label": 1}`` or
+``{"class": "dog", "box": [0, 0, 9, 9]}``; programs rows, ``["dog", 3, 4, 1]``; the command line
+text, ``dog:3,4,1``. Coordinates are pixels of the original image. A further kind of mark is one
+more class here, and in :data:`MARKS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .errors import PromptError
+from .types import Concept, Prompt, fold_name
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What all kinds have in common; the numbers of a kind are its further fields.
+
+    Attributes:
+        name: of the class, any of its names.
+    """
+
+    name: str
+
+    kind: ClassVar[str]
+    """What the kind is called, in messages and as option of the command line."""
+    help: ClassVar[str]
+    """What the command line says of it."""
+
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """Return the names of the kind's numbers, in order."""
+        return tuple(field.name for field in dataclasses.fields(cls))[1:]
+
+    @property
+    def numbers(self) -> list[float]:
+        """The kind's numbers, in order."""
+        return [getattr(self, field) for field in self.fields()]
+
+    @classmethod
+    def from_row(cls, row: object) -> Mark:
+        """Read ``[class, number, …]``.
+
+        Raises:
+            PromptError: it is no such row.
+        """
+        if not isinstance(row, list) or not row or not cls._fits(row[0], row[1:]):
+            form = ", ".join(("class", *cls.fields()))
+            raise PromptError(f"A {cls.kind} is [{form}], got {row!r}.")
+        return cls(*row)
+
+    @classmethod
+    def from_text(cls, text: str) -> Mark:
+        """Read ``CLASS:number,…``; a class name may have colons in it.
+
+        Raises:
+            PromptError: it is no such text.
+        """
+        name, _, rest = text.rpartition(":")
+        try:
+            numbers = [float(number) for number in rest.split(",")]
+        except ValueError:
+            numbers = []
+        if not cls._fits(name, numbers):
+            expected = f"a class, a colon and {len(cls.fields())} numbers"
+            raise PromptError(f"--{cls.kind} {text}: give {expected}.")
+        return cls(name, *numbers)
+
+    @classmethod
+    def _fits(cls, name: object, numbers: Sequence[object]) -> bool:
+        """Whether they are a class and finite numbers, as many as the kind has."""
+        return (
+            isinstance(name, str)
+            and len(numbers) == len(cls.fields())
+            and all(map(_is_finite, numbers))
+        )
+
+    def to_text(self) -> str:
+        """Write what :meth:`from_text` reads; coordinates are read back as they are in float32."""
+        values = (np.format_float_positional(np.float32(n), trim="-") for n in self.numbers)
+        return f"{self.name}:{','.join(values)}"
+
+    def to_json(self) -> dict[str, object]:
+        """Write the object of canvas and links."""
+        return {"class": self.name, **dict(zip(self.fields(), self.numbers, strict=True))}
+
+
+@dataclass(frozen=True)
+class Point(Mark):
+    """A click.
+
+    Attributes:
+        x, y: pixels of the original image.
+        label: 1 foreground, 0 background.
+    """
+
+    x: float
+    y: float
+    label: int
+
+    kind: ClassVar[str] = "point"
+    help: ClassVar[str] = "repeatable; label 1 is foreground, 0 background"
+
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1):
+            raise PromptError(
+                f"{self.name}: the label of a point must be 1 (foreground) or 0 (background)."
+            )
+        object.__setattr__(self, "label", int(self.label))
+
+
+@dataclass(frozen=True)
+class Box(Mark):
+    """A box around the class; of several for one class, the last counts.
+
+    Attributes:
+        x0, y0, x1, y1: left, top, right and bottom, pixels of the original image.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    kind: ClassVar[str] = "box"
+    help: ClassVar[str] = "repeatable, one per class"
+
+    def to_json(self) -> dict[str, object]:
+        """See :meth:`Mark.to_json`."""
+        return {"class": self.name, "box": self.numbers}
+
+
+MARKS: tuple[type[Mark], ...] = (Point, Box)
+"""All kinds."""
+
+
+def read_mark(value: object) -> Mark:
+    """Read the object of canvas and links.
+
+    Raises:
+        PromptError: it is none.
+    """
+    if isinstance(value, dict):
+        name = value.get("class")
+        for kind in MARKS:
+            fields = kind.fields()
+            numbers = value.get(kind.kind, [value[f] for f in fields if f in value])
+            if isinstance(numbers, list) and len(numbers) == len(fields):
+                try:
+                    return kind.from_row([name, *numbers])
+                except PromptError:
+                    break
+    raise PromptError(f"A mark on the picture is {_neither()}.")
+
+
+def marks_of(concept: Concept) -> list[Mark]:
+    """Return the marks of one class of a prompt."""
+    points = zip(concept.points.tolist(), concept.labels.tolist(), strict=True)
+    marks: list[Mark] = [Point(concept.text, x, y, label) for (x, y), label in points]
+    if concept.box is not None:
+        marks.append(Box(concept.text, *concept.box.tolist()))
+    return marks
+
+
+def find_class(name: str, classes: Sequence[Sequence[str]]) -> int | None:
+    """Find the class that a name means, whatever its case and spaces.
+
+    Args:
+        name: as somebody wrote it.
+        classes: the names of each class, the one that is shown first.
+
+    Returns:
+        Index of the class shown under that name, else of the first with such a synonym, else
+        ``None``.
+    """
+    wanted = fold_name(name)
+    for names in ([names[:1] for names in classes], classes):
+        for index, synonyms in enumerate(names):
+            if wanted in map(fold_name, synonyms):
+                return index
+    return None
+
+
+def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Iterable[Mark]) -> Prompt:
+    """Put classes and marks together.
+
+    Args:
+        classes: the names of each class, the one that is shown first.
+        marks: of these classes.
+
+    Raises:
+        PromptError: no class, a class named twice, a mark of another class, or one that cannot be.
+    """
+    marked: list[list[Mark]] = [[] for _ in classes]
+    for mark in marks:
+        index = find_class(mark.name, classes)
+        if index is None:
+            asked = ", ".join("; ".join(names) for names in classes)
+            raise PromptError(f"“{mark.name}” is none of the classes asked ({asked}).")
+        marked[index].append(mark)
+    pairs = zip(classes, marked, strict=True)
+    return Prompt(tuple(_concept(tuple(names), own) for names, own in pairs))
+
+
+def prompt_json(prompt: Prompt) -> list[dict]:
+    """Write the classes of a prompt with their marks, as ``results.json`` holds them."""
+    return [
+        {
+            "synonyms": list(concept.synonyms),
+            "points": points_json(concept.points, concept.labels),
+            "box": None if concept.box is None else concept.box.tolist(),
+        }
+        for concept in prompt.concepts
+    ]
+
+
+def points_json(points: np.ndarray, labels: np.ndarray) -> list[list[float]]:
+    """Write points (K, 2) and labels (K,) as ``[[x, y, label], …]``."""
+    return [[float(x), float(y), int(label)] for (x, y), label in zip(points, labels, strict=True)]
+
+
+def _concept(names: tuple[str, ...], marks: Sequence[Mark]) -> Concept:
+    points = [mark for mark in marks if isinstance(mark, Point)]
+    boxes = [mark.numbers for mark in marks if isinstance(mark, Box)]
+    return Concept(
+        names,
+        np.array([(point.x, point.y) for point in points], np.float32).reshape(-1, 2),
+        np.array([point.label for point in points], np.int64),
+        np.array(boxes[-1], np.float32) if boxes else None,
+    )
+
+
+def _is_finite(number: object) -> bool:
+    try:
+        return isinstance(number, int | float) and math.isfinite(number)
+    except OverflowError:  # an int beyond all floats
+        return False
+
+
+def _neither() -> str:
+    """``neither a point nor a box``, of all kinds."""
+    return "neither " + " nor ".join(f"a {kind.kind}" for kind in MARKS)

@@ -1,0 +1,126 @@
+"""Prompting SAM for one class: points and boxes as tensors, and SAM's masks as a result."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .geometry import SquareTransform
+from .predictor import Options
+from .prompting import Calibration, dense_prompt, points_from_similarity, stable_seed
+from .types import NOTHING, ConceptResult, PromptsUsed
+
+
+def map_points(
+    similarity: Tensor,
+    transform: SquareTransform,
+    text: str,
+    calibration: Calibration,
+    options: Options,
+) -> np.ndarray:
+    """Draw foreground points where one class's similarity map is high.
+
+    Args:
+        similarity: raw map (1, h, w) over the whole image.
+        transform: how the image lies in SAM's square input.
+        text: the class's name, which the random seed depends on.
+        calibration: says which similarity is high, unless ``options`` do.
+        options: number of points, threshold, sampling and seed.
+
+    Returns:
+        float32 (K, 2), (x, y) in pixels of the original image; K is 0 for a constant map.
+    """
+    return points_from_similarity(
+        similarity[0],
+        transform,
+        options.map_threshold(calibration),
+        options.num_points,
+        stable_seed(text, options.seed),
+        options.sampling,
+    )
+
+
+def map_mask(
+    similarity: Tensor,
+    transform: SquareTransform,
+    side: int,
+    calibration: Calibration,
+    options: Options,
+) -> Tensor:
+    """Turn one class's raw map (1, h, w) into SAM's mask prompt (1, 1, side, side), logits."""
+    threshold = options.map_threshold(calibration)
+    return dense_prompt(similarity, transform, side, threshold, options.dense_logit)
+
+
+def prompt_tensors(
+    prompts: PromptsUsed, transform: SquareTransform, device: torch.device
+) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
+    """Turn one class's points and boxes into tensors for SAM's prompt encoder.
+
+    Each of B boxes asks for a mask of its own; without a box, B is 1.
+
+    Args:
+        prompts: in pixels of the original image.
+        transform: how the image lies in SAM's square input.
+        device: of the tensors.
+
+    Returns:
+        Points, as coordinates (B, K, 2) and labels (B, K), or ``None`` without any; boxes (B, 4),
+        or ``None`` without any. All in pixels of SAM's square.
+    """
+    count = max(1, len(prompts.boxes))
+    points = boxes = None
+    if len(prompts.points):
+        coordinates = torch.from_numpy(transform.coordinates(prompts.points)).to(device)
+        labels = torch.from_numpy(prompts.labels).to(device)
+        points = coordinates.expand(count, -1, -1), labels.expand(count, -1)
+    if len(prompts.boxes):
+        corners = transform.coordinates(prompts.boxes.reshape(-1, 2))
+        boxes = torch.from_numpy(corners).to(device).reshape(-1, 4)
+    return points, boxes
+
+
+def class_result(
+    logits: Tensor, scores: Tensor, prompts: PromptsUsed, **fields: object
+) -> ConceptResult:
+    """Make one class's result of SAM's masks: the union of those of its boxes.
+
+    Args:
+        logits: (B, 1 + 3, h, w), the single mask and the candidates for each box.
+        scores: (B, 1 + 3), their IoU as SAM predicts it.
+        prompts: what SAM was given.
+        fields: further ones of the :class:`ConceptResult`.
+    """
+    masks, predicted = logits.float().cpu().numpy(), scores.float().cpu().numpy()
+    single = len(masks) == 1
+    return ConceptResult(
+        logits=masks[:, 0].max(0),
+        prompts=prompts,
+        candidates=masks[0, 1:] if single else None,
+        candidate_scores=predicted[0, 1:] if single else None,
+        **fields,
+    )
+
+
+def empty_result(
+    side: int,
+    similarity: np.ndarray | None = None,
+    note: str = "Nothing found: CLIP's similarity map is the same everywhere.",
+    presence: float = 0.0,
+) -> ConceptResult:
+    """Make the result of a class for which there is nothing to prompt SAM with.
+
+    Args:
+        side: of the logits, all of them :data:`~clipsam.types.NOTHING`.
+        similarity: float32 (gh, gw), raw similarity map, if there is one.
+        note: one sentence for the user.
+        presence: probability that the class is in the image.
+    """
+    return ConceptResult(
+        logits=np.full((side, side), NOTHING, np.float32),
+        prompts=PromptsUsed(),
+        presence=presence,
+        similarity=similarity,
+        note=note,
+    )

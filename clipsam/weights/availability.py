@@ -1,0 +1,36 @@
+"""Which methods can run with a preset on this machine, as far as weights go.
+
+Only looks whether files are there; opens none, and asks nobody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from .backbones import BUNDLES, has_weights
+from .local import locate
+from .presets import Preset
+from .published import Published
+
+if TYPE_CHECKING:
+    from ..predictor import Predictor
+
+Status = Literal["ready", "untrained", "needs-download", "unavailable"]
+"""``untrained``: the method has no bundle for the preset. ``unavailable``: a download alone does
+not get its networks, for their terms must be accepted first."""
+
+
+def missing_networks(method: type[Predictor], preset: Preset) -> tuple[Published, ...]:
+    """Return the published networks that a method needs with a preset and that are not here."""
+    needed = (*preset.sources, *method.beside(preset))
+    return tuple(published for published in needed if locate(published) is None)
+
+
+def method_status(method: type[Predictor], preset: Preset) -> Status:
+    """Return whether a method can run with a preset on this machine, and if not, why."""
+    if method.needs_training and not (BUNDLES / preset.name / method.info.id).is_dir():
+        return "untrained"
+    missing = missing_networks(method, preset)
+    if any(published.gated for published in missing):
+        return "unavailable"
+    return "needs-download" if missing or not has_weights(preset) else "ready"
