@@ -1,44 +1,6 @@
 """The workbench page: ``python app.py``."""
 
-from __future__ import annotations
-
-import argparse
-import os
-import sys
-from pathlib import Path
-
-from clipsam.workbench.models import ModelStore
-from clipsam.workbench.page import build_page, launch
-
-
-def main() -> None:
-    """Build the workbench and serve it until interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    parser.add_argument(
-        "--weights-gb",
-        type=float,
-        default=4.0,
-        help="weights kept in memory; beyond this the method unused for longest is unloaded",
-    )
-    parser.add_argument(
-        "--data-folder",
-        type=Path,
-        action="append",
-        default=[],
-        help="repeatable: every visitor may measure on the labelled images in its sub-folders",
-    )
-    args = parser.parse_args()
-    models = ModelStore(max_bytes=int(args.weights_gb * 2**30))
-    try:
-        launch(build_page(models, args.data_folder), server_name=args.host, server_port=args.port)
-    except OSError:
-        sys.exit(
-            f"{args.host}:{args.port} cannot be used, perhaps because something runs there "
-            "already: choose another --port."
-        )
-
+from clipsam.workbench.app import main
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .scene import Scene
     from .types import Concept, Prediction, Prompt, parse_classes
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ClipsamError",
     "Concept",

@@ -1,4 +1,4 @@
-"""``python -m clipsam``: the workbench without a browser; one file per command."""
+"""``clipsam``, or ``python -m clipsam``: the workbench without a browser; one file per command."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The process's exit code: 0, or 2 with one sentence on standard error.
     """
-    parser = argparse.ArgumentParser(prog="python -m clipsam", description=__doc__)
+    parser = argparse.ArgumentParser(prog="clipsam", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.help)

@@ -20,6 +20,7 @@ from ..training.recipe import apply_settings, recipe_for
 from ..training.train_method import Job, train_method
 from ..weights.availability import method_status
 from ..weights.backbones import load_backbones
+from ..weights.checkpoints import find_checkpoint
 from ..weights.presets import find_preset
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of split, weights, order and points")
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that are bad")
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished run")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the bundle to write; without it, where the page and the other commands "
+        "look for the bundle of the method and preset",
+    )
     parser.set_defaults(run=run)
 
 
@@ -85,7 +92,8 @@ def run(args: argparse.Namespace) -> None:
                 "what it is: add --start plain."
             )
     job = Job(args.data, data, split, recipe, start, args.mode, args.skip_bad)
-    scores = train_method(predictor, job, args.out, args.resume)
-    logger.info("%s is written.", args.out)
+    out = args.out or find_checkpoint(preset.name, method.info.id)
+    scores = train_method(predictor, job, out, args.resume)
+    logger.info("%s is written.", out)
     if not math.isnan(scores["before"]):
         logger.info("Validation mIoU: %.4f → %.4f.", scores["before"], scores["after"])

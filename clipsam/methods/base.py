@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..models.esc_net import EscNet, EscNetConfig
 from ..models.tuned_sam import TunedSam, TunedSamConfig
 from ..predictor import Predictor
-from ..weights.backbones import BUNDLES, Backbones
+from ..weights.backbones import Backbones
 from ..weights.bundle import WeightsError, load_bundle, load_into, read_config
+from ..weights.checkpoints import find_checkpoint
 from ..weights.presets import Preset
 
 NetworkConfig = TunedSamConfig | EscNetConfig
@@ -65,7 +66,7 @@ class TrainablePredictor(Predictor):
     def load(cls, backbones: Backbones, folder: Path | None = None) -> TrainablePredictor:
         """See :meth:`Predictor.load`."""
         preset = backbones.preset
-        folder = folder or BUNDLES / preset.name / cls.info.id
+        folder = folder or find_checkpoint(preset.name, cls.info.id)
         content = read_config(folder)
         for key, expected in (("method", cls.info.id), ("preset", preset.name)):
             if content.get(key) != expected:

@@ -13,8 +13,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from .backbones import BUNDLES
 from .bundle import CONFIG, WEIGHTS, WeightsError, read_config
+from .checkpoints import find_checkpoint
 from .hub import check_space, drop_if_damaged, fetch, find_cached, find_remote, look_up, upload
 from .model_card import WRITTEN, About, model_card
 from .presets import PRESETS
@@ -98,7 +98,7 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
     folder = place if isinstance(place, Path) else _download(place)
     config = check_bundle(folder, methods)
     method, preset = config["method"], config["preset"]
-    target = out or BUNDLES / preset / method
+    target = out or find_checkpoint(preset, method)
     if not _is_free(target):
         if all(_are_same(folder / name, target / name) for name in (CONFIG, WEIGHTS)):
             return Pulled(target, method, preset, is_new=False)

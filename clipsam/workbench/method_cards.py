@@ -10,8 +10,8 @@ from pathlib import Path
 from ..predictor import MethodInfo
 from ..registry import find_method, methods
 from ..training.card import RUNS, read_figures
-from ..weights.backbones import BUNDLES
 from ..weights.bundle import read_config
+from ..weights.checkpoints import find_checkpoint
 from ..weights.presets import Preset
 from .choices import why_not
 
@@ -78,7 +78,7 @@ def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
     if not find_method(method).needs_training:
         beside = " and ".join(one.repo for one in find_method(method).beside(preset))
         return f"Nothing of its own; runs {beside}." if beside else "Nothing of its own."
-    folder = bundle or BUNDLES / preset.name / method
+    folder = bundle or find_checkpoint(preset.name, method)
     if not folder.is_dir():
         return "These weights are not kept any more." if bundle else f"Not for {preset.name}."
     training = read_config(folder)["training"]
@@ -88,7 +88,7 @@ def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
 def measured(method: str, preset: Preset) -> list[str]:
     """What the card of the preset's bundles says of a method, by how it was asked."""
     found = []
-    for label, figures in _figures(BUNDLES / preset.name / "README.md").items():
+    for label, figures in _figures(find_checkpoint(preset.name, "README.md")).items():
         run = RUNS.get(label)
         if run is not None and run.method == method:
             clicks = f", {run.clicks} click{'s' if run.clicks > 1 else ''}" if run.clicks else ""
