@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import build_page, launch
 
 
