@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.sam_prompting import empty_result
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
-from clipsam.weights.published import Published
+from clipsam.weights.published import PublishedWeights
 
 from .prompted_sam import SamPrompter
 
@@ -46,7 +46,7 @@ class BoxPromptedPredictor(SamPrompter):
     enough or not.
     """
 
-    published: ClassVar[Published]
+    published: ClassVar[PublishedWeights]
     """The detector; methods that hold the same one share it."""
 
     def __init__(self, backbones: Backbones, config: DetectionConfig | None = None) -> None:
@@ -60,12 +60,12 @@ class BoxPromptedPredictor(SamPrompter):
         """
         super().__init__(backbones)
         self.config = config or self.design()
-        self.detector = backbones.beside(self.published, self.info.id)
+        self.detector = backbones.extra_network(self.published, self.info.id)
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
         """The detector beside the SAM, whatever the preset."""
-        return (*super().beside(preset), cls.published)
+        return (*super().extra_networks(preset), cls.published)
 
     @classmethod
     @abstractmethod
@@ -77,7 +77,7 @@ class BoxPromptedPredictor(SamPrompter):
         return nn.ModuleList([super().network(), self.detector])
 
     @abstractmethod
-    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
+    def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
         """Everything that the detector proposes for one name, likely or not.
 
         Returns:
@@ -86,10 +86,15 @@ class BoxPromptedPredictor(SamPrompter):
         """
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        detections = torch.cat([self._detect(scene, name, watch) for name in concept.synonyms])
-        scores, boxes = _shown(detections.float().cpu(), scene.size)
+        detections = torch.cat([self._detect(encoded, name, watch) for name in concept.synonyms])
+        scores, boxes = _shown(detections.float().cpu(), encoded.size)
         presence = float(scores.max()) if len(scores) else 0.0
         boxes = self._chosen(scores, boxes)
         if not len(boxes):
@@ -98,7 +103,7 @@ class BoxPromptedPredictor(SamPrompter):
                 f"than {self.config.score_threshold:g} is asked."
             )
             return empty_result(self._mask_side, note=note, presence=presence)
-        return self._segment(scene, PromptsUsed(boxes=boxes), watch, presence=presence)
+        return self._segment(encoded, SamPrompts(boxes=boxes), watch, presence=presence)
 
     def _chosen(self, scores: Tensor, boxes: Tensor) -> np.ndarray:
         """The boxes (N, 4) that are sure enough and distinct, the surest first."""

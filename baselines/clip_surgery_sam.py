@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
 from clipsam.models.clip import SurgeryVision
-from clipsam.models.tuned_sam import TunedSamConfig
+from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.predictor import MethodInfo
 from clipsam.prompting import Calibration
 from clipsam.weights.presets import Preset

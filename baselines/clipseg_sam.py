@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.predictor import MethodInfo
-from clipsam.scene import Scene
 from clipsam.types import Concept
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
-from clipsam.weights.published import CLIPSEG, Published
+from clipsam.weights.published import CLIPSEG, PublishedWeights
 
 from .map_prompted import DENSE, VANILLA, MapPromptedPredictor
 
@@ -49,22 +49,24 @@ class ClipSegSamPredictor(MapPromptedPredictor):
             WeightsError: CLIPSeg is not on this machine, damaged, or another network.
         """
         super().__init__(backbones)
-        self.clipseg = backbones.beside(CLIPSEG, self.info.id)
+        self.clipseg = backbones.extra_network(CLIPSEG, self.info.id)
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
         """CLIPSeg beside the SAM, whatever the preset."""
-        return (*super().beside(preset), CLIPSEG)
+        return (*super().extra_networks(preset), CLIPSEG)
 
     def network(self) -> nn.Module:
         """SAM and CLIPSeg; nothing of them is trained here."""
         return nn.ModuleList([super().network(), self.clipseg])
 
-    def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
+    def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIPSeg text"):
             texts = torch.stack([self.clipseg.read_text(name) for name in concept.synonyms])
         with watch.step("CLIPSeg image"):
-            activations = scene.cached(("CLIPSeg",), lambda: self.clipseg.read_image(scene.image))
+            activations = encoded.cached(
+                ("CLIPSeg",), lambda: self.clipseg.read_image(encoded.image)
+            )
         with watch.step("CLIPSeg decoder"):
             return self.clipseg.logits(activations, texts).amax(0, keepdim=True).sigmoid()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.grounding_dino import GroundingDino
 from clipsam.predictor import MethodInfo
-from clipsam.scene import Scene
 from clipsam.weights.published import GROUNDING_DINO
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
@@ -37,8 +37,8 @@ class GroundedSamPredictor(BoxPromptedPredictor):
         """The box threshold of the authors' ``grounded_sam_demo.py``, NMS of their simple demo."""
         return DetectionConfig(score_threshold=0.3, nms_threshold=0.8)
 
-    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
+    def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
         with watch.step("Grounding DINO"):
-            return scene.cached(
-                (self.published.repo, name), lambda: self.detector.detect(scene.image, name)
+            return encoded.cached(
+                (self.published.repo, name), lambda: self.detector.detect(encoded.image, name)
             )

@@ -9,13 +9,13 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.clip import SurgeryVision, similarity_grid
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.prompting import Calibration
 from clipsam.sam_prompting import empty_result, map_mask, map_points
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.types import Concept, ConceptResult, SamPrompts
 
 from .prompted_sam import SamPrompter
 
@@ -32,7 +32,7 @@ class MapPromptedPredictor(SamPrompter):
     """What its values are."""
 
     @abstractmethod
-    def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
+    def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         """One class's raw map (1, h, w) over the whole image."""
 
     @property
@@ -45,24 +45,29 @@ class MapPromptedPredictor(SamPrompter):
         return self.calibration.presence(shown)
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        similarity = self._map(scene, concept, watch)
+        similarity = self._map(encoded, concept, watch)
         with watch.step("prompts"):
             shown = similarity[0].float().cpu().numpy()
-            calibration, transform = self.calibration, self._transform(scene)
+            calibration, transform = self.calibration, self._transform(encoded)
             points = map_points(similarity, transform, concept.text, calibration, options)
         if not len(points):
             note = f"Nothing found: {self.map_name} is the same everywhere."
             nothing = empty_result(self._mask_side, shown, note)
             return replace(nothing, similarity_unit=self.map_unit)
-        prompts, dense = PromptsUsed(points, np.ones(len(points), np.int64)), None
+        prompts, dense = SamPrompts(points, np.ones(len(points), np.int64)), None
         if mode == DENSE:
             with watch.step("prompts"):
                 dense = map_mask(similarity, transform, self._mask_side, calibration, options)
                 prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return self._segment(
-            scene,
+            encoded,
             prompts,
             watch,
             dense,
@@ -83,9 +88,9 @@ class ClipMapPredictor(MapPromptedPredictor):
         """SAM and CLIP; nothing of them is trained here."""
         return nn.ModuleList([super().network(), self.backbones.clip])
 
-    def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
+    def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIP text"):
             text = self.backbones.text([concept.synonyms])
         with watch.step("CLIP image"):
-            tokens = scene.clip_tokens(self.backbones, *self._vision())
+            tokens = encoded.clip_tokens(self.backbones, *self._vision())
         return similarity_grid(tokens, text)

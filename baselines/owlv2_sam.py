@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.owlv2 import Owlv2
 from clipsam.predictor import MethodInfo
-from clipsam.scene import Scene
 from clipsam.weights.published import OWLV2
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
@@ -35,11 +35,13 @@ class Owlv2SamPredictor(BoxPromptedPredictor):
         """
         return DetectionConfig(score_threshold=0.1)
 
-    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
+    def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
         repo = self.published.repo
         with watch.step("OWLv2 image"):
-            features = scene.cached((repo, "features"), lambda: self.detector.features(scene.image))
+            features = encoded.cached(
+                (repo, "features"), lambda: self.detector.features(encoded.image)
+            )
         with watch.step("OWLv2 text and boxes"):
-            return scene.cached(
-                (repo, "name", name), lambda: self.detector.detect(features, name, scene.size)
+            return encoded.cached(
+                (repo, "name", name), lambda: self.detector.detect(features, name, encoded.size)
             )

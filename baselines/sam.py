@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options
-from clipsam.scene import Scene
+from clipsam.predictor import MethodInfo, PredictOptions
 from clipsam.types import Concept, ConceptResult
 
 from .prompted_sam import SamPrompter
@@ -25,9 +25,14 @@ class SamPredictor(SamPrompter):
     )
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        result = self._segment(scene, concept.prompts, watch)
+        result = self._segment(encoded, concept.prompts, watch)
         ambiguous = concept.box is None and len(concept.points) == 1
         if not ambiguous:
             return result

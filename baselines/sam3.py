@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor
+from clipsam.predictor import MethodInfo, PredictOptions, Predictor
 from clipsam.sam_prompting import empty_result
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
-from clipsam.weights.published import SAM3, Published
+from clipsam.weights.published import SAM3, PublishedWeights
 
 SCORE_THRESHOLD = 0.5
 """Instances with a score above this are kept, as in SAM 3's own examples."""
@@ -48,10 +48,10 @@ class Sam3Predictor(Predictor):
             WeightsError: SAM 3 is not on this machine, damaged, or another network.
         """
         super().__init__(backbones)
-        self.sam3 = backbones.beside(SAM3, self.info.id)
+        self.sam3 = backbones.extra_network(SAM3, self.info.id)
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
         """SAM 3, whatever the preset."""
         return (SAM3,)
 
@@ -59,18 +59,23 @@ class Sam3Predictor(Predictor):
         """SAM 3; nothing of it is trained here."""
         return self.sam3
 
-    def _transform(self, scene: Scene) -> SquareTransform:
-        return SquareTransform(scene.size, self.sam3.side, "squash")
+    def _transform(self, encoded: EncodedImage) -> SquareTransform:
+        return SquareTransform(encoded.size, self.sam3.side, "squash")
 
     @property
     def _mask_side(self) -> int:
         return self.sam3.mask_side
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
         with watch.step("SAM 3 image"):
-            features = scene.cached(("SAM 3",), lambda: self.sam3.read_image(scene.image))
+            features = encoded.cached(("SAM 3",), lambda: self.sam3.read_image(encoded.image))
         with watch.step("SAM 3 text and masks"):
             proposed = [self.sam3.find(features, name) for name in concept.synonyms]
         presence = max(instances.presence for instances in proposed)
@@ -84,4 +89,4 @@ class Sam3Predictor(Predictor):
             )
             return empty_result(self._mask_side, note=note, presence=presence)
         logits = kept.amax(0).float().cpu().numpy()
-        return ConceptResult(logits=logits, prompts=PromptsUsed(), presence=presence)
+        return ConceptResult(logits=logits, prompts=SamPrompts(), presence=presence)

@@ -7,7 +7,7 @@ semantics. The user points, the class name plays no part.
 from __future__ import annotations
 
 from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
-from clipsam.models.tuned_sam import TunedSamConfig
+from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.predictor import MethodInfo
 from clipsam.weights.presets import Preset
 

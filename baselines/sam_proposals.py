@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from clipsam.geometry import SquareTransform
-from clipsam.models.sam import decode_masks
+from clipsam.models.sam_model import decode_masks
 
 
 @dataclass(frozen=True)

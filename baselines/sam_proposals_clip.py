@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
-from clipsam.memory import MOST_TEXTS, Recent
+from clipsam.memory import MAX_CACHED_TEXTS, LRUCache
 from clipsam.models.clip import encode_text
-from clipsam.predictor import JointPredictor, MethodInfo, Options
-from clipsam.scene import Scene
-from clipsam.types import NOTHING, Concept, ConceptResult, PromptsUsed
+from clipsam.predictor import JointPredictor, MethodInfo, PredictOptions
+from clipsam.types import NOTHING, Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import TINY, Preset
 
@@ -71,7 +71,7 @@ class SamProposalsClipPredictor(JointPredictor):
         """
         super().__init__(backbones)
         self.config = config or self.design(backbones.preset)
-        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
 
     @classmethod
     def design(cls, preset: Preset) -> NamingConfig:
@@ -98,10 +98,10 @@ class SamProposalsClipPredictor(JointPredictor):
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
@@ -110,9 +110,9 @@ class SamProposalsClipPredictor(JointPredictor):
         ``presence`` is the highest probability of the class over all masks, as far as those asked
         and the neutral names go.
         """
-        proposals = self._proposals(scene, watch)
+        proposals = self._proposals(encoded, watch)
         with watch.step("CLIP image"):
-            shown = self._embed_crops(scene, proposals)
+            shown = self._embed_crops(encoded, proposals)
         with watch.step("CLIP text"):
             names = [concept.synonyms for concept in concepts]
             names += [(name,) for name in self.config.neutral]
@@ -123,13 +123,13 @@ class SamProposalsClipPredictor(JointPredictor):
         results = []
         for index in range(len(concepts)):
             won = winners == index
-            results.append(self._result(scene, proposals, won, probability[:, index]))
+            results.append(self._result(encoded, proposals, won, probability[:, index]))
             if progress is not None:
                 progress(len(results), len(concepts))
         return results
 
     def _result(
-        self, scene: Scene, proposals: Proposals, won: Tensor, probability: Tensor
+        self, encoded: EncodedImage, proposals: Proposals, won: Tensor, probability: Tensor
     ) -> ConceptResult:
         """The union of the masks that a class won: each pixel's highest logit among them."""
         side = self.backbones.preset.sam.mask_side
@@ -141,41 +141,41 @@ class SamProposalsClipPredictor(JointPredictor):
         else:
             note = "SAM proposed no mask in this image."
         asked = torch.unique(proposals.points[won], dim=0).cpu().numpy()
-        points = scene.sam_transform(self.backbones.preset).coordinates_back(asked)
+        points = encoded.sam_transform(self.backbones.preset).coordinates_back(asked)
         return ConceptResult(
             logits=logits,
-            prompts=PromptsUsed(points, np.ones(len(points), np.int64)),
+            prompts=SamPrompts(points, np.ones(len(points), np.int64)),
             presence=float(probability.max()) if len(won) else float("nan"),
             note=note,
         )
 
-    def _proposals(self, scene: Scene, watch: Stopwatch) -> Proposals:
+    def _proposals(self, encoded: EncodedImage, watch: Stopwatch) -> Proposals:
         """Made once per scene, whatever the classes."""
         backbones, config = self.backbones, self.config.proposals
         preset = backbones.preset
         with watch.step("SAM encoder"):
-            embedding = scene.sam_embedding(backbones)
+            embedding = encoded.sam_embedding(backbones)
         with watch.step("SAM proposals"):
-            transform = scene.sam_transform(preset)
-            packed = scene.cached(
+            transform = encoded.sam_transform(preset)
+            packed = encoded.cached(
                 ("sam proposals", preset.name, config),
                 lambda: propose_masks(backbones.sam, embedding, transform, config).packed(),
             )
         return Proposals.unpacked(packed, preset.sam.mask_side)
 
-    def _embed_crops(self, scene: Scene, proposals: Proposals) -> Tensor:
+    def _embed_crops(self, encoded: EncodedImage, proposals: Proposals) -> Tensor:
         """CLIP's unit-norm image features (N, T), one per mask, made once per scene."""
         plain, preset = self.backbones.vision.with_layers(0), self.backbones.preset
 
         def compute() -> Tensor:
             if not len(proposals.boxes):
                 return proposals.boxes.new_zeros(0, preset.clip.projection_dim)
-            transform = scene.sam_transform(preset)
-            pixels = crop_masks(scene.image, proposals, transform, preset, self.config.margin)
+            transform = encoded.sam_transform(preset)
+            pixels = crop_masks(encoded.image, proposals, transform, preset, self.config.margin)
             features = [plain(batch)[:, 0] for batch in pixels.split(self.config.crops_per_batch)]
             return F.normalize(torch.cat(features), dim=-1)
 
-        return scene.cached(("named proposals", preset.name, self.config), compute)
+        return encoded.cached(("named proposals", preset.name, self.config), compute)
 
     def _encode(self, synonyms: tuple[str, ...]) -> Tensor:
         """Unit-norm text feature (T,) of a class, remembered; synonyms are averaged."""

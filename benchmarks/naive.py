@@ -22,13 +22,13 @@ from segment_anything.modeling.image_encoder import (
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.models import clip as clip_module
 from clipsam.models import image_encoder as encoder_module
 from clipsam.models.adapters import Adapter, SemanticCondition
 from clipsam.models.clip import ClassTextEncoder
-from clipsam.models.tuned_sam import TunedSam
-from clipsam.scene import Scene
+from clipsam.models.tuned_sam_model import TunedSam
 from clipsam.types import Concept, ConceptResult
 from clipsam.weights.backbones import Backbones
 
@@ -38,7 +38,7 @@ class NaiveClipGuidedSam(ClipGuidedSamPredictor):
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
         *rest: object,
@@ -47,7 +47,9 @@ class NaiveClipGuidedSam(ClipGuidedSamPredictor):
         for concept, mode in zip(concepts, modes, strict=True):
             self.backbones = unread(shared)
             with plain_networks():
-                results += super()._predict_all(Scene(scene.image), (concept,), (mode,), *rest)
+                results += super()._predict_all(
+                    EncodedImage(encoded.image), (concept,), (mode,), *rest
+                )
         self.backbones = shared
         return results
 

@@ -27,9 +27,9 @@ from clipsam.weights.bundle import save_bundle
 from clipsam.weights.checkpoints import ENVIRONMENT
 from clipsam.workbench.bundles import SessionBundles
 from clipsam.workbench.choices import all_choices
+from clipsam.workbench.compare.compare_tab import CompareTab
 from clipsam.workbench.compare.session import Session
-from clipsam.workbench.compare.tab import CompareTab
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 
 from .random_published import BASE, write_base
 
@@ -95,10 +95,10 @@ def measure(max_bytes: int) -> list[Row]:
             tab.picker.preset: BASE.name,
             tab.picker.by_text: [key],
             tab.picker.by_marks: [],
-            tab.look.threshold: 0.0,
-            tab.look.least_presence: 0.0,
-            tab.look.view: "masks",
-            tab.look.overlap: "independent",
+            tab.display.threshold: 0.0,
+            tab.display.min_presence: 0.0,
+            tab.display.view: "masks",
+            tab.display.overlap: "independent",
         }
         for _ in tab.run(values, lambda *_, **__: None):
             pass

@@ -19,13 +19,13 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from clipsam.data.images import open_image
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import hardware
-from clipsam.predictor import Options
-from clipsam.scene import Scene
+from clipsam.predictor import PredictOptions
 from clipsam.types import prompt_from_classes
 from clipsam.weights.presets import TINY
 from clipsam.workbench.choices import DEFAULT_KEYS
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import build_page, launch
 from tests.workbench.conftest import chromium_path, free_port
 from tests.workbench.driving import Workbench
@@ -113,7 +113,9 @@ def _bare(models: ModelStore, photograph: Path) -> float:
     start = time.perf_counter()
     prompt = prompt_from_classes([["cheetah"], ["grass"]])
     predictor = models.predictor(TINY.name, method)
-    predictor.predict(Scene(open_image(photograph)), prompt, Options(mode=mode)).masks()
+    predictor.predict(
+        EncodedImage(open_image(photograph)), prompt, PredictOptions(mode=mode)
+    ).masks()
     return time.perf_counter() - start
 
 

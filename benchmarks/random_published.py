@@ -33,10 +33,10 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from clipsam.models.sam import build_sam
+from clipsam.models.sam_model import build_sam
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.presets import PRESETS
-from clipsam.weights.published import CLIPSEG, GROUNDING_DINO, OWLV2, SAM3, Published
+from clipsam.weights.published import CLIPSEG, GROUNDING_DINO, OWLV2, SAM3, PublishedWeights
 
 BASE = PRESETS["base"]
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -97,13 +97,15 @@ def _sam2_base_plus() -> Sam2VideoConfig:
     return Sam2VideoConfig(vision_config=vision)
 
 
-def _folder(place: Path, published: Published) -> Path:
+def _folder(place: Path, published: PublishedWeights) -> Path:
     folder = place / published.repo
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _write(place: Path, published: Published, network: PreTrainedModel, bpe: bool = False) -> None:
+def _write(
+    place: Path, published: PublishedWeights, network: PreTrainedModel, bpe: bool = False
+) -> None:
     folder = _folder(place, published)
     network.save_pretrained(folder)
     if not bpe:

@@ -29,19 +29,19 @@ from transformers import SamConfig as TransformersSamConfig
 from transformers import SamModel
 
 from clipsam.data.readers import open_data
-from clipsam.data.scenes import SceneData
 from clipsam.data.splits import some_images
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import class_wise_miou
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.measure import hardware
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import build_clip
 from clipsam.models.image_encoder import encode_images
-from clipsam.models.sam import build_sam
-from clipsam.predictor import Options
+from clipsam.models.sam_model import build_sam
+from clipsam.predictor import PredictOptions
 from clipsam.registry import find_method, load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import (
     Backbones,
@@ -123,12 +123,12 @@ def encoder(conditions: Conditions) -> list[str]:
         ways[f"transformers, `SamModel` {attention}"] = lambda other=other: (
             other.get_image_embeddings(pixels)
         )
-    ways["ours"] = lambda: Scene(image).sam_embedding(backbones)
+    ways["ours"] = lambda: EncodedImage(image).sam_embedding(backbones)
     halves = replace(backbones, bfloat16=True)
-    ways["ours, bfloat16"] = lambda: Scene(image).sam_embedding(halves)
+    ways["ours, bfloat16"] = lambda: EncodedImage(image).sam_embedding(halves)
     if conditions.on_gpu:
         compiled = replace(halves, compiled=True)
-        ways["ours, bfloat16, compiled"] = lambda: Scene(image).sam_embedding(compiled)
+        ways["ours, bfloat16, compiled"] = lambda: EncodedImage(image).sam_embedding(compiled)
     found = compare(ways, conditions.repeats, conditions.device, LOOSE)
     return table(found, against=("ours",))
 
@@ -145,7 +145,9 @@ def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> lis
     prompt, image = names(classes), picture()
 
     def run(predictor: TunedSamPredictor) -> Tensor:
-        return logits(predictor.predict(Scene(image), prompt, Options(mode="semi-automatic")))
+        return logits(
+            predictor.predict(EncodedImage(image), prompt, PredictOptions(mode="semi-automatic"))
+        )
 
     def cold(bfloat16: bool) -> Tensor:  # as if just loaded
         ours.backbones = replace(unread(backbones), bfloat16=bfloat16)
@@ -164,21 +166,21 @@ def click(conditions: Conditions) -> list[str]:
     backbones = random_backbones(conditions.preset, conditions.device)
     predictor = ClipGuidedSamPredictor.untrained(backbones)
     disturb(predictor.model)
-    image, options = picture(), Options(mode="manual")
+    image, options = picture(), PredictOptions(mode="manual")
 
     def asked(first: float, others: float) -> Prompt:
         """Five classes, each pointed at in its column."""
         pairs = zip(names(5).concepts, [first] + 4 * [others], strict=True)
         return Prompt(tuple(replace(one, points=[[x, 300.0]], labels=[1]) for one, x in pairs))
 
-    known, new = Scene(image), asked(200.0, 200.0)
+    known, new = EncodedImage(image), asked(200.0, 200.0)
 
     def after(earlier: Prompt) -> Callable[[], Tensor]:
         answer = predictor.predict(known, earlier, options)
         return lambda: logits(predictor.predict(known, new, options, earlier=answer))
 
     ways = {
-        "full run": lambda: logits(predictor.predict(Scene(image), new, options)),
+        "full run": lambda: logits(predictor.predict(EncodedImage(image), new, options)),
         "new click": after(asked(500.0, 200.0)),
         "new click on every class": after(asked(500.0, 500.0)),
     }
@@ -200,12 +202,14 @@ def methods(conditions: Conditions) -> list[str]:
     concept = Concept(("a red disc",), points=[[500.0, 300.0]], labels=[1])
     image, prompt = picture(), Prompt((concept,))
 
-    def new() -> tuple[Scene, Backbones]:  # as if neither picture nor class had been seen before
-        return Scene(image), unread(backbones)
+    def new() -> tuple[
+        EncodedImage, Backbones
+    ]:  # as if neither picture nor class had been seen before
+        return EncodedImage(image), unread(backbones)
 
-    def run(method: str, mode: str, scene: Scene, known: Backbones) -> Tensor:
+    def run(method: str, mode: str, encoded: EncodedImage, known: Backbones) -> Tensor:
         predictors[method].backbones = known
-        return logits(predictors[method].predict(scene, prompt, Options(mode=mode)))
+        return logits(predictors[method].predict(encoded, prompt, PredictOptions(mode=mode)))
 
     times: dict[str, list[list[float]]] = {"shared": [], "separate": []}
     answers: dict[str, Tensor] = {}
@@ -241,10 +245,10 @@ def methods(conditions: Conditions) -> list[str]:
 def accuracy(conditions: Conditions) -> list[str]:
     """What bfloat16 in the encoders does to the tiny preset's class-wise mIoU."""
     runs = (
-        Run("sam", "manual", 5),
-        Run("clip-surgery-sam", "dense-prompt"),
-        Run("clip-guided-sam", "semi-automatic"),
-        Run("clip-guided-sam", "manual", 5),
+        MethodRun("sam", "manual", 5),
+        MethodRun("clip-surgery-sam", "dense-prompt"),
+        MethodRun("clip-guided-sam", "semi-automatic"),
+        MethodRun("clip-guided-sam", "manual", 5),
     )
     data = {"scenes": f"scenes:{conditions.images}"}
     for name in ("camvid", "ccp"):

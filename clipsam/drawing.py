@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from .geometry import SquareTransform
-from .types import PromptsUsed
+from .types import SamPrompts
 
-SHOWN_SIDE = 1024
+DISPLAY_SIDE = 1024
 """Long side, in pixels, above which a picture is made smaller to be shown."""
 
 MAP_SIDE = 320
@@ -46,19 +46,19 @@ def class_colour(index: int) -> str:
     return CLASS_COLOURS[index % len(CLASS_COLOURS)]
 
 
-def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+def fit_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(height, width) scaled so that the long side is ``side``, no side below one pixel."""
     scale = side / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+def display_size(size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) at which an image of (height, width) is shown: never enlarged."""
-    return size if max(size) <= SHOWN_SIDE else fitted(size, SHOWN_SIDE)
+    return size if max(size) <= DISPLAY_SIDE else fit_size(size, DISPLAY_SIDE)
 
 
-def shown_picture(image: np.ndarray) -> str:
-    """The image as a data URI, no longer than :data:`SHOWN_SIDE`; lossless if not made smaller.
+def display_uri(image: np.ndarray) -> str:
+    """The image as a data URI, no longer than :data:`DISPLAY_SIDE`; lossless if not made smaller.
 
     Args:
         image: uint8 (H, W, 3).
@@ -69,13 +69,13 @@ def shown_picture(image: np.ndarray) -> str:
     return data_uri(picture, "JPEG", quality=90)
 
 
-def shown_pixels(image: np.ndarray) -> np.ndarray:
+def display_pixels(image: np.ndarray) -> np.ndarray:
     """The image as it is shown: uint8 (H, W, 3) → uint8 (h, w, 3)."""
     return np.asarray(_shown(image))
 
 
 def _shown(image: np.ndarray) -> Image.Image:
-    height, width = shown_size(image.shape[:2])
+    height, width = display_size(image.shape[:2])
     picture = Image.fromarray(image)
     if (width, height) == picture.size:
         return picture
@@ -110,7 +110,7 @@ def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask[rows[:, None], columns]
 
 
-def laid_over(shown: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
+def overlay_masks(shown: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
     """A picture with masks in their classes' colours and their rims: the page's layers as one.
 
     Args:
@@ -131,14 +131,14 @@ def laid_over(shown: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
     return picture.round().astype(np.uint8)
 
 
-def layer(mask: np.ndarray, colour: str) -> str:
+def mask_layer(mask: np.ndarray, colour: str) -> str:
     """One colour where the mask is true, nothing elsewhere: bool (H, W) → PNG data URI."""
     picture = Image.fromarray(mask.astype(np.uint8), mode="P")
     picture.putpalette([0, 0, 0, *rgb(colour)])
     return data_uri(picture, transparency=bytes([0, 255]), bits=1)
 
 
-def label_layer(labels: np.ndarray) -> str:
+def label_map_layer(labels: np.ndarray) -> str:
     """Each pixel in its class's colour: int (H, W), −1 for none, which is clear → PNG data URI."""
     places = np.where(labels < 0, 0, 1 + labels % len(CLASS_COLOURS))
     picture = Image.fromarray(places.astype(np.uint8), mode="P")
@@ -168,7 +168,7 @@ def heat_picture(logits: np.ndarray, threshold: float) -> np.ndarray:
     scale = 127.5 / heat_reach(logits, threshold)
     places = logits * np.float32(scale)
     places += np.float32(128 - threshold * scale)  # Rounded by being cut off.
-    return looked_up(_diverging(), places.clip(0, 255).astype(np.uint8))
+    return apply_palette(_diverging(), places.clip(0, 255).astype(np.uint8))
 
 
 def heat_reach(logits: np.ndarray, threshold: float) -> float:
@@ -182,7 +182,7 @@ def heat_colours(count: int) -> list[str]:
     return [f"#{bytes(colour).hex()}" for colour in _diverging()[places]]
 
 
-def looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
+def apply_palette(table: np.ndarray, places: np.ndarray) -> np.ndarray:
     """A colour for each pixel: uint8 (N, 3) and int (h, w), index into it → uint8 (h, w, 3)."""
     # As one number of four bytes: NumPy is slower to look up three bytes.
     numbers = np.pad(table, ((0, 0), (0, 1))).view(np.uint32)[:, 0]
@@ -195,7 +195,7 @@ def cells(similarity: np.ndarray) -> str:
 
 
 def similarity_picture(
-    similarity: np.ndarray, prompts: PromptsUsed, image_size: tuple[int, int]
+    similarity: np.ndarray, prompts: SamPrompts, image_size: tuple[int, int]
 ) -> np.ndarray:
     """A similarity map in viridis from its lowest to its highest value, and what SAM was fed.
 
@@ -207,7 +207,7 @@ def similarity_picture(
     Returns:
         uint8 (H, W, 3), as wide and high as the image, but with a long side of :data:`MAP_SIDE`.
     """
-    height, width = fitted(image_size, MAP_SIDE)
+    height, width = fit_size(image_size, MAP_SIDE)
     smooth = Image.fromarray(_scaled(similarity)).resize((width, height), Image.Resampling.BILINEAR)
     picture = Image.fromarray(_in_viridis(np.asarray(smooth)))
     scale = np.array([width / image_size[1], height / image_size[0]])
@@ -216,7 +216,7 @@ def similarity_picture(
 
 
 def prompts_picture(
-    shown: np.ndarray, prompts: PromptsUsed, transform: SquareTransform
+    shown: np.ndarray, prompts: SamPrompts, transform: SquareTransform
 ) -> np.ndarray:
     """The image with what SAM was fed: points, boxes, and the rim of the dense prompt, yellow.
 
@@ -242,7 +242,7 @@ def prompts_picture(
 
 
 def _draw_prompts(
-    draw: ImageDraw.ImageDraw, prompts: PromptsUsed, scale: np.ndarray, radius: int = 5
+    draw: ImageDraw.ImageDraw, prompts: SamPrompts, scale: np.ndarray, radius: int = 5
 ) -> None:
     """A disc per foreground point, a cross per background point, a rectangle per box."""
     for x0, y0, x1, y1 in prompts.boxes * np.tile(scale, 2):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as run_lengths
 
-from .evaluation.metric_table import shown_beside
+from .evaluation.metric_table import shown_in_compare
 from .evaluation.truth import Truth
 from .marks import points_json, prompt_json
 from .registry import find_method
@@ -70,7 +70,7 @@ def write_prediction(
             entry["note"] = result.note
         if truth is not None:
             compared = truth.compare(text, mask)
-            for name, metric in shown_beside("mask").items():
+            for name, metric in shown_in_compare("mask").items():
                 value = math.nan if compared is None else metric.measure(compared)
                 entry[name] = None if math.isnan(value) else value
         classes.append(entry)

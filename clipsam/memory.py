@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 CPU = torch.device("cpu")
 
-MOST_TEXTS = 4096
+MAX_CACHED_TEXTS = 4096
 """Texts whose features a network remembers: a dozen megabytes, and all classes of any data set."""
 
 FEWER_CLASSES = (8, 1)
@@ -30,7 +30,7 @@ FEWER_CLASSES = (8, 1)
 logger = logging.getLogger(__name__)
 
 
-class Recent(Generic[T]):
+class LRUCache(Generic[T]):
     """What was computed for the keys that were asked for last, so many and no more."""
 
     def __init__(self, most: int) -> None:
@@ -72,7 +72,7 @@ def weights(*networks: nn.Module) -> dict[int, Tensor]:
     }
 
 
-def place(tensors: Iterable[Tensor], device: torch.device) -> None:
+def move_tensors(tensors: Iterable[Tensor], device: torch.device) -> None:
     """Move weights in place: whoever shares some finds them moved."""
     with torch.no_grad():
         for tensor in tensors:
@@ -82,7 +82,7 @@ def place(tensors: Iterable[Tensor], device: torch.device) -> None:
 
 
 @dataclass(frozen=True)
-class Step:
+class FallbackPlan:
     """Where and in what portions a prediction is computed.
 
     Attributes:
@@ -93,8 +93,8 @@ class Step:
     device: torch.device
     classes: int | None = None
 
-    def bring(self, *holders: Movable) -> None:
-        """Move to the device what is computed with; what is on a GPU, :func:`step_down` clears."""
+    def move(self, *holders: Movable) -> None:
+        """Move holders to the device; :func:`run_with_fallback` clears what is on a GPU."""
         for holder in holders:
             if self.device != CPU:
                 _on_gpu.add(holder)  # before: it may come to lie there in part
@@ -118,7 +118,9 @@ def exclusive(device: torch.device) -> AbstractContextManager:
     return nullcontext() if device == CPU else _one_at_a_time
 
 
-def step_down(run: Callable[[Step], T], device: torch.device, classes: int) -> tuple[T, str, float]:
+def run_with_fallback(
+    run: Callable[[FallbackPlan], T], device: torch.device, classes: int
+) -> tuple[T, str, float]:
     """Run; where the memory does not suffice, run again in a way that needs less.
 
     First as the method likes it, then with fewer classes at a time (:data:`FEWER_CLASSES`), at last
@@ -137,8 +139,10 @@ def step_down(run: Callable[[Step], T], device: torch.device, classes: int) -> t
     Raises:
         torch.OutOfMemoryError: the last step did not suffice either.
     """
-    fewer = [Step(device, number) for number in FEWER_CLASSES if number < classes or number == 1]
-    steps = [Step(device), *fewer, *([] if device == CPU else [Step(CPU)])]
+    fewer = [
+        FallbackPlan(device, number) for number in FEWER_CLASSES if number < classes or number == 1
+    ]
+    steps = [FallbackPlan(device), *fewer, *([] if device == CPU else [FallbackPlan(CPU)])]
     start, lost = time.perf_counter(), 0.0
     with exclusive(device):
         for step, then in zip_longest(steps, steps[1:]):

@@ -12,16 +12,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from .encoded_image import EncodedImage
 from .errors import PromptError
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
-from .memory import Step, place, step_down, weights
-from .prompting import Calibration, Sampling
-from .scene import Scene
+from .memory import FallbackPlan, move_tensors, run_with_fallback, weights
+from .prompting import Calibration, PointSampling
 from .types import Concept, ConceptResult, Prediction, Prompt
 from .weights.backbones import Backbones
 from .weights.presets import Preset
-from .weights.published import Published
+from .weights.published import PublishedWeights
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MethodInfo:
 
 
 @dataclass(frozen=True)
-class Options:
+class PredictOptions:
     """How to predict.
 
     Attributes:
@@ -61,14 +61,14 @@ class Options:
         dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
         classes_at_a_time: a method that computes several classes at once takes at most so many,
             and answers the same with less memory; ``None`` leaves the number to the method. When
-            memory runs out, a prediction lowers it by itself, see ``memory.step_down``.
+            memory runs out, a prediction lowers it by itself, see ``memory.run_with_fallback``.
     """
 
     mode: str | None = None
     seed: int = 0
     num_points: int = 5
     point_threshold: float | None = None
-    sampling: Sampling = "spread"
+    sampling: PointSampling = "spread"
     dense_logit: float = 8.0
     classes_at_a_time: int | None = None
 
@@ -100,7 +100,7 @@ class Predictor(ABC):
         self.backbones = backbones
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
         """Published networks that it runs beside the preset's SAM and CLIP."""
         return ()
 
@@ -141,34 +141,39 @@ class Predictor(ABC):
 
     def to(self, device: torch.device) -> None:
         """Move the weights of all that runs; networks that other methods share go along."""
-        place(weights(self.network()).values(), device)
+        move_tensors(weights(self.network()).values(), device)
 
     @abstractmethod
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
         """Answer for one class."""
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
         """Answer for all classes, each on its own."""
         results = []
         for concept, mode in zip(concepts, modes, strict=True):
-            results.append(self._predict_concept(scene, concept, mode, options, watch))
+            results.append(self._predict_concept(encoded, concept, mode, options, watch))
             if progress is not None:
                 progress(len(results), len(concepts))
         return results
 
-    def _transform(self, scene: Scene) -> SquareTransform:
+    def _transform(self, encoded: EncodedImage) -> SquareTransform:
         """How the image lies in the square that the logits cover."""
-        return scene.sam_transform(self.backbones.preset)
+        return encoded.sam_transform(self.backbones.preset)
 
     @property
     def _mask_side(self) -> int:
@@ -177,9 +182,9 @@ class Predictor(ABC):
 
     def predict(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         prompt: Prompt,
-        options: Options | None = None,
+        options: PredictOptions | None = None,
         progress: Callable[[int, int], None] | None = None,
         earlier: Prediction | None = None,
     ) -> Prediction:
@@ -189,9 +194,9 @@ class Predictor(ABC):
         computed again with less, at last on the CPU; then the answer's note says so.
 
         Args:
-            scene: the image; features computed here stay in it for the next method.
+            encoded: the image; features computed here stay in it for the next method.
             prompt: the classes, with points and boxes in pixels of the original image.
-            options: see :class:`Options`.
+            options: see :class:`PredictOptions`.
             progress: called with (classes done, classes to do).
             earlier: what it answered to another prompt in this scene, with these options. A class
                 that is asked as it was keeps its answer, unless classes compete; time and memory
@@ -201,22 +206,22 @@ class Predictor(ABC):
             PromptError: the prompt does not fit the image, the mode or the method.
             torch.OutOfMemoryError: not even the CPU's suffices.
         """
-        options = options or Options()
-        prompt.check_inside(scene.size)
+        options = options or PredictOptions()
+        prompt.check_inside(encoded.size)
         modes = self._modes(prompt, options)
         kept: dict[Hashable, ConceptResult] = {}
         if earlier is not None and not self.joint:
             kept = dict(zip(earlier.prompt.keys, earlier.results, strict=True))
 
-        def run(step: Step) -> Prediction:
+        def run(step: FallbackPlan) -> Prediction:
             there = self.on(step.device)
-            step.bring(there, scene)
+            step.move(there, encoded)
             most = [n for n in (options.classes_at_a_time, step.classes) if n is not None]
             given = replace(options, classes_at_a_time=min(most, default=None))
-            return there._predict(scene, prompt, modes, given, progress, kept)
+            return there._predict(encoded, prompt, modes, given, progress, kept)
 
         device, classes = self.backbones.device, len(prompt.concepts)
-        prediction, note, lost = step_down(run, device, classes)
+        prediction, note, lost = run_with_fallback(run, device, classes)
         if not note:
             return prediction
         return replace(prediction, seconds={"out of memory": lost, **prediction.seconds}, note=note)
@@ -224,10 +229,10 @@ class Predictor(ABC):
     @torch.inference_mode()
     def _predict(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         prompt: Prompt,
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         progress: Callable[[int, int], None] | None,
         kept: Mapping[Hashable, ConceptResult],
     ) -> Prediction:
@@ -237,7 +242,7 @@ class Predictor(ABC):
         keys = prompt.keys
         asked = [index for index, key in enumerate(keys) if key not in kept]
         concepts, how = ([given[index] for index in asked] for given in (prompt.concepts, modes))
-        found = self._predict_all(scene, concepts, how, options, watch, progress)
+        found = self._predict_all(encoded, concepts, how, options, watch, progress)
         answers = dict(kept)
         answers.update(zip((keys[index] for index in asked), found, strict=True))
         return Prediction(
@@ -245,7 +250,7 @@ class Predictor(ABC):
             preset=self.backbones.preset.name,
             mode=" + ".join(mode for mode in self.info.modes if mode in modes),
             prompt=prompt,
-            transform=self._transform(scene),
+            transform=self._transform(encoded),
             results=tuple(answers[key] for key in keys),
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
@@ -259,15 +264,15 @@ class Predictor(ABC):
                 f"{cls.info.name} has no mode “{mode}”: choose {' or '.join(cls.info.modes)}."
             )
 
-    def _modes(self, prompt: Prompt, options: Options) -> list[str]:
+    def _modes(self, prompt: Prompt, options: PredictOptions) -> list[str]:
         """The mode for each concept."""
         modes = self.info.modes
         self.check_mode(options.mode)
         chosen = []
         for concept in prompt.concepts:
-            own = "manual" if concept.is_pointed_at and "manual" in modes else modes[0]
+            own = "manual" if concept.has_user_prompt and "manual" in modes else modes[0]
             mode = options.mode or own
-            if mode == "manual" and not concept.is_pointed_at:
+            if mode == "manual" and not concept.has_user_prompt:
                 raise PromptError(
                     f"{self.info.name} ({mode}) needs a foreground point or a box for "
                     f"“{concept.text}”: click on it, or drag a box around it."
@@ -284,16 +289,21 @@ class JointPredictor(Predictor):
     @abstractmethod
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
         """Answer for all classes together, in their order."""
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
+        return self._predict_all(encoded, (concept,), (mode,), options, watch, None)[0]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .geometry import SquareTransform
 
-Sampling = Literal["spread", "reference"]
+PointSampling = Literal["spread", "reference"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def similarity_map(similarity: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def sample_points(
-    inside: Tensor, count: int, generator: torch.Generator, sampling: Sampling = "spread"
+    inside: Tensor, count: int, generator: torch.Generator, sampling: PointSampling = "spread"
 ) -> Tensor:
     """Draw points where a map is above its threshold.
 
@@ -130,7 +130,7 @@ def points_from_similarity(
     threshold: float,
     count: int,
     seed: int,
-    sampling: Sampling = "spread",
+    sampling: PointSampling = "spread",
 ) -> np.ndarray:
     """Foreground points for SAM from one class's raw map.
 

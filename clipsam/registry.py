@@ -99,7 +99,7 @@ def describe_methods(preset: Preset) -> list[dict]:
     with torch.device("meta"):
         backbones = assemble(preset, *build_networks(preset), device="meta")
         counts = {
-            id: None if cls.beside(preset) else count_parameters(cls.untrained(backbones))
+            id: None if cls.extra_networks(preset) else count_parameters(cls.untrained(backbones))
             for id, cls in methods().items()
         }
     return [

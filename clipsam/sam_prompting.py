@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .geometry import SquareTransform
-from .predictor import Options
+from .predictor import PredictOptions
 from .prompting import Calibration, dense_prompt, points_from_similarity, stable_seed
-from .types import NOTHING, ConceptResult, PromptsUsed
+from .types import NOTHING, ConceptResult, SamPrompts
 
 
 def map_points(
@@ -17,7 +17,7 @@ def map_points(
     transform: SquareTransform,
     text: str,
     calibration: Calibration,
-    options: Options,
+    options: PredictOptions,
 ) -> np.ndarray:
     """Draw foreground points where one class's similarity map is high.
 
@@ -46,7 +46,7 @@ def map_mask(
     transform: SquareTransform,
     side: int,
     calibration: Calibration,
-    options: Options,
+    options: PredictOptions,
 ) -> Tensor:
     """Turn one class's raw map (1, h, w) into SAM's mask prompt (1, 1, side, side), logits."""
     threshold = options.map_threshold(calibration)
@@ -54,7 +54,7 @@ def map_mask(
 
 
 def prompt_tensors(
-    prompts: PromptsUsed, transform: SquareTransform, device: torch.device
+    prompts: SamPrompts, transform: SquareTransform, device: torch.device
 ) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
     """Turn one class's points and boxes into tensors for SAM's prompt encoder.
 
@@ -82,7 +82,7 @@ def prompt_tensors(
 
 
 def class_result(
-    logits: Tensor, scores: Tensor, prompts: PromptsUsed, **fields: object
+    logits: Tensor, scores: Tensor, prompts: SamPrompts, **fields: object
 ) -> ConceptResult:
     """Make one class's result of SAM's masks: the union of those of its boxes.
 
@@ -119,7 +119,7 @@ def empty_result(
     """
     return ConceptResult(
         logits=np.full((side, side), NOTHING, np.float32),
-        prompts=PromptsUsed(),
+        prompts=SamPrompts(),
         presence=presence,
         similarity=similarity,
         note=note,

@@ -75,13 +75,13 @@ class Concept:
         return self.synonyms, self.points.tobytes(), self.labels.tobytes(), box
 
     @property
-    def prompts(self) -> PromptsUsed:
+    def prompts(self) -> SamPrompts:
         """The points and the box as they are, for SAM."""
         boxes = np.zeros((0, 4), np.float32) if self.box is None else self.box[None]
-        return PromptsUsed(self.points, self.labels, boxes)
+        return SamPrompts(self.points, self.labels, boxes)
 
     @property
-    def is_pointed_at(self) -> bool:
+    def has_user_prompt(self) -> bool:
         """Whether the user gave a foreground point or a box."""
         return self.box is not None or bool((self.labels == 1).any())
 
@@ -142,7 +142,7 @@ def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:
 
 
 @dataclass(frozen=True)
-class PromptsUsed:
+class SamPrompts:
     """What a method fed SAM for one class.
 
     Attributes:
@@ -160,7 +160,7 @@ class PromptsUsed:
 
 
 @dataclass(frozen=True)
-class Round:
+class BlockTrace:
     """What one block of a method that looks several times saw of one class, and told SAM.
 
     Attributes:
@@ -192,19 +192,19 @@ class ConceptResult:
         candidates: float32 (3, h, w), SAM's masks for an ambiguous prompt, or ``None``.
         candidate_scores: float32 (3,), their IoU as SAM predicts it, or ``None``.
         candidate: which candidate the logits are, if one was taken in place of the method's answer.
-        rounds: what each block saw, in order; empty for a method that looks once.
+        block_traces: what each block saw, in order; empty for a method that looks once.
         note: one sentence for the user, or empty.
     """
 
     logits: np.ndarray
-    prompts: PromptsUsed
+    prompts: SamPrompts
     presence: float = float("nan")
     similarity: np.ndarray | None = None
     similarity_unit: str = "cosine"
     candidates: np.ndarray | None = None
     candidate_scores: np.ndarray | None = None
     candidate: int | None = None
-    rounds: tuple[Round, ...] = ()
+    block_traces: tuple[BlockTrace, ...] = ()
     note: str = ""
 
 

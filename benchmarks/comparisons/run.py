@@ -22,7 +22,7 @@ from clipsam.evaluation.runner import evaluate
 from clipsam.methods.base import TrainablePredictor
 from clipsam.registry import find_method, load_predictor
 from clipsam.training.recipe import apply_settings
-from clipsam.training.train_method import Job, train_method
+from clipsam.training.train_method import TrainingJob, train_method
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.presets import TINY
 
@@ -63,7 +63,7 @@ def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
         predictor = method.untrained(backbones, network)
         data = training_data(photographs, trial.setup, trial.labels, seed)
         split = Split(f"{len(data)} images, seed {seed}", tuple(range(len(data))))
-        job = Job("benchmark", data, split, recipe, "plain", trial.trained_for)
+        job = TrainingJob("benchmark", data, split, recipe, "plain", trial.trained_for)
         out = work / f"{trial.name}, seed {seed}"
         train_method(predictor, job, out, resume=True)
         shutil.rmtree(out)

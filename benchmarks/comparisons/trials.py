@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from clipsam.evaluation.runner import MANUAL, Run
+from clipsam.evaluation.runner import MANUAL, MethodRun
 from clipsam.methods.esc_net import WHOLE
 from clipsam.training.recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE, Recipe
 
@@ -83,9 +83,9 @@ class Trial:
     setup: Setup = LOW_DATA
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[MethodRun, ...]:
         """How it is measured."""
-        return tuple(Run("it", mode, CLICKS if mode == MANUAL else 0) for mode in self.modes)
+        return tuple(MethodRun("it", mode, CLICKS if mode == MANUAL else 0) for mode in self.modes)
 
 
 GUIDED = Trial("clip-guided-sam", "clip-guided-sam", (SEMI, MANUAL))

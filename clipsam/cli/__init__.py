@@ -26,7 +26,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "methods": Command("list the methods, and what is ready", "listing:declare"),
+    "methods": Command("list the methods, and what is ready", "list_methods:declare"),
     "download": Command("get published weights, or check those that are here", "download:declare"),
     "segment": Command("segment one image", "segment:declare"),
     "train": Command("train a method on your labelled images", "train:declare"),
@@ -39,16 +39,16 @@ COMMANDS = {
     ),
     "import": Command(
         "make a bundle of a CLIP-Guided SAM checkpoint of the authors' code",
-        "exchange:declare_import",
+        "import_export:declare_import",
     ),
     "export": Command(
         "write a clip-guided-sam bundle as a checkpoint of the authors' code",
-        "exchange:declare_export",
+        "import_export:declare_export",
     ),
-    "push": Command("share a bundle: on the hub or in a folder", "travel:declare_push"),
-    "pull": Command("get a bundle from the hub or a folder", "travel:declare_pull"),
+    "push": Command("share a bundle: on the hub or in a folder", "push_pull:declare_push"),
+    "pull": Command("get a bundle from the hub or a folder", "push_pull:declare_pull"),
     "space": Command("run the page as a Space of the hub", "space:declare"),
-    "train-tiny": Command("train the bundled tiny models (resumable)", "tiny:declare"),
+    "train-tiny": Command("train the bundled tiny models (resumable)", "train_tiny:declare"),
 }
 
 

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ..registry import find_method
-from ..weights.local import bring, download
+from ..weights.local_files import copy_from_folder, download
 from ..weights.presets import PRESETS, find_preset
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,15 @@ def run(args: argparse.Namespace) -> None:
     """Get them, check them, and say so."""
     preset = find_preset(args.preset)
     methods = [find_method(method) for method in args.methods]
-    beside = tuple(dict.fromkeys(one for method in methods for one in method.beside(preset)))
-    if not (preset.sources or beside):
+    extra_networks = tuple(
+        dict.fromkeys(one for method in methods for one in method.extra_networks(preset))
+    )
+    if not (preset.sources or extra_networks):
         logger.info("“%s” comes with the project: there is nothing to download.", preset.name)
         return
     if args.folder is None:
-        download(preset, beside)
+        download(preset, extra_networks)
     else:
-        bring(preset, args.folder, beside)
-    repos = ", ".join(published.repo for published in (*preset.sources, *beside))
+        copy_from_folder(preset, args.folder, extra_networks)
+    repos = ", ".join(published.repo for published in (*preset.sources, *extra_networks))
     logger.info("%s: here, whole and as expected.", repos)

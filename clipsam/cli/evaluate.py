@@ -9,10 +9,16 @@ from pathlib import Path
 from ..data.readers import open_data
 from ..data.readers.registry import shows_single_objects
 from ..errors import PromptError
-from ..evaluation.runner import MANUAL, Run
+from ..evaluation.runner import MANUAL, MethodRun
 from ..evaluation.study import Settings, Shard, Study
 from ..predictor import Predictor
-from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
+from .method_args import (
+    METHOD_ARG,
+    METHOD_ARG_HELP,
+    PRECISION_HELP,
+    PRECISIONS,
+    load_methods_from_args,
+)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +28,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--part", default="val", help="of the data set")
     parser.add_argument(
-        "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
+        "--method", action="append", required=True, metavar=METHOD_ARG, help=METHOD_ARG_HELP
     )
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
@@ -69,15 +75,15 @@ def run(args: argparse.Namespace) -> None:
         single_object=args.single_object or shows_single_objects(args.data),
     )
     data = open_data(args.data, args.part)
-    runs: list[Run] = []
+    runs: list[MethodRun] = []
     predictors: dict[str, Predictor] = {}
-    for choice in load_choices(args.method, args.preset, args.precision, args.compile):
+    for choice in load_methods_from_args(args.method, args.preset, args.precision, args.compile):
         info = choice.predictor.info
         # One network for all modes: they share what it computes from an image.
         method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"
         predictors.setdefault(method, choice.predictor)
         mode = choice.mode or info.modes[0]
-        run = Run(method, mode, args.clicks if mode == MANUAL else 0)
+        run = MethodRun(method, mode, args.clicks if mode == MANUAL else 0)
         if run in runs:
             raise PromptError(f"The method “{method}” is asked for twice in its mode {mode}.")
         runs.append(run)

@@ -18,8 +18,9 @@ from ..data.readers import DataError, open_data
 from ..data.readers.registry import readers
 from ..data.samples import SegmentationData
 from ..data.splits import some_images
+from ..encoded_image import EncodedImage
 from ..errors import PromptError
-from ..evaluation.open_vocabulary import (
+from ..evaluation.label_map_protocols import (
     PROTOCOLS,
     OpenVocabularyResult,
     Protocol,
@@ -28,10 +29,9 @@ from ..evaluation.open_vocabulary import (
 )
 from ..evaluation.runner import MANUAL
 from ..measure import hardware
-from ..predictor import MethodInfo, Options
-from ..scene import Scene
+from ..predictor import MethodInfo, PredictOptions
 from ..types import Concept, Prompt, fold_name
-from .choosing import CHOICE, load_choices
+from .method_args import METHOD_ARG, load_methods_from_args
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         required=True,
-        metavar=CHOICE,
+        metavar=METHOD_ARG,
         help="without a mode, the first of its modes; a bundle is a folder that `train` wrote",
     )
     parser.add_argument("--preset", default="tiny")
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{args.out} cannot be written to ({error.strerror}).") from None
-    (choice,) = load_choices([args.method], args.preset)
+    (choice,) = load_methods_from_args([args.method], args.preset)
     predictor = choice.predictor
     mode = _words_alone(choice.mode, predictor.info)
     prompt, places = _ask_once(protocol.prompts)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
 
     def label_map_of(image: np.ndarray, _names: tuple[str, ...]) -> np.ndarray:
         start = time.perf_counter()
-        prediction = predictor.predict(Scene(image), prompt, Options(mode=mode))
+        prediction = predictor.predict(EncodedImage(image), prompt, PredictOptions(mode=mode))
         labels = prediction.label_map()
         seconds.append(time.perf_counter() - start)
         return places[labels]

@@ -9,14 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.images import open_image, open_mask
+from ..encoded_image import EncodedImage
 from ..errors import PromptError
 from ..evaluation.truth import TruthError, match_truth
 from ..export import write_prediction, write_results
 from ..marks import MARKS, find_class, prompt_with_marks
-from ..predictor import Options
-from ..scene import Scene
+from ..predictor import PredictOptions
 from ..types import OVERLAPS, Prompt, parse_classes
-from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
+from .method_args import (
+    METHOD_ARG,
+    METHOD_ARG_HELP,
+    PRECISION_HELP,
+    PRECISIONS,
+    load_methods_from_args,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +34,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--text", required=True, help='classes: "," between classes, ";" between synonyms'
     )
     parser.add_argument(
-        "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
+        "--method", action="append", required=True, metavar=METHOD_ARG, help=METHOD_ARG_HELP
     )
     for kind in MARKS:
         parser.add_argument(
@@ -69,13 +75,13 @@ def run(args: argparse.Namespace) -> None:
     if args.truth is not None:
         names = None if args.truth_classes is None else _read_names(args.truth_classes)
         truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
-    scene = Scene(image)
-    choices = load_choices(args.method, args.preset, args.precision)
+    encoded = EncodedImage(image)
+    choices = load_methods_from_args(args.method, args.preset, args.precision)
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
-        options = Options(mode=choice.mode, seed=args.seed)
-        prediction = choice.predictor.predict(scene, prompt, options)
+        options = PredictOptions(mode=choice.mode, seed=args.seed)
+        prediction = choice.predictor.predict(encoded, prompt, options)
         for index, candidate in candidates[choice.name]:
             prediction = prediction.with_candidate(index, candidate)
         report.append(

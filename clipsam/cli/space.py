@@ -7,7 +7,7 @@ import logging
 import sys
 
 from ..registry import methods
-from ..weights.space import push_space, space_files
+from ..weights.space_upload import push_space, space_files
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from ..methods.base import TrainablePredictor
 from ..registry import find_method, methods
 from ..training.loop import start_accelerator
 from ..training.recipe import apply_settings, recipe_for
-from ..training.train_method import Job, train_method
+from ..training.train_method import TrainingJob, train_method
 from ..weights.availability import method_status
 from ..weights.backbones import load_backbones
 from ..weights.checkpoints import find_checkpoint
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
                 "--set changes the network, but training starts from a bundle, whose network is "
                 "what it is: add --start plain."
             )
-    job = Job(args.data, data, split, recipe, start, args.mode, args.skip_bad)
+    job = TrainingJob(args.data, data, split, recipe, start, args.mode, args.skip_bad)
     out = args.out or find_checkpoint(preset.name, method.info.id)
     scores = train_method(predictor, job, out, args.resume)
     logger.info("%s is written.", out)

@@ -11,7 +11,7 @@ from .samples import SegmentationData
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedData:
     """What can be trained on.
 
     Attributes:
@@ -28,7 +28,7 @@ def check_data(
     indices: Sequence[int],
     skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Checked:
+) -> CheckedData:
     """Read every image once and list the classes present.
 
     Args:
@@ -56,4 +56,4 @@ def check_data(
             f"none of {len(indices)} images shows a named class ({len(left_out)} of them could "
             "not be used); at least one labelled pixel is needed"
         )
-    return Checked(tuple(samples), tuple(left_out))
+    return CheckedData(tuple(samples), tuple(left_out))

@@ -18,7 +18,7 @@ from .images import ImageError, open_image, open_mask
 from .readers import DataError, connected_segments, shrink
 from .samples import BACKGROUND, VOID, VOID_IDS, VOID_NAMES, LabelledImage
 
-MOST = 32
+MAX_IMAGES = 32
 """Labelled pictures at a time."""
 
 KEPT_SIDE = 1024
@@ -162,8 +162,8 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
         names = own or names
     else:
         pairs = _paired(paths)
-    if len(pairs) > MOST:
-        raise DataError(f"{len(pairs)} pictures are more than the {MOST} that fit here.")
+    if len(pairs) > MAX_IMAGES:
+        raise DataError(f"{len(pairs)} pictures are more than the {MAX_IMAGES} that fit here.")
     names = check_names(names)
     return [_read(key, *sources, names) for key, sources in sorted(pairs.items())]
 
@@ -235,8 +235,10 @@ def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[s
             missing = sorted(set(pictures) - set(masks))
             if missing:
                 raise DataError(f"{path.name} has no masks/{missing[0]}.png for its picture.")
-            if len(pictures) > MOST:
-                raise DataError(f"{len(pictures)} pictures are more than the {MOST} that fit here.")
+            if len(pictures) > MAX_IMAGES:
+                raise DataError(
+                    f"{len(pictures)} pictures are more than the {MAX_IMAGES} that fit here."
+                )
 
             def opened(name: str) -> BinaryIO:
                 stream = io.BytesIO(archive.read(name))
@@ -272,9 +274,9 @@ def with_more(
             trained on and held out, it would make the result look better than it is.
     """
     joined = list(pictures)
-    if len(joined) + len(more) > MOST:
+    if len(joined) + len(more) > MAX_IMAGES:
         raise DataError(
-            f"{len(joined) + len(more)} pictures are more than the {MOST} that fit here. For more, "
+            f"{len(joined) + len(more)} images are more than the limit of {MAX_IMAGES}. For more, "
             "use python -m clipsam train."
         )
     for new in more:
@@ -287,7 +289,7 @@ def with_more(
     return tuple(joined)
 
 
-class Pictures:
+class LabelledImages:
     """Labelled pictures as one data set; names that differ in case alone are one class."""
 
     def __init__(self, pictures: Sequence[LabelledImage]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..types import Prediction
-from .metric_table import Comparison, shown_beside
+from .metric_table import MaskComparison, shown_in_compare
 from .truth import Truth
 
 MapScore = Mapping[str, float]
@@ -27,10 +27,10 @@ def score_maps(prediction: Prediction, truth: Truth) -> dict[str, MapScore]:
             continue
         logits, wanted = prediction.class_logits(index), truth.masks[text]
         alone = len(prediction.texts) == 1 and wanted.any() and truth.valid.all()
-        compared = Comparison(logits > 0, wanted, truth.valid, logits)
+        compared = MaskComparison(logits > 0, wanted, truth.valid, logits)
         scores[text] = {
             name: metric.measure(compared)
-            for name, metric in shown_beside("map").items()
+            for name, metric in shown_in_compare("map").items()
             if alone or not metric.single_object
         }
     return scores

@@ -31,7 +31,7 @@ PERCENT = 100
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MaskComparison:
     """One class's answer in one image beside the truth, at the image's own size.
 
     Attributes:
@@ -76,7 +76,7 @@ class Metric:
 
     heading: str
     reduce: Callable[[Sequence[SampleScore]], float]
-    measure: Callable[[Comparison], float] | None = None
+    measure: Callable[[MaskComparison], float] | None = None
     sample: str = ""
     factor: float = PERCENT
     lower_is_better: bool = False
@@ -105,7 +105,7 @@ def _seconds_per_image(scores: Sequence[SampleScore]) -> float:
     return sum(score.seconds for score in scores) / images if images else math.nan
 
 
-def _of_saliency(name: str, sample: str, heading: str, **fields: object) -> Metric:
+def _saliency_metric(name: str, sample: str, heading: str, **fields: object) -> Metric:
     """One of the camouflage papers' figures."""
     return Metric(
         heading,
@@ -151,17 +151,17 @@ METRICS: dict[str, Metric] = {
         lambda compared: boundary_f(compared.mask, compared.truth, compared.valid),
         "boundary_f",
     ),
-    "s_measure": _of_saliency(
+    "s_measure": _saliency_metric(
         "s_measure", "s_measure", "S<sub>α</sub>", shown="map", title="S-measure"
     ),
-    "e_measure": _of_saliency(
+    "e_measure": _saliency_metric(
         "e_measure", "e_measure", "E<sub>φ</sub>", shown="map", title="E-measure"
     ),
-    "weighted_f": _of_saliency(
+    "weighted_f": _saliency_metric(
         "weighted_f", "weighted_f", "F<sub>β</sub><sup>w</sup>", shown="map", title="Weighted F"
     ),
     # Of the scaled map: not what is called MAE elsewhere, so Compare does not show it.
-    "saliency_mae": _of_saliency("mae", "saliency_mae", "MAE, scaled", lower_is_better=True),
+    "saliency_mae": _saliency_metric("mae", "saliency_mae", "MAE, scaled", lower_is_better=True),
 }
 """All metrics by id, in the order of their columns."""
 
@@ -188,7 +188,7 @@ def sampled(single_object: bool = False) -> dict[str, Metric]:
     }
 
 
-def shown_beside(answers: Literal["mask", "map"]) -> dict[str, Metric]:
+def shown_in_compare(answers: Literal["mask", "map"]) -> dict[str, Metric]:
     """Return the metrics that Compare shows of masks, or of logits, by their samples' name."""
     return {m.sample: m for m in METRICS.values() if m.shown == answers}
 
@@ -198,7 +198,7 @@ def columns(figures: Mapping[str, float]) -> dict[str, Metric]:
     return {id: metric for id, metric in (METRICS | COSTS).items() if id in figures}
 
 
-def measure(compared: Comparison, single_object: bool = False) -> dict[str, float]:
+def measure(compared: MaskComparison, single_object: bool = False) -> dict[str, float]:
     """Measure one sample: every metric of samples, by its samples' name.
 
     Args:

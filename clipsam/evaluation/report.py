@@ -14,13 +14,13 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..data.samples import LabelledImage, SegmentationData
-from ..drawing import class_colour, data_uri, fitted, outline
-from ..predictor import Options, Predictor
-from ..scene import Scene
+from ..drawing import class_colour, data_uri, fit_size, outline
+from ..encoded_image import EncodedImage
+from ..predictor import PredictOptions, Predictor
 from .metric_table import ABSENT_COLUMNS, columns
 from .metrics import SampleScore, iou
 from .rows import Row
-from .runner import Run, prompt_of
+from .runner import MethodRun, prompt_of
 
 WORST = 12
 """Pictures per method."""
@@ -61,7 +61,7 @@ figcaption span { color: #5b6675; overflow-wrap: anywhere; }
 """
 
 
-Asked = tuple[str, str]
+MethodKey = tuple[str, str]
 """A method's key and its mode."""
 
 
@@ -70,7 +70,7 @@ def write_report(
     rows: Sequence[Row],
     data: SegmentationData,
     predictors: Mapping[str, Predictor],
-    runs: Sequence[Run],
+    runs: Sequence[MethodRun],
 ) -> str:
     """The report as HTML.
 
@@ -103,19 +103,19 @@ def write_report(
     )
 
 
-def _labels(predictors: Mapping[str, Predictor], runs: Sequence[Run]) -> dict[Asked, str]:
+def _labels(predictors: Mapping[str, Predictor], runs: Sequence[MethodRun]) -> dict[MethodKey, str]:
     """What to call each run: by the method's name and mode, where two share them by its key too."""
     names = {
         (run.method, run.mode): f"{predictors[run.method].info.name}, {run.mode}" for run in runs
     }
     listed = list(names.values())
     return {
-        asked: name if listed.count(name) == 1 else f"{name} ({asked[0]})"
-        for asked, name in names.items()
+        method_key: name if listed.count(name) == 1 else f"{name} ({method_key[0]})"
+        for method_key, name in names.items()
     }
 
 
-def _key(method: Mapping) -> Asked:
+def _key(method: Mapping) -> MethodKey:
     """What tells an entry of ``results.json``'s methods from the others."""
     return method["method"], method["mode"]
 
@@ -150,8 +150,8 @@ def _introduction(results: Mapping) -> str:
 
 def _leaderboard(
     ranked: Sequence[Mapping],
-    labels: Mapping[Asked, str],
-    colours: Mapping[Asked, str],
+    labels: Mapping[MethodKey, str],
+    colours: Mapping[MethodKey, str],
     settings: Mapping,
 ) -> str:
     shown_metrics = columns(ranked[0]["mean"])
@@ -194,8 +194,8 @@ def _leaderboard(
 
 def _plots(
     ranked: Sequence[Mapping],
-    labels: Mapping[Asked, str],
-    colours: Mapping[Asked, str],
+    labels: Mapping[MethodKey, str],
+    colours: Mapping[MethodKey, str],
     rows: Sequence[Row],
 ) -> str:
     height = max(2.9, 0.42 * len(ranked) + 1.1)
@@ -249,7 +249,9 @@ def _plots(
     )
 
 
-def _with_absent(ranked: Sequence[Mapping], labels: Mapping[Asked, str], settings: Mapping) -> str:
+def _with_absent(
+    ranked: Sequence[Mapping], labels: Mapping[MethodKey, str], settings: Mapping
+) -> str:
     if settings["absent"] is None:
         return ""
     lines = []
@@ -261,19 +263,21 @@ def _with_absent(ranked: Sequence[Mapping], labels: Mapping[Asked, str], setting
             mean = float(np.mean(known)) if known else math.nan
             cells.append("–" if math.isnan(mean) else f"{mean:.1f}")
         lines.append(cells)
-    asked = "all classes" if settings["absent"] == "all" else f"up to {settings['absent']} classes"
+    which = "All classes" if settings["absent"] == "all" else f"Up to {settings['absent']} classes"
     return (
         "<h2>Without the presence oracle</h2>"
         + _table(["method", "mIoU %, oracle", *ABSENT_COLUMNS.values()], lines)
-        + f'<p class="note">Here {asked} that an image does not show are asked too. What is found '
-        "of them counts in the class’s union. “Emptied”: a mask counts as empty where the method’s "
-        "own presence is below ½. False alarms: the share of absent classes of which "
-        "anything is found. A dash: manual modes are not asked, since nobody would click on what "
+        + f'<p class="note">{which} that an image does not show are queried too. Pixels predicted '
+        "for them count in the class’s union. “Emptied”: a mask counts as empty where the method’s "
+        "own presence is below ½. False alarms: the share of absent classes with a non-empty "
+        "mask. A dash: manual modes are left out, since nobody would click on what "
         "is not there; or the method does not tell presence.</p>"
     )
 
 
-def _classes(ranked: Sequence[Mapping], labels: Mapping[Asked, str], rows: Sequence[Row]) -> str:
+def _classes(
+    ranked: Sequence[Mapping], labels: Mapping[MethodKey, str], rows: Sequence[Row]
+) -> str:
     samples: dict[str, set[str]] = {}
     for row in rows:
         if row.score.present:
@@ -300,37 +304,39 @@ def _heat(value: float) -> tuple[str, str]:
 
 def _worst(
     ranked: Sequence[Mapping],
-    labels: Mapping[Asked, str],
-    colours: Mapping[Asked, str],
+    labels: Mapping[MethodKey, str],
+    colours: Mapping[MethodKey, str],
     rows: Sequence[Row],
     data: SegmentationData,
     predictors: Mapping[str, Predictor],
-    runs: Sequence[Run],
+    runs: Sequence[MethodRun],
 ) -> str:
     run_of = {(run.method, run.mode): run for run in runs}
     chosen = {_key(method): worst_samples(rows, *_key(method)) for method in ranked}
     wanted = {score.image for scores in chosen.values() for score in scores}
-    figures: dict[tuple[Asked, str, str], str] = {}
+    figures: dict[tuple[MethodKey, str, str], str] = {}
     for index, key in enumerate(data.keys):
         if key not in wanted:
             continue
         sample = data[index]
-        scene = Scene(sample.image)
-        for asked, scores in chosen.items():
+        encoded = EncodedImage(sample.image)
+        for method_key, scores in chosen.items():
             names = [score.name for score in scores if score.image == key]
-            predictor = predictors[asked[0]]
-            pictures = _pictures(sample, scene, predictor, run_of[asked], names, colours[asked])
+            predictor = predictors[method_key[0]]
+            pictures = _pictures(
+                sample, encoded, predictor, run_of[method_key], names, colours[method_key]
+            )
             for name, picture in pictures.items():
-                figures[asked, key, name] = picture
+                figures[method_key, key, name] = picture
     parts = []
-    for asked, scores in chosen.items():
+    for method_key, scores in chosen.items():
         shown = "".join(
-            f'<figure><img alt="" src="{figures[asked, score.image, score.name]}"><figcaption>'
+            f'<figure><img alt="" src="{figures[method_key, score.image, score.name]}"><figcaption>'
             f"<b>{escape(score.name)}</b>, IoU {100 * _sample_iou(score):.1f} %<br>"
             f"<span>{escape(score.image)}</span></figcaption></figure>"
             for score in scores
         )
-        parts.append(f'<h3>{escape(labels[asked])}</h3><div class="pictures">{shown}</div>')
+        parts.append(f'<h3>{escape(labels[method_key])}</h3><div class="pictures">{shown}</div>')
     return (
         "<h2>Worst samples</h2>"
         f'<p class="note">Lowest IoU with seed {SHOWN_SEED}, the largest first where they tie. '
@@ -347,9 +353,9 @@ def worst_samples(rows: Sequence[Row], method: str, mode: str) -> list[SampleSco
 
 def _pictures(
     sample: LabelledImage,
-    scene: Scene,
+    encoded: EncodedImage,
     predictor: Predictor,
-    run: Run,
+    run: MethodRun,
     names: Sequence[str],
     colour: str,
 ) -> dict[str, str]:
@@ -357,10 +363,10 @@ def _pictures(
     if not names:
         return {}
     prompt = prompt_of(sample, run.clicks, SHOWN_SEED)
-    prediction = predictor.predict(scene, prompt, Options(mode=run.mode, seed=SHOWN_SEED))
-    height, width = fitted(scene.size, PICTURE_SIDE)
+    prediction = predictor.predict(encoded, prompt, PredictOptions(mode=run.mode, seed=SHOWN_SEED))
+    height, width = fit_size(encoded.size, PICTURE_SIDE)
     image = np.asarray(Image.fromarray(sample.image).resize((width, height)))
-    scale = np.array([width / scene.size[1], height / scene.size[0]])
+    scale = np.array([width / encoded.size[1], height / encoded.size[0]])
     fill = np.array(list(bytes.fromhex(colour[1:])), float)
     pictures = {}
     for index, value in enumerate(sample.present()):
@@ -396,8 +402,8 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str | tuple[str, str]]
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(body)}</table></div>'
 
 
-def _shows(row: Row, asked: Asked) -> bool:
-    return (row.method, row.mode) == asked and row.score.present
+def _shows(row: Row, method_key: MethodKey) -> bool:
+    return (row.method, row.mode) == method_key and row.score.present
 
 
 def _sample_iou(score: SampleScore) -> float:

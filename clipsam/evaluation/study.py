@@ -19,14 +19,14 @@ from tqdm import tqdm
 from ..data.readers import DataError
 from ..data.samples import LabelledImage, SegmentationData
 from ..data.splits import some_images
+from ..encoded_image import EncodedImage
 from ..measure import hardware
 from ..predictor import Predictor
-from ..scene import Scene
 from ..weights.backbones import Precision
 from .metrics import Counts, iou
 from .report import write_report
 from .rows import Row, RowWriter, read_rows
-from .runner import Run, absent_classes, score_image
+from .runner import MethodRun, absent_classes, score_image
 from .summary import results_csv, samples_csv, summarize
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Study:
         settings: Settings,
         data: SegmentationData,
         predictors: Mapping[str, Predictor],
-        runs: Sequence[Run],
+        runs: Sequence[MethodRun],
         out: Path,
     ) -> None:
         """
@@ -204,14 +204,14 @@ class Study:
         absent: tuple[str, ...] = ()
         if settings.absent is not None:
             absent = absent_classes(sample, None if settings.absent == "all" else settings.absent)
-        scene = Scene(sample.image, FEATURE_BYTES)
+        encoded = EncodedImage(sample.image, FEATURE_BYTES)
         return [
             Row(run.method, run.mode, seed, score)
             for run in self.runs
             for seed in range(settings.seeds)
             for score in score_image(
                 sample,
-                scene,
+                encoded,
                 self.predictors[run.method],
                 run,
                 seed,
@@ -246,7 +246,7 @@ class Study:
 class _Running:
     """mIoU so far, of each run over its seeds, for the progress bar."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[MethodRun]) -> None:
         self._totals: dict[tuple[str, str], dict[str, Counts]] = {
             (run.method, run.mode): {} for run in runs
         }

@@ -11,7 +11,7 @@ import numpy as np
 from ..data.samples import VOID_IDS, VOID_NAMES
 from ..errors import ClipsamError
 from ..types import Prediction, Prompt, fold_name
-from .metric_table import Comparison
+from .metric_table import MaskComparison
 from .metrics import Counts
 
 
@@ -76,10 +76,10 @@ class Truth:
             return None
         return self.compare(text, prediction.class_mask(index, threshold)).counts
 
-    def compare(self, text: str, mask: np.ndarray) -> Comparison | None:
+    def compare(self, text: str, mask: np.ndarray) -> MaskComparison | None:
         """A mask, bool (H, W), of one class beside its truth; ``None`` if there is none of it."""
         truth = self.masks.get(text)
-        return None if truth is None else Comparison(mask, truth, self.valid)
+        return None if truth is None else MaskComparison(mask, truth, self.valid)
 
 
 def match_truth(

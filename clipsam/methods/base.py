@@ -11,7 +11,7 @@ from uuid import uuid4
 from torch import Tensor, nn
 
 from ..models.esc_net import EscNet, EscNetConfig
-from ..models.tuned_sam import TunedSam, TunedSamConfig
+from ..models.tuned_sam_model import TunedSam, TunedSamConfig
 from ..predictor import Predictor
 from ..weights.backbones import Backbones
 from ..weights.bundle import WeightsError, load_bundle, load_into, read_config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models.tuned_sam import TunedSamConfig
+from ..models.tuned_sam_model import TunedSamConfig
 from ..predictor import MethodInfo
 from ..weights.presets import Preset
 from .tuned_sam import TunedSamPredictor, adapters

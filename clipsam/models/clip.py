@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
-from ..memory import MOST_TEXTS, Recent
+from ..memory import MAX_CACHED_TEXTS, LRUCache
 from .sentence import SentenceEncoder
 from .trunk import SemanticStem, Trunk, TrunkStem
 
@@ -285,7 +285,7 @@ class ClassTextEncoder:
         self._clip = clip
         self.tokenizer = tokenizer
         self._redundant: Tensor | None = None
-        self._features: Recent[Tensor] = Recent(MOST_TEXTS)
+        self._features: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
 
     @torch.no_grad()
     def __call__(self, classes: Sequence[tuple[str, ...]]) -> Tensor:

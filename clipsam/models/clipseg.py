@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessor
 
-from ..memory import MOST_TEXTS, Recent
+from ..memory import MAX_CACHED_TEXTS, LRUCache
 
 
 class ClipSeg(nn.Module):
@@ -32,7 +32,7 @@ class ClipSeg(nn.Module):
         self.model = model
         self._tokenizer = tokenizer
         self._processor = processor
-        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
 
     @torch.no_grad()
     def read_image(self, image: np.ndarray) -> Tensor:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from .backbones import has_weights
 from .bundle import WEIGHTS
 from .checkpoints import find_checkpoint
-from .local import locate
+from .local_files import locate
 from .presets import Preset
-from .published import Published
+from .published import PublishedWeights
 
 if TYPE_CHECKING:
     from ..predictor import Predictor
@@ -22,9 +22,9 @@ Status = Literal["ready", "untrained", "needs-download", "unavailable"]
 not get its networks, for their terms must be accepted first."""
 
 
-def missing_networks(method: type[Predictor], preset: Preset) -> tuple[Published, ...]:
+def missing_weights(method: type[Predictor], preset: Preset) -> tuple[PublishedWeights, ...]:
     """Return the published networks that a method needs with a preset and that are not here."""
-    needed = (*preset.sources, *method.beside(preset))
+    needed = (*preset.sources, *method.extra_networks(preset))
     return tuple(published for published in needed if locate(published) is None)
 
 
@@ -34,7 +34,7 @@ def method_status(method: type[Predictor], preset: Preset) -> Status:
         bundle = find_checkpoint(preset.name, method.info.id)
         if not (bundle / WEIGHTS).is_file():  # A folder without them may be a run to resume.
             return "untrained"
-    missing = missing_networks(method, preset)
+    missing = missing_weights(method, preset)
     if any(published.gated for published in missing):
         return "unavailable"
     return "needs-download" if missing or not has_weights(preset) else "ready"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import ClipsamError
-from .compact import pack, unpack
+from .quantize import dequantize, quantize
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DELTA, OWN = ".delta", ".own"
@@ -44,9 +44,9 @@ def save_bundle(
     for name, tensor in state.items():
         if base is not None and tensor.ndim > 1:
             if name in base:
-                ending, packed = DELTA, pack(tensor.cpu() - base[name].cpu(), bits=4)
+                ending, packed = DELTA, quantize(tensor.cpu() - base[name].cpu(), bits=4)
             else:
-                ending, packed = OWN, pack(tensor.cpu(), bits=8)
+                ending, packed = OWN, quantize(tensor.cpu(), bits=8)
                 stored[name + ending + SHAPE] = torch.tensor(tensor.shape)
             stored[name + ending + CODES], stored[name + ending + SCALES] = packed
         else:
@@ -97,7 +97,7 @@ def load_bundle(
             try:
                 origin = (base or {})[name].float().cpu()
                 scales = stored[name + DELTA + SCALES]
-                state[name] = origin + unpack(tensor, scales, origin.shape)
+                state[name] = origin + dequantize(tensor, scales, origin.shape)
             except (KeyError, ValueError):
                 raise WeightsError(
                     f"{folder} stores {name} as a difference from weights that are not these"
@@ -105,7 +105,7 @@ def load_bundle(
         elif key.endswith(OWN + CODES):
             name = key.removesuffix(OWN + CODES)
             shape = torch.Size(stored[name + OWN + SHAPE].tolist())
-            state[name] = unpack(tensor, stored[name + OWN + SCALES], shape)
+            state[name] = dequantize(tensor, stored[name + OWN + SCALES], shape)
         elif not key.endswith((SCALES, OWN + SHAPE)):
             state[key] = tensor.float() if tensor.dtype == torch.float16 else tensor
     return config, state

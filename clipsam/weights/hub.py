@@ -97,7 +97,7 @@ class RemoteFile:
         return Path(constants.HF_HUB_CACHE) / ".locks" / self._folder / name
 
     @property
-    def missing(self) -> int:
+    def missing_bytes(self) -> int:
         """Bytes that are still to be downloaded."""
         try:
             done = self._partial.stat().st_size
@@ -156,7 +156,7 @@ def find_remote(repo: str, name: str) -> RemoteFile | None:
     except RemoteEntryNotFoundError:
         return None
     except (HTTPError, OSError) as error:
-        raise _in_words(error, repo, name) from None
+        raise _explain_error(error, repo, name) from None
     checksum = found.etag or ""
     known = len(checksum) in _CHECKSUMS and re.fullmatch("[0-9a-f]+", checksum)
     if found.size is None or found.commit_hash is None or not known:
@@ -188,7 +188,7 @@ def fetch(file: RemoteFile) -> None:
             # The content is there: this only gives it its name.
             hf_hub_download(file.repo, file.name)
     except (HTTPError, OSError) as error:
-        raise _in_words(error, file.repo, file.name) from None
+        raise _explain_error(error, file.repo, file.name) from None
 
 
 def upload(
@@ -226,7 +226,7 @@ def upload(
         additions = [CommitOperationAdd(name, content) for name, content in files.items()]
         api.create_commit(repo, additions, commit_message=message, repo_type=kind)
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise _upload_in_words(error, repo) from None
+        raise _explain_upload_error(error, repo) from None
     return f"{constants.ENDPOINT}/{'spaces/' if kind == 'space' else ''}{repo}"
 
 
@@ -287,7 +287,7 @@ def _check(file: RemoteFile) -> None:
         )
 
 
-def _in_words(error: Exception, repo: str, name: str) -> WeightsError:
+def _explain_error(error: Exception, repo: str, name: str) -> WeightsError:
     """What a failed request means to a person, in one sentence."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
@@ -323,7 +323,7 @@ def _in_words(error: Exception, repo: str, name: str) -> WeightsError:
     return WeightsError(text)
 
 
-def _upload_in_words(error: Exception, repo: str) -> WeightsError:
+def _explain_upload_error(error: Exception, repo: str) -> WeightsError:
     """What a failed upload means to a person, in one sentence."""
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPError | OSError):
         error = error.__cause__
@@ -336,7 +336,7 @@ def _upload_in_words(error: Exception, repo: str) -> WeightsError:
             f"of someone who may write there as {repo.partition('/')[0]}"
         )
     elif status is not None:
-        return _in_words(error, repo, "the upload")
+        return _explain_error(error, repo, "the upload")
     elif isinstance(error, OfflineModeIsEnabled):
         text = f"HF_HUB_OFFLINE is set, so nothing can be sent to {repo}"
     elif isinstance(error, HTTPError):

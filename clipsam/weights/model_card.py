@@ -19,7 +19,7 @@ from .presets import PRESETS, Preset
 WRITTEN = "This card is written by `python -m clipsam push`; without this line it is left alone."
 """Tells a card that may be written anew from one that a person has changed."""
 
-_IN_WORDS = {
+_LABELS = {
     DELTA: "as differences in 4 bits from the weights they were tuned from",
     OWN: "in 8 bits",
     "F16": "in half precision",
@@ -28,7 +28,7 @@ _IN_WORDS = {
 
 
 @dataclass(frozen=True)
-class About:
+class MethodSummary:
     """What a card says of a method.
 
     Attributes:
@@ -44,7 +44,7 @@ class About:
     summary: str
 
 
-def model_card(bundle: Path, config: dict, about: About, source: str) -> str:
+def model_card(bundle: Path, config: dict, about: MethodSummary, source: str) -> str:
     """Write the card of a bundle; every figure in it is the bundle's own.
 
     Args:
@@ -138,7 +138,7 @@ def _storage(weights: Path) -> str:
             elif not key.endswith((SCALES, OWN + SHAPE)):
                 counts[stored.get_dtype()] += number
     parts = [
-        f"{number / 1e6:.2f} M {_IN_WORDS.get(kind, f'as {kind}')}"
+        f"{number / 1e6:.2f} M {_LABELS.get(kind, f'as {kind}')}"
         for kind, number in counts.most_common()
     ]
     megabytes = weights.stat().st_size / 1e6

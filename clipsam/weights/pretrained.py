@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from ..models.clip import ClipSizes, build_clip
-from ..models.sam import SamConfig, build_sam
-from ..models.sam2 import STRIDE, Sam2Config, Sam2Image, build_sam2
+from ..models.sam2_model import STRIDE, Sam2Config, Sam2Image, build_sam2
+from ..models.sam_model import SamConfig, build_sam
 from .bundle import WeightsError, check_fit, load_into
 from .convert import clip_from_transformers, sam2_from_transformers, sam_from_transformers
 from .files import read_state

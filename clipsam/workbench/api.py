@@ -21,20 +21,20 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ..data.images import ImageError, open_image, open_mask
+from ..encoded_image import EncodedImage
 from ..errors import ClipsamError, PromptError
 from ..evaluation.metrics import dice, iou
 from ..evaluation.truth import Truth, match_truth, read_names
 from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
-from ..predictor import Options
+from ..predictor import PredictOptions
 from ..registry import describe_methods, find_method
-from ..scene import Scene
 from ..types import Prediction, Prompt, parse_classes
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS, find_preset
 from .choices import why_not
 from .events import ON_GPU
-from .models import ModelStore
-from .zero_gpu import Asked, predict_all
+from .model_store import ModelStore
+from .zero_gpu import MethodRequest, predict_all
 
 PresetName = Literal[tuple(PRESETS)]
 MaskFormat = Literal["png", "rle"]
@@ -65,7 +65,7 @@ class RunLengths(TypedDict):
     counts: str
 
 
-class Found(TypedDict):
+class SegmentedClass(TypedDict):
     """What a method found of one class."""
 
     text: str
@@ -79,7 +79,7 @@ class Found(TypedDict):
     note: str
 
 
-class Segmented(TypedDict):
+class SegmentedMethod(TypedDict):
     """What a method found, or why it could not answer."""
 
     method: str
@@ -88,7 +88,7 @@ class Segmented(TypedDict):
     seconds: float | None
     peak_memory_mb: float | None
     note: str
-    classes: list[Found]
+    classes: list[SegmentedClass]
 
 
 class Segmentation(TypedDict):
@@ -96,10 +96,10 @@ class Segmentation(TypedDict):
 
     preset: str
     size: list[int]
-    methods: list[Segmented]
+    methods: list[SegmentedMethod]
 
 
-class Score(TypedDict):
+class ScoredClass(TypedDict):
     """How well a method found one class."""
 
     text: str
@@ -109,24 +109,24 @@ class Score(TypedDict):
     area_fraction: float
 
 
-class Scored(TypedDict):
+class ScoredMethod(TypedDict):
     """How well a method did on one image, or why it could not answer."""
 
     method: str
     mode: str | None
     error: str
     mean_iou: float | None
-    classes: list[Score]
+    classes: list[ScoredClass]
 
 
-class Comparison(TypedDict):
+class TruthComparison(TypedDict):
     """Scores of all methods asked, in their order."""
 
     preset: str
-    methods: list[Scored]
+    methods: list[ScoredMethod]
 
 
-class Described(TypedDict):
+class MethodDescription(TypedDict):
     """What is known of a method without running it."""
 
     id: str
@@ -190,19 +190,19 @@ class Api:
             range of the similarities
             points and boxes given to SAM
         """
-        with _in_words():
-            scene = Scene(open_image(_content(image, "image")))
+        with _errors_for_caller():
+            encoded = EncodedImage(open_image(_content(image, "image")))
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             if masks not in ("png", "rle"):
                 raise PromptError(f"masks is “{masks}”: choose png or rle.")
             answers = [
-                _segmented(method, mode, found, limit, masks)
-                for method, mode, found in self._run(scene, prompt, preset, methods, seed)
+                _segmented(method, mode, result, limit, masks)
+                for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
             ]
-        return {"preset": preset, "size": list(scene.size), "methods": answers}
+        return {"preset": preset, "size": list(encoded.size), "methods": answers}
 
-    def list_methods(self, preset: PresetName = "tiny") -> list[Described]:
+    def list_methods(self, preset: PresetName = "tiny") -> list[MethodDescription]:
         """List the segmentation methods, what each does, and whether it can run here.
 
         Args:
@@ -217,9 +217,9 @@ class Api:
             why it cannot run (empty if it can)
             number of parameters
         """
-        with _in_words():
+        with _errors_for_caller():
             chosen = find_preset(preset)
-        described: list[Described] = []
+        described: list[MethodDescription] = []
         for method in describe_methods(chosen):
             described.append(
                 {
@@ -249,7 +249,7 @@ class Api:
         boxes: list[Row] | None = None,
         threshold: float = 0.0,
         seed: int = 0,
-    ) -> Comparison:
+    ) -> TruthComparison:
         """Score segmentation methods on an image against its true mask: IoU and Dice per class.
 
         Args:
@@ -271,35 +271,35 @@ class Api:
             presence from 0 to 1
             area as a fraction
         """
-        with _in_words():
-            scene = Scene(open_image(_content(image, "image")))
+        with _errors_for_caller():
+            encoded = EncodedImage(open_image(_content(image, "image")))
             ids = open_mask(_content(truth, "truth"))
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             known = match_truth(
                 ids,
-                scene.size,
+                encoded.size,
                 prompt,
                 read_names(_text(truth_names, "truth_names")),
                 _class_shown(prompt, truth_class),
             )
             answers = [
-                _scored(method, mode, found, known, limit)
-                for method, mode, found in self._run(scene, prompt, preset, methods, seed)
+                _scored(method, mode, result, known, limit)
+                for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
             ]
         return {"preset": preset, "methods": answers}
 
     def _run(
-        self, scene: Scene, prompt: Prompt, preset: str, methods: Sequence[str], seed: int
+        self, encoded: EncodedImage, prompt: Prompt, preset: str, methods: Sequence[str], seed: int
     ) -> Iterator[tuple[str, str | None, Prediction | str]]:
         """Method, mode and what it found, one by one."""
-        prompt.check_inside(scene.size)
+        prompt.check_inside(encoded.size)
         chosen = find_preset(preset)
         if not isinstance(methods, list) or not methods:
             raise PromptError("Name at least one method, in a list.")
         if not isinstance(seed, int):
             raise PromptError(f"seed is {seed!r}: give a whole number.")
-        asked = []
+        requests = []
         for text in dict.fromkeys(_text(method, "A method") for method in methods):
             method, _, mode = text.partition(":")
             predictor = find_method(method)
@@ -307,15 +307,17 @@ class Api:
             problem = why_not(method, chosen)
             if problem:
                 raise WeightsError(f"{predictor.info.name} is not available: {problem}.")
-            asked.append(Asked(method, mode or None))
-        answers = predict_all(self._models, scene, prompt, preset, asked, Options(seed=seed))
-        found = (answer.found for answer in answers if answer.found is not None)
-        for one, answer in zip(asked, found, strict=True):
-            yield one.method, one.mode, answer
+            requests.append(MethodRequest(method, mode or None))
+        answers = predict_all(
+            self._models, encoded, prompt, preset, requests, PredictOptions(seed=seed)
+        )
+        results = (answer.result for answer in answers if answer.result is not None)
+        for request, result in zip(requests, results, strict=True):
+            yield request.method, request.mode, result
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def _errors_for_caller() -> Iterator[None]:
     """What was wrong with a request goes to the caller as it is, and into no log."""
     try:
         yield
@@ -336,10 +338,10 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
     path = file.get("path") if isinstance(file, dict) else None
     if not isinstance(path, str):
         raise ImageError(f"{name} is neither an uploaded file nor a data URL.")
-    found = Path(path).resolve()
-    if not found.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise ImageError(f"{name} was not uploaded: there is no {found.name} among the uploads.")
-    return found
+    uploaded = Path(path).resolve()
+    if not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise ImageError(f"{name} was not uploaded: there is no {uploaded.name} among the uploads.")
+    return uploaded
 
 
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
@@ -377,23 +379,27 @@ def _number(value: object, name: str) -> float:
 
 
 def _segmented(
-    method: str, mode: str | None, found: Prediction | str, threshold: float, masks: MaskFormat
-) -> Segmented:
-    if isinstance(found, str):
+    method: str, mode: str | None, result: Prediction | str, threshold: float, masks: MaskFormat
+) -> SegmentedMethod:
+    if isinstance(result, str):
         nothing = {"seconds": None, "peak_memory_mb": None, "note": "", "classes": []}
-        return {"method": method, "mode": mode, "error": found, **nothing}
+        return {"method": method, "mode": mode, "error": result, **nothing}
     return {
         "method": method,
-        "mode": found.mode,
+        "mode": result.mode,
         "error": "",
-        "seconds": found.total_seconds,
-        "peak_memory_mb": found.peak_memory_mb,
-        "note": found.note,
-        "classes": [_found(found, i, threshold, masks) for i in range(len(found.results))],
+        "seconds": result.total_seconds,
+        "peak_memory_mb": result.peak_memory_mb,
+        "note": result.note,
+        "classes": [
+            _segmented_class(result, i, threshold, masks) for i in range(len(result.results))
+        ],
     }
 
 
-def _found(prediction: Prediction, index: int, threshold: float, masks: MaskFormat) -> Found:
+def _segmented_class(
+    prediction: Prediction, index: int, threshold: float, masks: MaskFormat
+) -> SegmentedClass:
     result, mask = prediction.results[index], prediction.class_mask(index, threshold)
     similarity = result.similarity
     return {
@@ -425,27 +431,27 @@ def _run_lengths(mask: np.ndarray) -> RunLengths:
 
 
 def _scored(
-    method: str, mode: str | None, found: Prediction | str, truth: Truth, threshold: float
-) -> Scored:
-    if isinstance(found, str):
-        return {"method": method, "mode": mode, "error": found, "mean_iou": None, "classes": []}
-    scores: list[Score] = []
-    for index, text in enumerate(found.texts):
-        counts = truth.score(found, index, threshold)
+    method: str, mode: str | None, result: Prediction | str, truth: Truth, threshold: float
+) -> ScoredMethod:
+    if isinstance(result, str):
+        return {"method": method, "mode": mode, "error": result, "mean_iou": None, "classes": []}
+    scores: list[ScoredClass] = []
+    for index, text in enumerate(result.texts):
+        counts = truth.score(result, index, threshold)
         if counts is not None:
             scores.append(
                 {
                     "text": text,
                     "iou": _known(iou(counts)),
                     "dice": _known(dice(counts)),
-                    "presence": _known(found.results[index].presence),
+                    "presence": _known(result.results[index].presence),
                     "area_fraction": counts.predicted / max(1, int(truth.valid.sum())),
                 }
             )
     known = [score["iou"] for score in scores if score["iou"] is not None]
     return {
         "method": method,
-        "mode": found.mode,
+        "mode": result.mode,
         "error": "",
         "mean_iou": sum(known) / len(known) if known else None,
         "classes": scores,

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from .models import ModelStore
+from .model_store import ModelStore
 from .page import build_page, launch
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..registry import find_method
-from .choices import Choice, choices_of
+from .choices import MethodChoice, choices_of
 
-KEPT = 4
+MAX_BUNDLES = 4
 """New bundles of a session; an older one goes when another comes."""
 
 
@@ -33,7 +33,7 @@ class SessionBundle:
     archive: Path
 
     @property
-    def choices(self) -> tuple[Choice, ...]:
+    def choices(self) -> tuple[MethodChoice, ...]:
         """The method with these weights, in each of its modes."""
         return choices_of(find_method(self.method), self.name, self.folder)
 
@@ -43,7 +43,7 @@ class SessionBundles:
     """What one open page has trained, never shared.
 
     Attributes:
-        kept: the latest last, at most :data:`KEPT`.
+        kept: the latest last, at most :data:`MAX_BUNDLES`.
         trained: how many there have been.
     """
 
@@ -51,7 +51,7 @@ class SessionBundles:
     trained: int = 0
     _folder: TemporaryDirectory | None = None
 
-    def choices(self, preset: str) -> tuple[Choice, ...]:
+    def choices(self, preset: str) -> tuple[MethodChoice, ...]:
         """What they offer with a preset."""
         fitting = (bundle for bundle in self.kept if bundle.preset == preset)
         return tuple(choice for bundle in fitting for choice in bundle.choices)
@@ -66,10 +66,10 @@ class SessionBundles:
         """Add a bundle; the oldest of too many goes."""
         self.trained += 1
         self.kept.append(bundle)
-        for old in self.kept[:-KEPT]:
+        for old in self.kept[:-MAX_BUNDLES]:
             shutil.rmtree(old.folder, ignore_errors=True)
             old.archive.unlink(missing_ok=True)
-        del self.kept[:-KEPT]
+        del self.kept[:-MAX_BUNDLES]
 
     def close(self) -> None:
         """Remove what lies on the disk."""

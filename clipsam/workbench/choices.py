@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..predictor import Predictor
 from ..registry import methods
-from ..weights.availability import method_status, missing_networks
+from ..weights.availability import method_status, missing_weights
 from ..weights.presets import Preset
 
 
 @dataclass(frozen=True)
-class Choice:
+class MethodChoice:
     """A method in one of its modes.
 
     Attributes:
@@ -56,17 +56,17 @@ def why_not(method: str, preset: Preset) -> str:
         case "untrained":
             return f"not trained for {preset.name}: train it, or load weights"
         case "needs-download":
-            missing = " and ".join(one.repo for one in missing_networks(predictor, preset))
+            missing = " and ".join(one.repo for one in missing_weights(predictor, preset))
             return f"needs {missing or 'weights'}, not on this machine yet"
         case "unavailable":
-            gated = next(one.repo for one in missing_networks(predictor, preset) if one.gated)
+            gated = next(one.repo for one in missing_weights(predictor, preset) if one.gated)
             return (
                 f"needs {gated}: accept its terms on the hub, set HF_TOKEN to your token, then "
                 "download it"
             )
 
 
-def all_choices() -> tuple[Choice, ...]:
+def all_choices() -> tuple[MethodChoice, ...]:
     """Every registered method in every mode, the papers' methods first."""
     predictors = sorted(methods().values(), key=lambda one: one.info.kind != "method")
     return tuple(choice for one in predictors for choice in choices_of(one, one.info.name))
@@ -74,7 +74,7 @@ def all_choices() -> tuple[Choice, ...]:
 
 def choices_of(
     method: type[Predictor], name: str, bundle: Path | None = None
-) -> tuple[Choice, ...]:
+) -> tuple[MethodChoice, ...]:
     """A method in each of its modes.
 
     Args:
@@ -84,7 +84,7 @@ def choices_of(
     """
     info = method.info
     return tuple(
-        Choice(info.id, mode, f"{name} · {mode}", info.summary, method.joint, bundle)
+        MethodChoice(info.id, mode, f"{name} · {mode}", info.summary, method.joint, bundle)
         for mode in info.modes
     )
 

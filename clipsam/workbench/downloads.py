@@ -9,24 +9,24 @@ import gradio as gr
 
 from ..errors import PromptError
 from ..registry import methods
-from ..weights.local import Download, locate
+from ..weights.local_files import Download, locate
 from ..weights.presets import Preset, find_preset
-from ..weights.published import Published
+from ..weights.published import PublishedWeights
 
 POLL = 0.3
 """Seconds between two looks at how far a download has come."""
 
 
-def wanted_by(preset: Preset) -> dict[Published, list[str]]:
+def needed_weights(preset: Preset) -> dict[PublishedWeights, list[str]]:
     """The networks that a preset lacks on this machine, each with the methods that want it.
 
     Those of the preset itself, which every method wants, come first, with no names.
     """
-    wanted: dict[Published, list[str]] = {
+    wanted: dict[PublishedWeights, list[str]] = {
         source: [] for source in preset.sources if locate(source) is None
     }
     for method in methods().values():
-        for published in method.beside(preset):
+        for published in method.extra_networks(preset):
             if locate(published) is None:
                 wanted.setdefault(published, []).append(method.info.name)
     return wanted
@@ -45,7 +45,7 @@ def get_ticked(preset: str, repos: Sequence[str], progress: Callable[..., None])
         WeightsError: what went wrong; what has come so far is kept for the next attempt.
     """
     chosen = find_preset(preset)
-    networks = [one for one in wanted_by(chosen) if one.repo in repos]
+    networks = [one for one in needed_weights(chosen) if one.repo in repos]
     if not networks:
         raise PromptError("Tick what you want to download.")
     progress(0, desc="Asking the hub")
@@ -54,7 +54,7 @@ def get_ticked(preset: str, repos: Sequence[str], progress: Callable[..., None])
         job = pool.submit(download.run)
         while not job.done():
             wait([job], POLL)
-            done = download.size - download.missing
+            done = download.size - download.missing_bytes
             progress((done // 10**6, download.size // 10**6), desc="Downloading", unit="MB")
         job.result()
     return f"{', '.join(one.repo for one in networks)}: here, whole and as expected."
@@ -101,13 +101,13 @@ class Downloads:
 
 def _offer(preset: str) -> tuple[dict[str, object], dict[str, object]]:
     """The fold, open where nothing can run without a download, and the list, ticked likewise."""
-    wanted = wanted_by(find_preset(preset))
+    wanted = needed_weights(find_preset(preset))
     own = [one.repo for one, names in wanted.items() if not names]
     choices = [(_title(one, names), one.repo) for one, names in wanted.items()]
     return {"open": bool(own), "visible": bool(choices)}, {"choices": choices, "value": own}
 
 
-def _title(published: Published, names: Sequence[str]) -> str:
+def _title(published: PublishedWeights, names: Sequence[str]) -> str:
     """One line: what it is, how large, under which terms, who wants it."""
     terms = f"{published.licence}, terms to be accepted" if published.gated else published.licence
     return f"{published.repo} · {published.megabytes:,} MB · {terms} · " + (

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.images import open_image
 from ..data.samples import BACKGROUND, LabelledImage
-from ..data.scenes import SceneData
+from ..data.synthetic import SceneData
 from ..evaluation.truth import TruthFile
 
 SEED = 7

@@ -76,8 +76,14 @@ def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
 def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
     """One sentence: what its own weights were trained on."""
     if not find_method(method).needs_training:
-        beside = " and ".join(one.repo for one in find_method(method).beside(preset))
-        return f"Nothing of its own; runs {beside}." if beside else "Nothing of its own."
+        extra_networks = " and ".join(
+            one.repo for one in find_method(method).extra_networks(preset)
+        )
+        return (
+            f"Nothing of its own; runs {extra_networks}."
+            if extra_networks
+            else "Nothing of its own."
+        )
     folder = bundle or find_checkpoint(preset.name, method)
     if not folder.is_dir():
         return "These weights are not kept any more." if bundle else f"Not for {preset.name}."

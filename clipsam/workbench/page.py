@@ -8,13 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from .adapt.tab import AdaptTab
+from .adapt.adapt_tab import AdaptTab
 from .api import add_api
 from .bundles import SessionBundles
-from .compare.tab import CompareTab
-from .evaluate.tab import EvaluateTab
+from .compare.compare_tab import CompareTab
+from .evaluate.evaluate_tab import EvaluateTab
 from .events import FILED
-from .models import ModelStore
+from .model_store import ModelStore
 from .zero_gpu import ON_ZERO_GPU
 
 TITLE = "CLIP-guided SAM workbench"
@@ -24,7 +24,7 @@ COMPARE = "compare"
 
 HOUR = 3600
 
-MOST_WAITING = 40
+MAX_QUEUE = 40
 """Requests in the queue; who comes later is told so."""
 
 HEADER = f"""
@@ -74,7 +74,7 @@ def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
         page: see :func:`build_page`.
         where: ``server_name``, ``server_port`` and other settings of ``gr.Blocks.launch``.
     """
-    page.queue(max_size=MOST_WAITING)
+    page.queue(max_size=MAX_QUEUE)
     return page.launch(
         theme=_theme(),
         css_paths=Path(__file__).parent / "page.css",

@@ -9,7 +9,7 @@ import gradio as gr
 from ..errors import ClipsamError
 from ..weights.presets import PRESETS, find_preset
 from .bundles import SessionBundles
-from .choices import DEFAULT_KEYS, Choice, all_choices
+from .choices import DEFAULT_KEYS, MethodChoice, all_choices
 from .downloads import Downloads, get_ticked
 from .events import LATEST, PRIVATE, Updates, Values, note, problem
 from .method_cards import all_cards
@@ -83,7 +83,7 @@ class MethodPicker:
             **PRIVATE,
         )
 
-    def chosen(self, values: Values) -> tuple[Choice, ...]:
+    def chosen(self, values: Values) -> tuple[MethodChoice, ...]:
         """Return what is ticked, in the order in which it is offered."""
         every = all_offered(values[self._bundles], values[self.preset])
         ticked = self._ticked(values)
@@ -158,12 +158,12 @@ class MethodPicker:
         return offers
 
 
-def all_offered(bundles: SessionBundles, preset: str) -> tuple[Choice, ...]:
+def all_offered(bundles: SessionBundles, preset: str) -> tuple[MethodChoice, ...]:
     """Everything that there is for a preset, what the session trained last."""
     return (*all_choices(), *bundles.choices(preset))
 
 
-def ready(bundles: SessionBundles, preset: str) -> list[Choice]:
+def ready(bundles: SessionBundles, preset: str) -> list[MethodChoice]:
     """The choices that can run with a preset."""
     chosen = find_preset(preset)
     return [choice for choice in all_offered(bundles, preset) if not choice.problem(chosen)]

@@ -32,13 +32,13 @@ from weakref import WeakValueDictionary
 import gradio as gr
 import numpy as np
 
+from ..encoded_image import EncodedImage
 from ..errors import ClipsamError
-from ..predictor import Options
+from ..predictor import PredictOptions
 from ..registry import find_method
-from ..scene import Scene
 from ..types import Prediction, Prompt
 from ..weights.presets import find_preset
-from .models import ModelStore
+from .model_store import ModelStore
 
 try:
     from spaces import GPU
@@ -99,14 +99,18 @@ def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int)
     chosen = find_preset(preset)
     networks = {
         *chosen.sources,
-        *(published for method in methods for published in find_method(method).beside(chosen)),
+        *(
+            published
+            for method in methods
+            for published in find_method(method).extra_networks(chosen)
+        ),
     }
     loading = sum(published.megabytes for published in networks) / LOAD_MEGABYTES
     running = METHOD_SECONDS * len(methods) + ANSWER_SECONDS * max(0, answers - len(methods))
     return START_SECONDS + loading + running + CLASS_SECONDS * classes
 
 
-def refusal(error: gr.Error) -> str:
+def refusal_message(error: gr.Error) -> str:
     """Why a GPU was not lent, or no longer, as a sentence."""
     return f"{error.title}: {error.message!s}"
 
@@ -143,7 +147,7 @@ ON_ZERO_GPU = _lent is not _in_worker
 # ---- one scene ----
 
 
-class Asked(NamedTuple):
+class MethodRequest(NamedTuple):
     """One method to run.
 
     Attributes:
@@ -163,42 +167,42 @@ class Answer(NamedTuple):
     """News of one method.
 
     Attributes:
-        place: of the method among those asked.
-        found: its prediction, or one sentence why there is none; ``None`` while it runs.
+        index: of the method among those asked.
+        result: its prediction, or one sentence why there is none; ``None`` while it runs.
         progress: classes done and classes in all, over all methods asked.
     """
 
-    place: int
-    found: Prediction | str | None
+    index: int
+    result: Prediction | str | None
     progress: tuple[int, int]
 
 
 def predict_all(
     models: ModelStore,
-    scene: Scene,
+    encoded: EncodedImage,
     prompt: Prompt,
     preset: str,
-    asked: Sequence[Asked],
-    options: Options | None = None,
+    requests: Sequence[MethodRequest],
+    options: PredictOptions | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
     """Run methods one after the other on one scene; that one fails does not stop the others.
 
     Args:
         models: what runs.
-        scene: the image; keeps the features for the next call unless they are computed elsewhere.
+        encoded: the image; keeps the features for the next call unless they are computed elsewhere.
         prompt: the classes, with points and boxes.
         preset: its name.
-        asked: in the order to run.
+        requests: in the order to run.
         options: all but the mode.
         is_stopped: asked after each class whether to end here; a forked process cannot ask.
     """
-    options = options or Options()
+    options = options or PredictOptions()
     if not ON_ZERO_GPU:
-        return _answers(models, scene, prompt, preset, asked, options, is_stopped)
-    classes = len(asked) * len(prompt.concepts)
-    seconds = seconds_for(preset, [one.method for one in asked], len(asked), classes)
-    arguments = (scene.image, prompt, preset, tuple(asked), options)
+        return _answers(models, encoded, prompt, preset, requests, options, is_stopped)
+    classes = len(requests) * len(prompt.concepts)
+    seconds = seconds_for(preset, [request.method for request in requests], len(requests), classes)
+    arguments = (encoded.image, prompt, preset, tuple(requests), options)
     return lend(models, _answers_for, arguments, seconds)
 
 
@@ -207,31 +211,31 @@ def _answers_for(
     image: np.ndarray,
     prompt: Prompt,
     preset: str,
-    asked: Sequence[Asked],
-    options: Options,
+    requests: Sequence[MethodRequest],
+    options: PredictOptions,
 ) -> Iterator[Answer]:
     """The same for an image, for features stay in the process."""
-    return _answers(models, Scene(image), prompt, preset, asked, options)
+    return _answers(models, EncodedImage(image), prompt, preset, requests, options)
 
 
 def _answers(
     models: ModelStore,
-    scene: Scene,
+    encoded: EncodedImage,
     prompt: Prompt,
     preset: str,
-    asked: Sequence[Asked],
-    options: Options,
+    requests: Sequence[MethodRequest],
+    options: PredictOptions,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
     classes = len(prompt.concepts)
-    for place, one in enumerate(asked):
-        answer = partial(_predict, models, scene, prompt, preset, one, options, is_stopped)
-        for done, found in _with_steps(answer):
-            if found is not None:
+    for index, request in enumerate(requests):
+        answer = partial(_predict, models, encoded, prompt, preset, request, options, is_stopped)
+        for done, result in _with_steps(answer):
+            if result is not None:
                 done = classes
             elif is_stopped():
                 return
-            yield Answer(place, found, (place * classes + done, len(asked) * classes))
+            yield Answer(index, result, (index * classes + done, len(requests) * classes))
 
 
 def _with_steps(
@@ -241,11 +245,11 @@ def _with_steps(
     steps: SimpleQueue[int | None] = SimpleQueue()
     yield 0, None
     with ThreadPoolExecutor(1) as thread:
-        found = thread.submit(answer, steps.put)
-        found.add_done_callback(lambda _: steps.put(None))
+        result = thread.submit(answer, steps.put)
+        result.add_done_callback(lambda _: steps.put(None))
         while (done := steps.get()) is not None:
             yield done, None
-    yield 0, found.result()
+    yield 0, result.result()
 
 
 class _Stopped(Exception):
@@ -254,11 +258,11 @@ class _Stopped(Exception):
 
 def _predict(
     models: ModelStore,
-    scene: Scene,
+    encoded: EncodedImage,
     prompt: Prompt,
     preset: str,
-    asked: Asked,
-    options: Options,
+    request: MethodRequest,
+    options: PredictOptions,
     is_stopped: Callable[[], bool],
     step: Callable[[int], None],
 ) -> Prediction | str | None:
@@ -270,14 +274,14 @@ def _predict(
         step(done)
 
     try:
-        predictor = models.predictor(preset, asked.method, asked.bundle)
-        options = replace(options, mode=asked.mode)
-        return predictor.predict(scene, prompt, options, progress, asked.earlier)
+        predictor = models.predictor(preset, request.method, request.bundle)
+        options = replace(options, mode=request.mode)
+        return predictor.predict(encoded, prompt, options, progress, request.earlier)
     except ClipsamError as error:
         return str(error)
     except _Stopped:
         return None
     except Exception:
-        name = " · ".join(filter(None, (find_method(asked.method).info.name, asked.mode)))
+        name = " · ".join(filter(None, (find_method(request.method).info.name, request.mode)))
         logger.exception("%s failed", name)
         return f"{name} failed unexpectedly; the server's log says why."

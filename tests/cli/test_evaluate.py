@@ -10,7 +10,7 @@ import torch
 
 from clipsam.cli import main
 from clipsam.data.readers import open_data
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.summary import present_figures
 from clipsam.registry import load_predictor
 from clipsam.weights.bundle import save_bundle
@@ -31,9 +31,9 @@ def test_figures_and_files(tiny, tmp_path, capsys):
     with (out / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
     runs = [
-        Run("clip-surgery-sam", "vanilla"),
-        Run("sam", "manual", 1),
-        Run("clip-guided-sam", "manual", 1),
+        MethodRun("clip-surgery-sam", "vanilla"),
+        MethodRun("sam", "manual", 1),
+        MethodRun("clip-guided-sam", "manual", 1),
     ]
     predictors = {run.method: load_predictor(run.method, tiny) for run in runs}
     expected = evaluate(open_data("scenes:3", "val"), predictors, runs, (0, 1))

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from clipsam.cli import main
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 
 
@@ -102,7 +102,7 @@ def test_a_point_goes_to_the_class_of_that_name_before_one_with_such_a_synonym(s
 def test_a_candidate_takes_the_place_of_the_answer(scene, tiny):
     sample, folder = scene
     concept = Concept(("a",), [[60, 60]], [1])
-    answer = load_predictor("sam", tiny).predict(Scene(sample.image), Prompt((concept,)))
+    answer = load_predictor("sam", tiny).predict(EncodedImage(sample.image), Prompt((concept,)))
     arguments = ["segment", str(folder / "scene.png"), "--text", "a", "--method", "sam"]
     arguments += ["--point", "a:60,60,1"]
     for number, expected in enumerate(answer.candidate_masks(0), start=1):

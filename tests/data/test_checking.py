@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipsam.data.checking import Checked, check_data
+from clipsam.data.checking import CheckedData, check_data
 from clipsam.data.readers import DataError, FolderData, open_data
 
 
@@ -33,7 +33,7 @@ def folder(tmp_path) -> Path:
 
 def test_samples_are_the_classes_present(folder):
     checked = check_data(FolderData(folder), (3, 0, 1, 2))
-    assert checked == Checked(((3, 1), (0, 0), (1, 0), (1, 1)), ())
+    assert checked == CheckedData(((3, 1), (0, 0), (1, 0), (1, 1)), ())
 
 
 def wrong_size(folder: Path) -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from clipsam.data.labelled import (
     KEPT_SIDE,
-    MOST,
-    Pictures,
+    MAX_IMAGES,
+    LabelledImages,
     from_ids,
     from_masks,
     read_upload,
@@ -180,7 +180,7 @@ def colourful_mask(folder: Path) -> list[Path]:
 
 
 def too_many(folder: Path) -> list[Path]:
-    names = [f"{index}{ending}" for index in range(MOST + 1) for ending in (".jpg", ".png")]
+    names = [f"{index}{ending}" for index in range(MAX_IMAGES + 1) for ending in (".jpg", ".png")]
     return [folder / name for name in names]
 
 
@@ -224,7 +224,7 @@ def labelled(index: int, name: str = "dog"):
 
 
 def test_pictures_join_into_one_data_set() -> None:
-    data = Pictures([labelled(0, "Dog"), labelled(1, "cat"), labelled(2, "dog")])
+    data = LabelledImages([labelled(0, "Dog"), labelled(1, "cat"), labelled(2, "dog")])
     assert data.names == ("Dog", "cat")
     assert data.keys == ("0", "1", "2")
     assert [data[index].present() for index in range(3)] == [[0], [1], [0]]
@@ -232,10 +232,10 @@ def test_pictures_join_into_one_data_set() -> None:
 
 
 def test_a_picture_is_there_once_and_there_are_at_most_32() -> None:
-    full = with_more((), [labelled(index) for index in range(MOST)])
-    assert len(full) == MOST
+    full = with_more((), [labelled(index) for index in range(MAX_IMAGES)])
+    assert len(full) == MAX_IMAGES
     with pytest.raises(DataError, match="33 pictures are more than the 32"):
-        with_more(full, [labelled(MOST)])
+        with_more(full, [labelled(MAX_IMAGES)])
     with pytest.raises(DataError, match="There is a picture 1 already"):
         with_more(full[:4], [labelled(1)])
     again = from_ids("again", picture(2), square(), ["dog"])

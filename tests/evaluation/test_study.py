@@ -12,11 +12,11 @@ import pytest
 from clipsam.data.readers import DataError
 from clipsam.evaluation.report import worst_samples
 from clipsam.evaluation.rows import read_rows
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.study import Settings, Shard, Study
 from clipsam.evaluation.summary import present_figures
 
-RUNS = (Run("text", "text"), Run("clicks", "manual", 2))
+RUNS = (MethodRun("text", "text"), MethodRun("clicks", "manual", 2))
 SETTINGS = Settings("kind:path", "val", ("halves", "halves:manual"), "tiny", 2, seeds=2)
 
 

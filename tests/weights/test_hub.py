@@ -23,7 +23,7 @@ from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import has_weights, load_backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.files import file_hash
-from clipsam.weights.local import bring, download, locate
+from clipsam.weights.local_files import copy_from_folder, download, locate
 from clipsam.weights.presets import PRESETS
 from clipsam.weights.pretrained import LocalFiles, read_sam
 from tests.weights.conftest import SMALL
@@ -273,7 +273,7 @@ def test_the_command(small, hub, cache, repositories, monkeypatch, capsys):
 
 
 def test_from_a_folder(small, repositories, cache):
-    bring(small, repositories)
+    copy_from_folder(small, repositories)
     assert has_weights(small)
     load_backbones(small)
     assert not cache.exists()
@@ -283,17 +283,17 @@ def test_from_a_folder(small, repositories, cache):
 def test_from_a_folder_with_something_missing(small, repositories, cache, tmp_path):
     folder = tmp_path / "stick"
     with pytest.raises(WeightsError, match="stick should hold someone/small-sam/ with"):
-        bring(small, folder)
+        copy_from_folder(small, folder)
     shutil.copytree(repositories / SAM, folder / "small-sam")
     shutil.copytree(repositories / CLIP, folder / CLIP)
     (folder / CLIP / "merges.txt").unlink()
     with pytest.raises(WeightsError, match=r"small-clip/ with .*merges\.txt"):
-        bring(small, folder)
+        copy_from_folder(small, folder)
     shutil.copy(repositories / CLIP / "merges.txt", folder / CLIP)
     weights = folder / "small-sam" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(WeightsError, match="damaged or cut off"):
-        bring(small, folder)
+        copy_from_folder(small, folder)
     assert not has_weights(small)
     assert not list(cache.parent.glob("**/*.safetensors"))
 
@@ -309,9 +309,9 @@ def test_from_a_folder_with_metas_checkpoint(small, repositories, cache, tmp_pat
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:-1] + b"?")
     with pytest.raises(WeightsError, match="SHA-256 that starts with"):
-        bring(preset, tmp_path)
+        copy_from_folder(preset, tmp_path)
     assert not has_weights(preset)
     (tmp_path / name).write_bytes(content)
-    bring(preset, tmp_path)
+    copy_from_folder(preset, tmp_path)
     assert locate(source).weights.name == name
     load_backbones(preset)

@@ -19,8 +19,8 @@ from transformers import (
     Sam2VisionConfig,
 )
 
-from clipsam.models.sam2 import Sam2Config as OurConfig
-from clipsam.models.sam2 import Sam2Image, build_sam2, decode_masks, embed
+from clipsam.models.sam2_model import Sam2Config as OurConfig
+from clipsam.models.sam2_model import Sam2Image, build_sam2, decode_masks, embed
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.convert import sam2_from_transformers, sam2_to_transformers
 from clipsam.weights.pretrained import LocalFiles, read_sam2, read_sam2_config

@@ -23,11 +23,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from clipsam.data.images import open_image
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import count, dice, iou
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor, methods
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import PRESETS
@@ -66,12 +66,12 @@ def classes(files: Path) -> str:
 
 
 def direct(
-    tiny: Backbones, files: Path, classes: str, method: str, options: Options | None = None
+    tiny: Backbones, files: Path, classes: str, method: str, options: PredictOptions | None = None
 ) -> Prediction:
     """What the predictor itself answers."""
     prompt = Prompt(tuple(Concept((name,)) for name in classes.split(", ")))
-    scene = Scene(open_image(files / "photo.png"))
-    return load_predictor(method, tiny).predict(scene, prompt, options)
+    encoded = EncodedImage(open_image(files / "photo.png"))
+    return load_predictor(method, tiny).predict(encoded, prompt, options)
 
 
 def test_nothing_else_is_offered(page: Client) -> None:
@@ -107,8 +107,8 @@ def test_segment_as_the_predictor(
     )
     assert (answer["preset"], answer["size"]) == ("tiny", [256, 256])
     expected = (
-        direct(tiny, files, classes, GUIDED, Options(seed=3)),
-        direct(tiny, files, classes, "clip-surgery-sam", Options("dense-prompt", seed=3)),
+        direct(tiny, files, classes, GUIDED, PredictOptions(seed=3)),
+        direct(tiny, files, classes, "clip-surgery-sam", PredictOptions("dense-prompt", seed=3)),
     )
     for one, prediction in zip(answer["methods"], expected, strict=True):
         assert (one["method"], one["mode"]) == (prediction.method, prediction.mode)

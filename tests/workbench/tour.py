@@ -19,8 +19,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from clipsam.data.samples import BACKGROUND
-from clipsam.data.scenes import SceneData
-from clipsam.workbench.models import ModelStore
+from clipsam.data.synthetic import SceneData
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import build_page, launch
 
 from .conftest import ARGUMENTS, SCREENSHOTS, chromium_path, free_port

@@ -12,7 +12,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from ..samples import SegmentationData
-from ..scenes import SceneData
+from ..synthetic import SceneData
 from .common import DataError, DataReader
 
 SCENES = "scenes"

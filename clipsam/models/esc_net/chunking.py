@@ -7,7 +7,7 @@ beside the weights.
 
 from __future__ import annotations
 
-from ..sam import PROMPT_DIM
+from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig
 
 MOST_MAPS = 32

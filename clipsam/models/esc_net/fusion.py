@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from segment_anything.modeling.image_encoder import window_partition, window_unpartition
 from torch import Tensor, nn
 
-from ..sam import PROMPT_DIM
+from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig
 
 HEADS = 4

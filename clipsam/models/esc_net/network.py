@@ -25,7 +25,7 @@ from .sam_block import SamBlock, sam_decoder_state, sam_neck
 
 
 @dataclass(frozen=True)
-class BlockTrace:
+class BlockInputs:
     """What one block saw, to be shown; without gradient.
 
     Attributes:
@@ -49,7 +49,7 @@ class EscNetOutput:
 
     logits: Tensor
     correlation: Tensor
-    blocks: tuple[BlockTrace, ...]
+    blocks: tuple[BlockInputs, ...]
 
 
 class EscBlock(nn.Module):
@@ -135,7 +135,7 @@ class EscNet(nn.Module):
         for block in self.blocks:
             seen = torch.cat(maps, dim=1)
             guidance, prompts = block.guide(features.dense, maps, texts)
-            traces.append(BlockTrace(seen.detach(), prompts))
+            traces.append(BlockInputs(seen.detach(), prompts))
             memory = block.fusion.classes.remember(torch.cat(words))
             for i, part in enumerate(words):
                 states[i], maps[i] = block.fusion(states[i], maps[i], guidance, part, memory)

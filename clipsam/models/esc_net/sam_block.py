@@ -15,7 +15,7 @@ from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
-from ..sam import PROMPT_DIM
+from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig, PromptKind
 from .prompts import PseudoPrompts, generate_prompts
 

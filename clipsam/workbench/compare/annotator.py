@@ -45,7 +45,7 @@ def with_picture(image: np.ndarray, marks: object = None) -> gr.HTML:
     """Update: show an image (uint8 (H, W, 3)) with the marks of an earlier value, or without."""
     height, width = image.shape[:2]
     return gr.HTML(
-        value=marks or nothing_marked(), picture=drawing.shown_picture(image), size=[width, height]
+        value=marks or nothing_marked(), picture=drawing.display_uri(image), size=[width, height]
     )
 
 

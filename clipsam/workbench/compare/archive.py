@@ -15,14 +15,14 @@ from PIL import Image
 
 from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
-from ...evaluation.metric_table import shown_beside
+from ...evaluation.metric_table import shown_in_compare
 from ...evaluation.truth import Truth
 from ...export import IMAGE, write_prediction, write_results
 from ...marks import marks_of, prompt_json
 from ...types import Prediction, parse_classes
 from .figure import write_figure
-from .session import Run
-from .views.looks import Look
+from .session import ComparisonRun
+from .views.display_settings import DisplaySettings
 
 AGAIN = "again"
 """Where the command line of an archive writes to."""
@@ -30,8 +30,8 @@ AGAIN = "again"
 
 def write_zip(
     path: Path,
-    run: Run,
-    look: Look,
+    run: ComparisonRun,
+    display: DisplaySettings,
     truth: Truth | None = None,
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
 ) -> Path:
@@ -44,7 +44,7 @@ def write_zip(
     Args:
         path: of the archive.
         run: at least one of its methods has answered.
-        look: threshold, overlap, and the class whose similarity maps the figure shows.
+        display: threshold, overlap, and the class whose similarity maps the figure shows.
         truth: what masks are scored with.
         maps: the scores that no threshold moves, by key, where they were computed before.
 
@@ -54,14 +54,16 @@ def write_zip(
     Raises:
         PromptError: a class name that the command line cannot carry.
     """
-    predictions, image = run.predictions, run.scene.image
+    predictions, image = run.predictions, run.encoded.image
     folders = folder_names(predictions)
-    words = command(run, look)
+    words = command(run, display)
     with TemporaryDirectory() as kept:
         room = Path(kept)
         Image.fromarray(image).save(room / IMAGE)
         entries = {
-            key: write_prediction(one, room / folders[key], look.threshold, truth, look.overlap)
+            key: write_prediction(
+                one, room / folders[key], display.threshold, truth, display.overlap
+            )
             for key, one in predictions.items()
         }
         write_results(room, IMAGE, run.prompt, list(entries.values()))
@@ -69,8 +71,8 @@ def write_zip(
             "preset": run.preset,
             "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
             "classes": prompt_json(run.prompt),
-            "threshold": look.threshold,
-            "overlap": look.overlap,
+            "threshold": display.threshold,
+            "overlap": display.overlap,
             "seed": run.seed,
         }
         (room / "prompt.json").write_text(json.dumps(asked, indent=2, ensure_ascii=False))
@@ -84,7 +86,7 @@ def write_zip(
             for key, entry in entries.items():
                 known = run.parameters.get(key, {})
                 table.writerows(_scores(entry, run.titles[key], scored[key], known))
-        write_figure(room, run, look, truth)
+        write_figure(room, run, display, truth)
         (room / "reproduce.txt").write_text(_reproduction(words))
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(room.rglob("*")):
@@ -99,7 +101,7 @@ def write_zip(
 def score_columns() -> list[str]:
     """Return the columns of ``scores.csv``; a cell is empty if nobody knows its value."""
     return [
-        *("method", "mode", "title", "class", *shown_beside("mask"), *shown_beside("map")),
+        *("method", "mode", "title", "class", *shown_in_compare("mask"), *shown_in_compare("map")),
         *("presence", "area_fraction", "seconds", "peak_memory_mb"),
         *("parameters", "trained_parameters"),
     ]
@@ -115,7 +117,7 @@ def _scores(
             "mode": entry["mode"],
             "title": title,
             "class": one["text"],
-            **{name: one.get(name) for name in shown_beside("mask")},
+            **{name: one.get(name) for name in shown_in_compare("mask")},
             **maps.get(one["text"], {}),
             "presence": one["presence"],
             "area_fraction": one["area_fraction"],
@@ -135,7 +137,7 @@ def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
     }
 
 
-def command(run: Run, look: Look) -> list[str]:
+def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
     """The words after ``python -m clipsam`` that make the same masks from :data:`IMAGE`.
 
     Raises:
@@ -160,8 +162,8 @@ def command(run: Run, look: Look) -> list[str]:
                 words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
     for concept in concepts:
         words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
-    words += [f"--preset={run.preset}", f"--threshold={look.threshold!r}", f"--seed={run.seed}"]
-    return [*words, f"--overlap={look.overlap}", f"--out={AGAIN}"]
+    words += [f"--preset={run.preset}", f"--threshold={display.threshold!r}", f"--seed={run.seed}"]
+    return [*words, f"--overlap={display.overlap}", f"--out={AGAIN}"]
 
 
 def _reproduction(words: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from ... import drawing
 from ...evaluation.truth import Truth
 from ...registry import find_method
 from ...types import ConceptResult, Prediction
-from .session import Run
-from .views.looks import Look
+from .session import ComparisonRun
+from .views.display_settings import DisplaySettings
 
 # Journals refuse Type 3 fonts, the default. Set once: rc_context would change it for all threads.
 matplotlib.rcParams["pdf.fonttype"] = 42
@@ -42,20 +42,22 @@ LETTER = 0.56
 DPI = 300
 
 
-def write_figure(folder: Path, run: Run, look: Look, truth: Truth | None = None) -> None:
+def write_figure(
+    folder: Path, run: ComparisonRun, display: DisplaySettings, truth: Truth | None = None
+) -> None:
     """Write ``figure.png`` and ``figure.pdf``; the same run gives the same bytes.
 
     Args:
         folder: where to.
         run: at least one of its methods has answered.
-        look: threshold, overlap (competing classes make a label map whatever it is), and the class
-            whose similarity maps are shown.
+        display: threshold, overlap (ignored by methods whose classes compete), and the class whose
+            similarity maps are shown.
         truth: shown below the image, if there is one.
     """
     predictions = run.predictions
     some = next(iter(predictions.values()))
-    index = look.index(some)
-    shown = drawing.shown_pixels(run.scene.image)
+    index = display.index(some)
+    shown = drawing.display_pixels(run.encoded.image)
     size = shown.shape[:2]
     texts = some.texts
     mapped = any(one.results[index].similarity is not None for one in predictions.values())
@@ -65,13 +67,13 @@ def write_figure(folder: Path, run: Run, look: Look, truth: Truth | None = None)
     if truth is not None:
         known = (truth.masks.get(text, np.zeros(truth.valid.shape, bool)) for text in texts)
         masks = (drawing.nearest(mask, size) for mask in known)
-        page.show_below(0, drawing.laid_over(shown, masks), "ground truth")
-    for place, prediction in enumerate(predictions.values(), start=1):
-        rule = "argmax" if find_method(prediction.method).joint else look.overlap
-        masks = prediction.each_mask(look.threshold, size, rule)
-        page.show(place, drawing.laid_over(shown, masks))
+        page.show_below(0, drawing.overlay_masks(shown, masks), "ground truth")
+    for column, prediction in enumerate(predictions.values(), start=1):
+        rule = "argmax" if find_method(prediction.method).joint else display.overlap
+        masks = prediction.each_mask(display.threshold, size, rule)
+        page.show(column, drawing.overlay_masks(shown, masks))
         if mapped:
-            page.show_map(place, prediction, index)
+            page.show_map(column, prediction, index)
     page.add_legend(texts)
     options = {"dpi": DPI, "bbox_inches": "tight", "pad_inches": 0.02}
     page.figure.savefig(folder / "figure.png", **options)

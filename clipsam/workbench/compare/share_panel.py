@@ -13,9 +13,9 @@ from ...errors import PromptError
 from ..events import FILED, PRIVATE, Updates, Values, problem
 from .annotator import read_marks, read_prompt
 from .archive import write_zip
-from .link import Question, write_link
 from .run_request import RunControls, RunRequest
 from .session import Session
+from .share_link import SharedState, write_link
 
 WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query}`"
 
@@ -58,7 +58,7 @@ class SharePanel:
         ).then(None, self._address, self._address, js=WITH_ORIGIN, **PRIVATE)
         self._export.click(
             self.pack,
-            {controls.session, *controls.look.inputs},
+            {controls.session, *controls.display.inputs},
             [self._message, self.archive],
             show_progress_on=[status],
             **PRIVATE,
@@ -73,17 +73,17 @@ class SharePanel:
         request = RunRequest.read(self._controls, values)
         session = request.session
         try:
-            scene = session.scene_shown()
+            encoded = session.current_image()
             read_prompt(request.classes, request.marks)
-            question = Question(
+            question = SharedState(
                 example=session.example,
-                size=scene.size,
+                size=encoded.size,
                 classes=request.classes,
                 marks=tuple(read_marks(request.classes, request.marks)),
                 preset=request.preset,
                 # Weights of a session stay in it.
                 keys=tuple(choice.key for choice in request.choices if choice.bundle is None),
-                look=request.look,
+                display=request.display,
             )
             query = write_link(question)
         except PromptError as error:
@@ -93,15 +93,15 @@ class SharePanel:
     def pack(self, values: Values) -> Updates:
         """Everything of the latest run as an archive."""
         session: Session = values[self._controls.session]
-        run, look = session.run, self._controls.look.read(values)
+        run, display = session.run, self._controls.display.read(values)
         if run is None or not run.predictions:
             return {self._message: problem("There is nothing to download yet: press Run.")}
         # A copy: a run in progress may add to it.
         run = replace(run, predictions=dict(run.predictions))
-        truth = session.fitting_truth(look.active)
+        truth = session.fitting_truth(display.active)
         path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
         try:
-            write_zip(path, run, look, truth, session.map_scores(run.predictions, truth))
+            write_zip(path, run, display, truth, session.map_scores(run.predictions, truth))
         except PromptError as error:
             return {self._message: problem(str(error))}
         return {self._message: "", self.archive: gr.File(str(path), visible=True)}

@@ -8,9 +8,9 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ..events import LATEST, Updates, Values
-from .look_panel import LookPanel
-from .session import Run, Session
-from .summary import costs, differences, slider, two
+from .display_panel import DisplayPanel
+from .session import ComparisonRun, Session
+from .summary_html import costs, differences, slider, two
 
 
 class SummaryPanel:
@@ -20,14 +20,14 @@ class SummaryPanel:
         sides: the two choices that the line lies between, see :meth:`offer`.
     """
 
-    def __init__(self, session: gr.State, look: LookPanel) -> None:
+    def __init__(self, session: gr.State, display: DisplayPanel) -> None:
         """Build it inside the ``gr.Blocks`` that is open.
 
         Args:
             session: of the page.
-            look: how answers are drawn.
+            display: how answers are drawn.
         """
-        self._session, self._look = session, look
+        self._session, self._display = session, display
         with gr.Accordion("All methods: costs, scores, where they differ", open=False):
             self._costs = gr.HTML(apply_default_css=False, elem_id="costs")
             self._differences = gr.HTML(apply_default_css=False, elem_id="differences")
@@ -45,17 +45,17 @@ class SummaryPanel:
                 ]
             self._two = slider()
 
-    def connect(self, looks: Sequence[Callable[..., Dependency]]) -> None:
+    def connect(self, changes: Sequence[Callable[..., Dependency]]) -> None:
         """Draw all of it anew whenever one of the events says that the look has changed."""
         gr.on(
-            [*looks, *(side.change for side in self.sides)],
+            [*changes, *(side.change for side in self.sides)],
             self.summarise,
-            {self._session, *self.sides, *self._look.inputs},
+            {self._session, *self.sides, *self._display.inputs},
             [self._costs, self._differences, self._two],
             **LATEST,
         )
 
-    def offer(self, run: Run) -> Updates:
+    def offer(self, run: ComparisonRun) -> Updates:
         """The methods that the line can lie between: at first the first and the last."""
         made = [(run.titles[key], key) for key in run.predictions]
         keys = list(run.predictions) or [None]
@@ -69,17 +69,17 @@ class SummaryPanel:
         """Costs and scores, where methods differ, and two of them over one picture."""
         session: Session = values[self._session]
         left, right = (values[side] for side in self.sides)
-        run, look = session.run, self._look.read(values)
+        run, display = session.run, self._display.read(values)
         if run is None or not run.predictions:
             return "", "", ""
         made = dict(run.predictions)  # A run in progress may add to it.
-        truth = session.fitting_truth(look.active)
+        truth = session.fitting_truth(display.active)
         titles = run.titles
         pair = ""
         if left in made and right in made:
-            pair = two(made[left], made[right], (titles[left], titles[right]), look)
+            pair = two(made[left], made[right], (titles[left], titles[right]), display)
         return (
-            costs(made, titles, run.parameters, look, truth, session.map_scores(made, truth)),
-            differences(made, titles, look, run.scene.image),
+            costs(made, titles, run.parameters, display, truth, session.map_scores(made, truth)),
+            differences(made, titles, display, run.encoded.image),
             pair,
         )

@@ -11,8 +11,8 @@ from ...data.images import open_mask
 from ...errors import ClipsamError
 from ...evaluation.truth import TruthError, TruthFile, read_names
 from ..events import FILED, LATEST, Values, note, problem
-from .look_panel import LookPanel
-from .scoring import score_table, table_html
+from .display_panel import DisplayPanel
+from .score_tables import score_table, table_html
 from .session import Session
 
 
@@ -23,14 +23,14 @@ class TruthPanel:
         file: the mask file.
     """
 
-    def __init__(self, session: gr.State, look: LookPanel) -> None:
+    def __init__(self, session: gr.State, display: DisplayPanel) -> None:
         """Build it inside the ``gr.Blocks`` that is open.
 
         Args:
             session: of the page.
-            look: how answers are drawn.
+            display: how answers are drawn.
         """
-        self._session, self._look = session, look
+        self._session, self._display = session, display
         with gr.Accordion("Ground truth: IoU and Dice per class and method", open=False):
             gr.HTML(
                 "A mask as large as the picture: black and white, or ids as palette PNG, grey or "
@@ -52,25 +52,25 @@ class TruthPanel:
             self._message = gr.HTML(elem_id="truth-message")
             self._table = gr.HTML(apply_default_css=False, elem_id="scores")
 
-    def connect(self, news: gr.State, looks: Sequence[Callable[..., Dependency]]) -> None:
+    def connect(self, version: gr.State, changes: Sequence[Callable[..., Dependency]]) -> None:
         """Take files as they come, and score anew whenever the look or the results change.
 
         Args:
-            news: changes with the ground truth; among what ``looks`` tells of.
-            looks: events with which the scores change.
+            version: changes with the ground truth; among what ``changes`` tells of.
+            changes: events with which the scores change.
         """
         session = self._session
         gr.on(
             [self.file.upload, self._names.submit, self._names.blur],
             self.take,
             [session, self.file, self._names],
-            news,
+            version,
             trigger_mode="always_last",
             **FILED,
         )
-        self.file.clear(self.drop, session, news, trigger_mode="always_last", **FILED)
-        inputs = {session, *self._look.inputs}
-        gr.on(looks, self.score, inputs, [self._message, self._table], **LATEST)
+        self.file.clear(self.drop, session, version, trigger_mode="always_last", **FILED)
+        inputs = {session, *self._display.inputs}
+        gr.on(changes, self.score, inputs, [self._message, self._table], **LATEST)
 
     def take(self, session: Session, path: str | None, names: str) -> object:
         """Remember an uploaded ground truth, or what is wrong with it."""
@@ -80,17 +80,17 @@ class TruthPanel:
             session.take_truth(TruthFile(open_mask(path), read_names(names)))
         except ClipsamError as error:
             session.take_truth(None, str(error))
-        return session.next_news()
+        return session.next_version()
 
     def drop(self, session: Session) -> int:
         """Forget the ground truth."""
         session.take_truth(None)
-        return session.next_news()
+        return session.next_version()
 
     def score(self, values: Values) -> tuple[str, str]:
         """Message and table of the ground truth for the results at hand."""
         session: Session = values[self._session]
-        look = self._look.read(values)
+        display = self._display.read(values)
         if session.truth_problem:
             return problem(session.truth_problem), ""
         if session.truth_file is None:
@@ -99,10 +99,10 @@ class TruthPanel:
         if run is None:
             return note("It will be compared with the results as soon as you press Run."), ""
         try:
-            truth = session.truth(look.active)
+            truth = session.truth(display.active)
         except TruthError as error:
             return problem(str(error)), ""
         # A copy: a run in progress may add to it.
         made = dict(run.predictions)
-        rows = score_table(made, run.titles, truth, look.threshold, look.overlap)
+        rows = score_table(made, run.titles, truth, display.threshold, display.overlap)
         return "", table_html(rows)

@@ -10,8 +10,8 @@ import gradio as gr
 
 from ...data.readers import DataError
 from ..events import FILED, PRIVATE, Updates, note, problem
+from .image_sources import RIGHT, Source, from_server, from_zip, offered
 from .measuring import EvaluateSession
-from .sources import RIGHT, Source, from_server, from_zip, offered
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from ... import drawing
 from ...evaluation.metric_table import ABSENT_COLUMNS, columns
-from ..choices import Choice
+from ..choices import MethodChoice
 from .measuring import Case, Measuring, sample_iou
 
 SORT = """
@@ -74,7 +74,7 @@ def leaderboard(measuring: Measuring) -> str:
         values = [one["mean"][key] for one in figures.values() if not math.isnan(one["mean"][key])]
         best[key] = (min if metric.lower_is_better else max)(values, default=None)
     heads = ["method", "mode", *(metric.heading for metric in metrics.values()), "images"]
-    absent = _ABSENT if measuring.asked.every_class else {}
+    absent = _ABSENT if measuring.request.every_class else {}
     rows: list[list[Cell]] = []
     for choice, one in sorted(figures.items(), key=lambda item: -_known(item[1]["mean"]["miou"])):
         name, mode = choice.title.split(" · ")
@@ -91,7 +91,7 @@ def leaderboard(measuring: Measuring) -> str:
     rising = {"method", "mode"}
     rising |= {metric.heading for metric in metrics.values() if metric.lower_is_better}
     rising.add(ABSENT_COLUMNS["false_alarms"])
-    note = _explained(measuring.asked.every_class)
+    note = _explained(measuring.request.every_class)
     return _table("Leaderboard", [*heads, *absent.values()], rows, rising, note)
 
 
@@ -196,9 +196,9 @@ def _number(value: float, digits: int) -> tuple[float, str]:
     return value, "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _colour(measuring: Measuring, choice: Choice) -> str:
+def _colour(measuring: Measuring, choice: MethodChoice) -> str:
     """The key to the colour that a method's cases are drawn in."""
-    colour = drawing.class_colour(measuring.asked.choices.index(choice))
+    colour = drawing.class_colour(measuring.request.choices.index(choice))
     return f"<i class='key' style='background:{colour}'></i>"
 
 

@@ -22,7 +22,7 @@ from clipsam.data.readers import (
     shrink,
 )
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 IDS = np.array(

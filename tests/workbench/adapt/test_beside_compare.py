@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipsam.types import Prediction
-from clipsam.workbench.adapt import tab as adapt_tab
+from clipsam.workbench.adapt import adapt_tab as adapt_tab
 from tests.workbench.driving import (
     GUIDED,
     SURGERY,

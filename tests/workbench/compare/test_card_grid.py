@@ -67,10 +67,10 @@ def test_the_maps_of_every_block_open_by_keyboard(
     bench.example("Shapes")
     bench.choose_methods(ESC_NET)
     bench.run()
-    rounds = predictions[0].results[1].rounds
+    block_traces = predictions[0].results[1].block_traces
     blocks = bench.card(ESC_NET).locator("details.rounds").nth(1)
     pictures = blocks.locator("svg")
-    wait_for(bench, lambda: pictures.count() == len(rounds))
+    wait_for(bench, lambda: pictures.count() == len(block_traces))
     assert not pictures.first.is_visible()
     blocks.locator("summary").focus()
     bench.tab.keyboard.press("Enter")
@@ -78,9 +78,9 @@ def test_the_maps_of_every_block_open_by_keyboard(
     points = blocks.evaluate(
         "all => [...all.querySelectorAll('svg')].map(one => one.querySelectorAll('circle').length)"
     )
-    assert points == [len(seen.points) for seen in rounds]
+    assert points == [len(seen.points) for seen in block_traces]
     ranges = blocks.locator(".scale").all_inner_texts()
-    for text, seen in zip(ranges, rounds, strict=True):
+    for text, seen in zip(ranges, block_traces, strict=True):
         low, high = text.split()
         assert (low, high) == (f"{seen.similarity.min():.3f}", f"{seen.similarity.max():.3f}")
     # A slider changes none of it.

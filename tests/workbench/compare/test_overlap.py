@@ -15,7 +15,7 @@ from clipsam.types import (
     ConceptResult,
     Overlap,
     Prediction,
-    PromptsUsed,
+    SamPrompts,
     prompt_from_classes,
 )
 from clipsam.workbench.compare.views.overlays import candidate_figures
@@ -32,7 +32,7 @@ def prediction(logits: np.ndarray, presence: list[float]) -> Prediction:
         prompt=prompt_from_classes([[f"c{index}"] for index in range(len(logits))]),
         transform=SquareTransform(logits.shape[1:], logits.shape[1]),
         results=tuple(
-            ConceptResult(one.astype(np.float32), PromptsUsed(), likely)
+            ConceptResult(one.astype(np.float32), SamPrompts(), likely)
             for one, likely in zip(logits, presence, strict=True)
         ),
         seconds={},

@@ -23,9 +23,9 @@ from PIL import Image
 from clipsam.cli import main
 from clipsam.data.readers import DataError, FolderData
 from clipsam.data.samples import BACKGROUND, VOID
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
 from clipsam.evaluation import study
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.summary import present_figures
 from clipsam.evaluation.truth import match_truth
 from clipsam.predictor import Predictor
@@ -34,13 +34,13 @@ from clipsam.training.adapt import adapt
 from clipsam.types import parse_classes, prompt_from_classes
 from clipsam.weights.backbones import Backbones
 from clipsam.workbench import zero_gpu
-from clipsam.workbench.adapt.tab import AdaptTab, example_pictures
+from clipsam.workbench.adapt.adapt_tab import AdaptTab, example_pictures
 from clipsam.workbench.bundles import SessionBundle, SessionBundles
-from clipsam.workbench.evaluate import measuring, sources, unpacking
+from clipsam.workbench.evaluate import image_sources, measuring, unpacking
+from clipsam.workbench.evaluate.evaluate_tab import EVERY, PRESENT, EvaluateTab
+from clipsam.workbench.evaluate.image_sources import Source, from_server, from_zip, offered
 from clipsam.workbench.evaluate.measuring import CASES, FILES, EvaluateSession, sample_iou
-from clipsam.workbench.evaluate.sources import Source, from_server, from_zip, offered
-from clipsam.workbench.evaluate.tab import EVERY, PRESENT, EvaluateTab
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import launch
 
 COUNT = 4
@@ -450,10 +450,10 @@ ASKED = {
 
 def values(tab: EvaluateTab, session: EvaluateSession, **changed: object) -> dict:
     """What Gradio hands the tab of :data:`ASKED`, but for what is changed."""
-    asked = {**ASKED, **changed}
+    request = {**ASKED, **changed}
     parts = {"part": tab.data.part, "keys": tab.methods}
-    asked = {parts.get(name) or getattr(tab, name): value for name, value in asked.items()}
-    return {tab.session: session, **asked}
+    request = {parts.get(name) or getattr(tab, name): value for name, value in request.items()}
+    return {tab.session: session, **request}
 
 
 def steps(tab: EvaluateTab, session: EvaluateSession, **changed: object) -> Iterator[dict]:
@@ -565,7 +565,7 @@ def test_the_leaderboard_follows_each_image(
 ) -> None:
     boards = [updates["board"] for updates in steps(tab, session) if updates.get("board")]
     assert len(boards) == COUNT
-    runs = [Run("clip-surgery-sam", "vanilla"), Run("sam", "manual", 2)]
+    runs = [MethodRun("clip-surgery-sam", "vanilla"), MethodRun("sam", "manual", 2)]
     predictors = {one.method: load_predictor(one.method, tiny) for one in runs}
     data = FolderData(scenes)
     for done, board in enumerate(boards, start=1):
@@ -608,11 +608,11 @@ def test_stop_keeps_what_has_been_measured(tab: EvaluateTab, session: EvaluateSe
 def test_stop_within_an_image_and_before_the_first(
     tab: EvaluateTab, session: EvaluateSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict, asked = Predictor.predict, []
+    predict, request = Predictor.predict, []
 
     def counted(self: Predictor, *args: object, **kwargs: object) -> object:
-        asked.append(self.info.id)
-        if len(asked) == 3:
+        request.append(self.info.id)
+        if len(request) == 3:
             tab.stop.end(session)
         return predict(self, *args, **kwargs)
 
@@ -742,7 +742,7 @@ def test_a_fork_measures_the_same(
     else:
         (scenes / "images" / "scene2.png").write_text("no picture")
     session = EvaluateSession(from_zip(pack(scenes, tmp_path / "scenes.zip")))
-    asked = {
+    request = {
         "bundles": bundles,
         "part": session.source.first_part,
         "keys": ["clip-surgery-sam/vanilla", "sam-decoder@sam-decoder-tiny-adapted-1/manual"],
@@ -751,14 +751,14 @@ def test_a_fork_measures_the_same(
     monkeypatch.setattr(zero_gpu, "MAX_SECONDS", 35)  # Not enough for two images of 52 classes
     loaded = dict(whole_tab.models._predictors)
     monkeypatch.setattr(whole_tab.models, "_predictors", OrderedDict())
-    far = run(whole_tab, session, **asked)
+    far = run(whole_tab, session, **request)
     assert not whole_tab.models._predictors  # Nothing is loaded in this process.
     far_files, far_cases = written(far), far.cases
     measured = COUNT if kind == "coco" else COUNT - 1
     assert len(lent) == measured + 1 and max(lent) <= 35
     monkeypatch.setattr(whole_tab.models, "_predictors", OrderedDict(loaded))
     monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", False)
-    here = run(whole_tab, session, **asked)
+    here = run(whole_tab, session, **request)
     assert far_files == written(here)
     assert far_cases == here.cases and far_cases.count("<button") > 0
     assert (far.left_out, far.status) == (here.left_out, here.status)
@@ -816,7 +816,7 @@ def test_a_gpu_that_is_not_lent_any_more(
 def test_cases_are_the_worst_and_the_best(tab: EvaluateTab, session: EvaluateSession) -> None:
     run(tab, session)
     samples = lines(Path(session.measuring._files.name) / "samples.csv")
-    for choice in session.measuring.asked.choices:
+    for choice in session.measuring.request.choices:
         ious = sorted(float(one["iou"]) for one in samples if one["method"] == choice.method)
         worst, best = session.measuring.cases(choice)
         kept = min(CASES, len(ious) - len(ious) // 2), min(CASES, len(ious) // 2)
@@ -835,7 +835,7 @@ def test_a_case_opens_with_its_classes_and_truth(
 ) -> None:
     run(tab, session)
     data = FolderData(scenes)
-    worst, best = session.measuring.cases(session.measuring.asked.choices[1])
+    worst, best = session.measuring.cases(session.measuring.request.choices[1])
     for case in (*worst, *best):
         example = tab.case(session, case.number)
         sample = data[data.keys.index(case.score.image)]
@@ -882,7 +882,7 @@ def test_two_users_do_not_see_each_other(
 ) -> None:
     other = EvaluateSession()
     run(tab, session)
-    number = session.measuring.cases(session.measuring.asked.choices[0])[0][0].number
+    number = session.measuring.cases(session.measuring.request.choices[0])[0][0].number
     with pytest.raises(DataError, match="not there any more"):
         tab.case(other, number)
     assert tab.show_cases(other, KEYS[0]) == ""
@@ -928,7 +928,7 @@ def test_bad_uploads_are_one_red_sentence(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sources, "unpack", fail)
+    monkeypatch.setattr(image_sources, "unpack", fail)
     shown = panel.take_zip(session, str(tmp_path / "notes.zip"))
     assert "the server&#x27;s log says why" in shown[panel.message]
     assert not list(room.iterdir())
@@ -1067,11 +1067,11 @@ def test_in_the_browser(
     assert width == 390
     # Stopped after the first image, at which the models wait until Stop was pressed.
     predict, stop = Predictor.predict, threading.Event()
-    asked: list[str] = []
+    request: list[str] = []
 
     def waiting(self: Predictor, *args: object, **kwargs: object) -> object:
-        asked.append(self.info.id)
-        if len(asked) == 3:
+        request.append(self.info.id)
+        if len(request) == 3:
             stop.wait(30)
         return predict(self, *args, **kwargs)
 

@@ -39,7 +39,7 @@ def agreement(masks: np.ndarray) -> Painting:
 def vote_colours(count: int) -> list[str]:
     """Colours of one vote to ``count`` votes, ever lighter: hex."""
     places = np.linspace(0.15, 0.95, count) if count > 1 else [0.95]
-    return [to_hex(matplotlib.colormaps["plasma"](place)) for place in places]
+    return [to_hex(matplotlib.colormaps["plasma"](index)) for index in places]
 
 
 def pairwise_iou(masks: np.ndarray) -> np.ndarray:

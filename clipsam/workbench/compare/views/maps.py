@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .... import drawing
-from ....types import ConceptResult, Prediction, Round
+from ....types import BlockTrace, ConceptResult, Prediction
 
 BLOCK_SIDE = 160
 """Long side of a block's picture in its own units: about one pixel each on the page."""
@@ -35,7 +35,7 @@ def block_by_block(prediction: Prediction) -> str:
         for index, (text, result) in enumerate(
             zip(prediction.texts, prediction.results, strict=True)
         )
-        if result.rounds
+        if result.block_traces
     )
 
 
@@ -57,7 +57,7 @@ def _figure(index: int, text: str, result: ConceptResult, size: tuple[int, int])
 
 def _prompts(result: ConceptResult) -> str:
     """What SAM was fed, in words."""
-    if result.rounds and result.rounds[-1].regions is None:
+    if result.block_traces and result.block_traces[-1].regions is None:
         return "SAM is not asked"
     used = result.prompts
     parts = [_counted(len(used.points), "point")] if len(used.points) else []
@@ -66,30 +66,30 @@ def _prompts(result: ConceptResult) -> str:
     if used.dense is not None:
         parts.append("a dense prompt")
     fed = " + ".join(parts) or "no prompts"
-    return f"{fed} of the last block" if result.rounds else fed
+    return f"{fed} of the last block" if result.block_traces else fed
 
 
 def _blocks(index: int, text: str, result: ConceptResult, size: tuple[int, int]) -> str:
     """One class: a line to open, and behind it the map that each block was given."""
     figures = "".join(
-        f"<figure>{round_picture(seen, size, f'map of {text} given to block {number + 1}')}"
+        f"<figure>{block_picture(seen, size, f'map of {text} given to block {number + 1}')}"
         f"{_scale(seen.similarity)}<figcaption>{_block(number, seen)}</figcaption></figure>"
-        for number, seen in enumerate(result.rounds)
+        for number, seen in enumerate(result.block_traces)
     )
     return (
         f"<details class='rounds'><summary>{_name(index, text)} block by block</summary>"
-        f"<p class='note'>{_explained(result.rounds)}</p><div class='maps'>{figures}</div>"
+        f"<p class='note'>{_explained(result.block_traces)}</p><div class='maps'>{figures}</div>"
         "</details>"
     )
 
 
-def _block(number: int, seen: Round) -> str:
+def _block(number: int, seen: BlockTrace) -> str:
     told = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
     return f"block {number + 1}: M<sup>{number}</sup>{told}"
 
 
-def _explained(rounds: tuple[Round, ...]) -> str:
-    asks = any(seen.regions is not None for seen in rounds)
+def _explained(block_traces: tuple[BlockTrace, ...]) -> str:
+    asks = any(seen.regions is not None for seen in block_traces)
     told = "tells SAM of the outlined regions, with a point in each, and " if asks else ""
     return (
         f"Each block reads the map it is given, {told}makes the next. The last block makes none: "
@@ -112,7 +112,7 @@ def _scale(values: np.ndarray) -> str:
     return f"<div class='scale'><span>{low:.3f}</span><i></i><span>{high:.3f}</span></div>"
 
 
-def round_picture(seen: Round, image_size: tuple[int, int], title: str) -> str:
+def block_picture(seen: BlockTrace, image_size: tuple[int, int], title: str) -> str:
     """A block's map with the borders of its regions and their points drawn in, as a small SVG.
 
     A square per cell; lines are sharp at any size.
@@ -122,7 +122,7 @@ def round_picture(seen: Round, image_size: tuple[int, int], title: str) -> str:
         image_size: (height, width) of the original image, which gives the proportions.
         title: what the picture is, for those who do not see it.
     """
-    height, width = drawing.fitted(image_size, BLOCK_SIDE)
+    height, width = drawing.fit_size(image_size, BLOCK_SIDE)
     rows, columns = seen.similarity.shape
     marks = ""
     if seen.regions is not None:

@@ -16,35 +16,40 @@ from PIL import Image
 from .... import drawing
 from ....evaluation.truth import Truth
 from ....types import Prediction
+from .display_settings import ALL_CLASSES, DisplaySettings
 from .error_maps import class_errors
-from .looks import ALL_CLASSES, Look
 from .painting import greyed, percent
 
 HIDDEN = "hidden: less likely present than you ask"
 
 
-def masks(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[str, str]:
+def masks(
+    prediction: Prediction, display: DisplaySettings, size: tuple[int, int]
+) -> tuple[str, str]:
     """Each class on its own; the legend switches each on and off.
 
     Args:
         prediction: what a method answered.
-        look: what is asked of the drawing.
+        display: what is asked of the drawing.
         size: (height, width) of the layers.
 
     Returns:
         HTML of the layers and of the legend.
     """
     layers, legend = [], []
-    each = prediction.each_mask(look.threshold, size, look.overlap)
+    each = prediction.each_mask(display.threshold, size, display.overlap)
     for index, (text, result, mask) in enumerate(
         zip(prediction.texts, prediction.results, each, strict=True)
     ):
         colour = drawing.class_colour(index)
-        if result.presence < look.least_presence:
+        if result.presence < display.min_presence:
             found = HIDDEN
         elif mask.any():
             found = f"area {_area(mask)}"
-            fill, edge = drawing.layer(mask, colour), drawing.layer(drawing.outline(mask), colour)
+            fill, edge = (
+                drawing.mask_layer(mask, colour),
+                drawing.mask_layer(drawing.outline(mask), colour),
+            )
             layers.append(f"<img class='fill layer-{index}' src='{fill}' alt=''>")
             layers.append(f"<img class='layer-{index}' src='{edge}' alt='mask of {escape(text)}'>")
         else:
@@ -57,19 +62,21 @@ def masks(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[st
     return "".join(layers), f"<ul class='legend'>{''.join(legend)}</ul>"
 
 
-def labels(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[str, str]:
+def labels(
+    prediction: Prediction, display: DisplaySettings, size: tuple[int, int]
+) -> tuple[str, str]:
     """Each pixel in the colour of its best class, clear where none is above the threshold.
 
     A hidden class still competes, and leaves what it wins clear. For arguments and result see
     :func:`masks`.
     """
-    winners = prediction.label_map(look.threshold, size)
+    winners = prediction.label_map(display.threshold, size)
     nobody = winners < 0
     legend = []
     for index, (text, result) in enumerate(zip(prediction.texts, prediction.results, strict=True)):
         won = winners == index
         found = f"area {_area(won)}" if won.any() else "no pixel"
-        if result.presence < look.least_presence:
+        if result.presence < display.min_presence:
             found = HIDDEN
             winners[won] = -1
         legend.append(
@@ -80,7 +87,10 @@ def labels(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[s
         legend.append(f"<li><i></i>none above the threshold <span>area {_area(nobody)}</span></li>")
     layers = ""
     if (winners >= 0).any():
-        fill, edge = drawing.label_layer(winners), drawing.label_layer(drawing.borders(winners))
+        fill, edge = (
+            drawing.label_map_layer(winners),
+            drawing.label_map_layer(drawing.borders(winners)),
+        )
         layers = f"<img class='fill' src='{fill}' alt=''><img src='{edge}' alt='label map'>"
     return layers, f"<ul class='legend'>{''.join(legend)}</ul>"
 
@@ -91,20 +101,20 @@ class ChosenClass:
 
     Attributes:
         prediction: what a method answered.
-        look: what is asked of the drawing.
+        display: what is asked of the drawing.
         image: uint8 (H, W, 3), as it was asked about.
         truth: if there is one.
     """
 
     prediction: Prediction
-    look: Look
+    display: DisplaySettings
     image: np.ndarray
     truth: Truth | None = None
 
     @property
     def index(self) -> int:
         """Of the class."""
-        return self.look.index(self.prediction)
+        return self.display.index(self.prediction)
 
     @property
     def text(self) -> str:
@@ -114,7 +124,7 @@ class ChosenClass:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the picture to draw."""
-        return drawing.shown_size(self.prediction.transform.image_size)
+        return drawing.display_size(self.prediction.transform.image_size)
 
 
 def one_class(chosen: ChosenClass) -> tuple[str, str]:
@@ -123,38 +133,40 @@ def one_class(chosen: ChosenClass) -> tuple[str, str]:
     Returns:
         HTML of a picture that covers the card's, or nothing, and of what is below it.
     """
-    view, text = VIEWS[chosen.look.view], escape(chosen.text)
+    view, text = VIEWS[chosen.display.view], escape(chosen.text)
     uri, below = view.draw(chosen)
     picture = f"<img src='{uri}' alt='{view.title} of {text}'>" if uri else ""
     return picture, f"<p class='note'><b>{text}</b></p>{below}"
 
 
 def _mask_alone(chosen: ChosenClass) -> tuple[str, str]:
-    look = chosen.look
-    mask = chosen.prediction.class_mask(chosen.index, look.threshold, chosen.size, look.overlap)
+    display = chosen.display
+    mask = chosen.prediction.class_mask(
+        chosen.index, display.threshold, chosen.size, display.overlap
+    )
     return drawing.data_uri(Image.fromarray(drawing.mask_picture(mask))), ""
 
 
 def _logits(chosen: ChosenClass) -> tuple[str, str]:
-    threshold = chosen.look.threshold
+    threshold = chosen.display.threshold
     logits = chosen.prediction.class_logits(chosen.index, chosen.size)
     return _photograph(drawing.heat_picture(logits, threshold)), heat_legend(logits, threshold)
 
 
 def _prompts(chosen: ChosenClass) -> tuple[str, str]:
-    prediction, shown = chosen.prediction, drawing.shown_pixels(chosen.image)
+    prediction, shown = chosen.prediction, drawing.display_pixels(chosen.image)
     prompts = prediction.results[chosen.index].prompts
     return _photograph(drawing.prompts_picture(shown, prompts, prediction.transform)), ""
 
 
 def _errors(chosen: ChosenClass) -> tuple[str, str]:
-    truth, look = chosen.truth, chosen.look
+    truth, display = chosen.truth, chosen.display
     if truth is None or chosen.text not in truth.masks:
         return "", "<p class='note'>Needs a ground truth that knows this class.</p>"
     painting = class_errors(
-        chosen.prediction, chosen.index, truth, chosen.size, look.threshold, look.overlap
+        chosen.prediction, chosen.index, truth, chosen.size, display.threshold, display.overlap
     )
-    picture = painting.over(greyed(drawing.shown_pixels(chosen.image)))
+    picture = painting.over(greyed(drawing.display_pixels(chosen.image)))
     return _photograph(picture), painting.legend()
 
 
@@ -196,11 +208,14 @@ def candidate_figures(prediction: Prediction, index: int, threshold: float) -> s
     """
     result = prediction.results[index]
     image_size = prediction.transform.image_size
-    size = drawing.fitted(image_size, drawing.MAP_SIDE)
+    size = drawing.fit_size(image_size, drawing.MAP_SIDE)
     colour = drawing.class_colour(index)
     figures = []
     for number, mask in enumerate(prediction.candidate_masks(index, threshold, size)):
-        fill, edge = drawing.layer(mask, colour), drawing.layer(drawing.outline(mask), colour)
+        fill, edge = (
+            drawing.mask_layer(mask, colour),
+            drawing.mask_layer(drawing.outline(mask), colour),
+        )
         taken = ", taken" if result.candidate == number else ""
         figures.append(
             f"<button type='button' data-index='{index}' data-candidate='{number}' "

@@ -13,7 +13,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from ....drawing import data_uri, looked_up, rgb
+from ....drawing import apply_palette, data_uri, rgb
 
 GREY_FROM = 155
 """What black becomes in a greyed picture: dark colours stand out from it, whatever it shows."""
@@ -60,9 +60,9 @@ class Painting:
             for part in self.parts
         ]
         table = np.concatenate(mixed).round().astype(np.uint8)
-        return looked_up(table, self.places.astype(np.uint16) * 256 + grey)
+        return apply_palette(table, self.places.astype(np.uint16) * 256 + grey)
 
-    def layer(self) -> str:
+    def mask_layer(self) -> str:
         """The colours alone, clear where the image stays as it is → PNG data URI."""
         picture = Image.fromarray(self.places, mode="P")
         colours = [part.colour for part in self.parts]
@@ -91,7 +91,7 @@ def counted(places: np.ndarray, kinds: Sequence[tuple[str, str | None]]) -> Pain
     """
     # Pillow is faster at counting bytes than NumPy.
     counts = Image.fromarray(places).histogram()
-    parts = (Part(*kind, counts[place] / places.size) for place, kind in enumerate(kinds))
+    parts = (Part(*kind, counts[index] / places.size) for index, kind in enumerate(kinds))
     return Painting(places, tuple(parts))
 
 

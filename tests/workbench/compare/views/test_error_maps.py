@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipsam.evaluation.truth import Truth
 from clipsam.geometry import SquareTransform
-from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
+from clipsam.types import ConceptResult, Prediction, SamPrompts, prompt_from_classes
 from clipsam.workbench.compare.views import error_maps
 from clipsam.workbench.compare.views.painting import Painting, Part, counted, greyed, percent
 
@@ -28,7 +28,7 @@ def prediction(*logits: np.ndarray) -> Prediction:
         mode="x",
         prompt=prompt_from_classes([[chr(ord("a") + index)] for index in range(len(logits))]),
         transform=SquareTransform((side, side), side),
-        results=tuple(ConceptResult(one.astype(np.float32), PromptsUsed()) for one in logits),
+        results=tuple(ConceptResult(one.astype(np.float32), SamPrompts()) for one in logits),
         seconds={},
         peak_memory_mb=0.0,
     )
@@ -159,7 +159,7 @@ def test_colours_lie_over_grey_and_nothing_leaves_it() -> None:
 def test_a_layer_is_clear_where_the_image_stays() -> None:
     places = np.array([[0, 1], [2, 0]], np.uint8)
     parts = Part("none", None, 0.5), Part("x", "#102030", 0.25), Part("y", "#405060", 0.25)
-    data = Painting(places, parts).layer().partition(";base64,")[2]
+    data = Painting(places, parts).mask_layer().partition(";base64,")[2]
     pixels = np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
     assert pixels[0, 1].tolist() == [0x10, 0x20, 0x30, 191]
     assert pixels[1, 0].tolist() == [0x40, 0x50, 0x60, 191]
