@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .data.images import ImageLike, as_pixels
 from .geometry import SquareTransform, normalize
 from .models.clip import SurgeryVision, normalize_tokens
 from .models.image_encoder import (
@@ -32,18 +33,16 @@ class EncodedImage:
         image: uint8 (H, W, 3), RGB.
     """
 
-    def __init__(self, image: np.ndarray, max_bytes: int = 512 * 2**20) -> None:
+    def __init__(self, image: ImageLike, max_bytes: int = 512 * 2**20) -> None:
         """
         Args:
-            image: uint8 (H, W, 3), RGB.
+            image: path, PIL image, or uint8 (H, W, 3), RGB.
             max_bytes: features beyond this are forgotten, the longest unused first.
 
         Raises:
-            ValueError: another shape or type.
+            ImageError: not an image that can be used.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-        self.image = image
+        self.image = as_pixels(image)
         self.max_bytes = max_bytes
         self._features: OrderedDict[Hashable, Tensor] = OrderedDict()
 

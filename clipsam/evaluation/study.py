@@ -31,6 +31,9 @@ from .summary import results_csv, samples_csv, summarize
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "results.json"
+"""File of a finished study's figures, in its folder."""
+
 FEATURE_BYTES = 2 * 2**30
 """Features remembered of one image: enough for hundreds of classes, asked again with each seed."""
 
@@ -233,7 +236,7 @@ class Study:
             **machine,
             "methods": methods,
         }
-        _write(self.out / "results.json", json.dumps(_plain(results), indent=2, ensure_ascii=False))
+        _write(self.out / RESULTS, json.dumps(_plain(results), indent=2, ensure_ascii=False))
         _write(self.out / "results.csv", results_csv(methods))
         _write(self.out / "samples.csv", samples_csv(rows))
         _write(

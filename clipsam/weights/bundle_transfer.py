@@ -94,9 +94,7 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
         WeightsError: what came is no whole bundle of a known method and preset, the folder is
             taken, or the hub refuses; then there is nothing new.
     """
-    place = parse_location(source)
-    folder = place if isinstance(place, Path) else _download(place)
-    config = check_bundle(folder, methods)
+    folder, config = fetch_bundle(source, methods)
     method, preset = config["method"], config["preset"]
     target = out or find_checkpoint(preset, method)
     if not _is_free(target):
@@ -109,6 +107,21 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
     paths = {name: folder / name for name in FILES if (folder / name).is_file()}
     _write_folder(target.resolve(), paths)
     return PullResult(target, method, preset, is_new=True)
+
+
+def fetch_bundle(source: str, methods: Collection[str]) -> tuple[Path, dict]:
+    """Return a bundle's folder, that of a repository in the hub's cache, and its config.
+
+    Args:
+        source: see :func:`parse_location`.
+        methods: ids of those that have bundles.
+
+    Raises:
+        WeightsError: it is no whole bundle of a known method and preset, or the hub refuses.
+    """
+    place = parse_location(source)
+    folder = place if isinstance(place, Path) else _download(place)
+    return folder, check_bundle(folder, methods)
 
 
 def parse_location(text: str) -> Path | str:

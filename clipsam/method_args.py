@@ -9,11 +9,11 @@ from typing import get_args
 
 import torch
 
-from ..errors import PromptError
-from ..predictor import Predictor
-from ..registry import find_method
-from ..weights.backbones import Precision, load_backbones
-from ..weights.presets import find_preset
+from .errors import PromptError
+from .predictor import Predictor
+from .registry import find_method
+from .weights.backbones import Precision, load_backbones
+from .weights.presets import find_preset
 
 METHOD_ARG = "ID[:MODE][@BUNDLE]"
 METHOD_ARG_HELP = (
