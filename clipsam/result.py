@@ -122,12 +122,12 @@ class Result:
             raise PromptError(f"“{name}” is not one of the classes ({', '.join(self.classes)}).")
         return index
 
-    def _repr_png_(self) -> bytes:
+    def _repr_jpeg_(self) -> bytes:
         """Show :meth:`plot` where a notebook's cell ends with a result."""
         from .figure import LAYOUT
 
         stream = io.BytesIO()
-        self.plot().savefig(stream, format="png", dpi=120, **LAYOUT)
+        self.plot().savefig(stream, format="jpeg", dpi=110, **LAYOUT)
         return stream.getvalue()
 
     def save(self, folder: str | Path) -> None:

@@ -146,7 +146,7 @@ def test_plot(result, model, scene) -> None:
     assert len(result.plot(["crimson cross"]).axes) == 2 + 2 + 1
     with pytest.raises(PromptError, match="“sky” is not one"):
         result.plot(["sky"])
-    assert Image.open(io.BytesIO(result._repr_png_())).size[0] > 500
+    assert Image.open(io.BytesIO(result._repr_jpeg_())).size[0] > 500
 
 
 def test_save_writes_what_the_command_writes(result, model, photo, tmp_path) -> None:
