@@ -30,7 +30,7 @@ from ..predictor import JointPredictor, MethodInfo, Options
 from ..scene import Scene
 from ..types import Concept, ConceptResult, PromptsUsed, Round
 from ..weights.backbones import Backbones
-from ..weights.presets import TINY, Preset
+from ..weights.presets import Preset
 from .base import TrainablePredictor
 
 CANVAS, WINDOW, STRIDE = 640, 384, 256
@@ -100,7 +100,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         Surgery: read as CAT-Seg does, it says next to nothing. It has half the layers of a real
         one, and gets half the blocks, half as wide.
         """
-        sizes, tiny = preset.clip, preset is TINY
+        sizes, tiny = preset.clip, preset.bundled
         cells, third = 16 if tiny else 24, sizes.vision_layers // 3
         config = EscNetConfig(
             image_size=cells * sizes.patch_size,
