@@ -15,7 +15,8 @@ import clipsam.cli
 from clipsam.cli import COMMANDS
 from clipsam.data.readers.registry import SCENES, readers
 from clipsam.registry import METHODS, methods
-from clipsam.training.card import RUNS, read_figures
+from clipsam.training.card import read_figures
+from clipsam.training.card_figures import RUNS
 from clipsam.weights import published
 from clipsam.weights.presets import PRESETS
 from clipsam.weights.published import Published
