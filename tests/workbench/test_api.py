@@ -229,9 +229,9 @@ BAD = {
     "boxes that are none": ({"boxes": "dog"}, "A box is [class, x0, y0, x1, y1]"),
     "a threshold in words": ({"threshold": "low"}, "threshold is 'low'"),
     "half a seed": ({"seed": 0.5}, "seed is 0.5"),
-    "other masks": ({"masks": "gif"}, "choose png or rle"),
-    "no picture": ({"image": None}, "neither an uploaded file nor a data URL"),
-    "damaged base64": ({"image": "data:image/png;base64,%%"}, "not valid base64"),
+    "other masks": ({"masks": "gif"}, "expected png or rle"),
+    "no picture": ({"image": None}, "must be an uploaded file or a data URL"),
+    "damaged base64": ({"image": "data:image/png;base64,%%"}, "without valid base64"),
     "base64 of no picture": ({"image": "data:image/png;base64,aGVsbG8="}, "not a picture"),
 }
 

@@ -63,7 +63,7 @@ def test_progress_counts_bytes(hub: StandinHub, monkeypatch: pytest.MonkeyPatch)
 
 def test_nothing_ticked(hub: StandinHub) -> None:
     for repos in ([], ["someone/else"]):
-        with pytest.raises(PromptError, match="Tick what you want"):
+        with pytest.raises(PromptError, match="Select what to download"):
             get_ticked("tiny", repos, lambda *_, **__: None)
     assert not hub.requests
 
@@ -81,7 +81,7 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
-    page.locator("#downloads button", has_text="Weights that can be downloaded").click()
+    page.locator("#downloads button", has_text="Weights available for download").click()
     hub.fail = lambda _: (418, {})
     page.get_by_label(CLIPSEG.repo).check()
     page.locator("#download").click()
