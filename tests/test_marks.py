@@ -82,5 +82,7 @@ def test_what_is_wrong_is_said(read, wrong, says):
 
 
 def test_a_mark_of_another_class_is_refused():
-    with pytest.raises(PromptError, match=r"“cat” is none of the classes asked \(dog; puppy, a:b"):
+    with pytest.raises(
+        PromptError, match=r"“cat” is not one of the requested classes \(dog; puppy, a:b"
+    ):
         prompt_with_marks(CLASSES, [Point("cat", 1, 1, 1)])

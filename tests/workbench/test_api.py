@@ -211,8 +211,8 @@ def test_comparison_with_a_truth(
 
 
 BAD = {
-    "no class": ({"classes": " , "}, "Type at least one class name"),
-    "a class twice": ({"classes": "dog, Dog"}, "named twice"),
+    "no class": ({"classes": " , "}, "Enter at least one class name"),
+    "a class twice": ({"classes": "dog, Dog"}, "given twice"),
     "classes that are no text": ({"classes": 7}, "classes must be text"),
     "no method": ({"methods": []}, "at least one method"),
     "an unknown method": ({"methods": ["sam-9"]}, "There is no method “sam-9”"),
@@ -232,7 +232,7 @@ BAD = {
     "other masks": ({"masks": "gif"}, "expected png or rle"),
     "no picture": ({"image": None}, "must be an uploaded file or a data URL"),
     "damaged base64": ({"image": "data:image/png;base64,%%"}, "without valid base64"),
-    "base64 of no picture": ({"image": "data:image/png;base64,aGVsbG8="}, "not a picture"),
+    "base64 of no picture": ({"image": "data:image/png;base64,aGVsbG8="}, "not a supported image"),
 }
 
 
@@ -252,7 +252,7 @@ def test_a_truth_that_does_not_fit(page: Client, files: Path, tmp_path: Path) ->
     Image.new("L", (3, 2)).save(tmp_path / "small.png")
     for truth, asked, part in (
         (tmp_path / "small.png", "", "3 × 2 pixels"),
-        (files / "second.png", "", "choose the class"),
+        (files / "second.png", "", "Select the class"),
         (files / "second.png", "cat", "“cat” is none of the classes"),
     ):
         with pytest.raises(AppError, match=re.escape(part)):

@@ -19,7 +19,7 @@ from tests.standins import SAVE, save_all
 from tests.weights.conftest import point_at
 from tests.weights.standin_hub import StandinHub
 
-HERE = "here, whole and as expected."
+HERE = "Downloaded and verified"
 
 
 @pytest.fixture

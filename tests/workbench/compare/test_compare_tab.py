@@ -311,7 +311,7 @@ def test_run_without_a_picture(bench: Workbench) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "sentence"),
-    [("", "Type at least one class name"), ("Dog, cat, dog", "is named twice")],
+    [("", "Enter at least one class name"), ("Dog, cat, dog", "is given twice")],
 )
 def test_classes_that_cannot_be_used(bench: Workbench, classes: str, sentence: str) -> None:
     bench.example("Lion")

@@ -286,10 +286,13 @@ def test_bombs_are_counted_while_they_unpack(
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no classes.json": (
         lambda f: (f / "classes.json").unlink(),
-        "has no classes.json (a list of names, index = id). Right are images/, masks/",
+        "has no classes.json (a list of class names). Expected images/, masks/",
     ),
-    "no names": (lambda f: (f / "classes.json").write_text("{"), "classes.json is no JSON"),
-    "names by id": (lambda f: (f / "classes.json").write_text("{}"), "is no list of names"),
+    "no names": (lambda f: (f / "classes.json").write_text("{"), "classes.json is not valid JSON"),
+    "names by id": (
+        lambda f: (f / "classes.json").write_text("{}"),
+        "is not a list of class names",
+    ),
     "endless depth": (
         lambda f: (f / "classes.json").write_text("[" * 100_000),
         "“all” is damaged",
@@ -373,7 +376,10 @@ def spoiled(change: Callable[[dict], object]) -> dict:
         (lambda c: c["annotations"][0].update(image_id=99), "annotations.json is not COCO JSON"),
         (lambda c: c.update(images=3), "annotations.json is not COCO JSON"),
         (lambda c: c.update(categories=[3]), "annotations.json is not COCO JSON"),
-        (lambda c: [i.update(file_name=f"{i['id']}.png") for i in c["images"]], "is not there"),
+        (
+            lambda c: [i.update(file_name=f"{i['id']}.png") for i in c["images"]],
+            "which does not exist",
+        ),
     ],
 )
 def test_coco_that_is_refused(
