@@ -40,6 +40,7 @@ pictures: $(VENV)/test.installed
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell $$(git ls-files "*.py" "*.md" "*.toml" "*.txt" "*.js" "*.html" "*.css")
 
 $(VENV)/app.installed: requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -50,7 +50,8 @@ class BoxPromptedPredictor(SamPrompter):
     """The detector; methods with the same one share it."""
 
     def __init__(self, backbones: Backbones, config: DetectionConfig | None = None) -> None:
-        """
+        """Fetch the detector.
+
         Args:
             backbones: the preset's networks.
             config: ``None`` takes the detector's own.

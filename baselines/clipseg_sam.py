@@ -41,7 +41,8 @@ class ClipSegSamPredictor(MapPromptedPredictor):
     map_unit = "probability"
 
     def __init__(self, backbones: Backbones) -> None:
-        """
+        """Fetch CLIPSeg.
+
         Args:
             backbones: the preset's SAM; CLIPSeg comes with a CLIP of its own.
 

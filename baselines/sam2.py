@@ -21,7 +21,8 @@ class Sam2Prompter(SamPrompter):
     """Mixin that replaces SAM by SAM 2.1; precedes a pipeline among the bases of a class."""
 
     def __init__(self, backbones: Backbones, *given: object) -> None:
-        """
+        """Fetch SAM 2.1.
+
         Args:
             backbones: the preset's networks.
             given: what the pipeline takes besides.

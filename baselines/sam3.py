@@ -40,7 +40,8 @@ class Sam3Predictor(Predictor):
     )
 
     def __init__(self, backbones: Backbones) -> None:
-        """
+        """Fetch SAM 3.
+
         Args:
             backbones: say where to compute; nothing of them is used.
 

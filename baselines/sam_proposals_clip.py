@@ -64,7 +64,8 @@ class SamProposalsClipPredictor(JointPredictor):
     )
 
     def __init__(self, backbones: Backbones, config: NamingConfig | None = None) -> None:
-        """
+        """Prepare the method.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: ``None`` takes the one for the preset.

@@ -33,7 +33,8 @@ class EncodedImage:
     """
 
     def __init__(self, image: np.ndarray, max_bytes: int = 512 * 2**20) -> None:
-        """
+        """Start with an empty cache.
+
         Args:
             image: uint8 (H, W, 3), RGB.
             max_bytes: features beyond this are forgotten, the longest unused first.

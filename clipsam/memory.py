@@ -34,7 +34,8 @@ class LRUCache(Generic[T]):
     """Cache of the most recently used values, limited in number."""
 
     def __init__(self, most: int) -> None:
-        """
+        """Start with an empty cache.
+
         Args:
             most: keys remembered; beyond, the one that was not asked for longest is forgotten.
         """

@@ -288,8 +288,9 @@ class Prediction:
         size: tuple[int, int] | None = None,
         overlap: Overlap = "independent",
     ) -> np.ndarray:
-        """Return the mask of one class, bool (H, W): logits above ``threshold``, unless assigned
-        elsewhere.
+        """Return the mask of one class, bool (H, W): logits above ``threshold``.
+
+        Pixels that ``overlap`` assigns to another class are left out.
         """
         if overlap == "independent":
             return self.class_logits(index, size) > threshold

@@ -68,6 +68,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Evaluate one shard."""
     for option in ("seeds", "clicks", "limit"):
         value = getattr(args, option)
         if value is not None and value < 1:

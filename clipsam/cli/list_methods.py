@@ -18,6 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Print the list."""
     described = describe_methods(find_preset(args.preset))
     if args.json:
         sys.stdout.write(json.dumps(described, indent=2) + "\n")

@@ -70,6 +70,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Segment the image with each method and write the results."""
     image = open_image(args.image)
     marks = [mark for kind in MARKS for mark in map(kind.from_text, getattr(args, kind.kind))]
     prompt = prompt_with_marks(parse_classes(args.text), marks)

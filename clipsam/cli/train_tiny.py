@@ -23,5 +23,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Train the models, or one stage."""
     training = TinyTraining(TinyRecipe(), args.photographs, args.out, args.work)
     training.run(args.stage)

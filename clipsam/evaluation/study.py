@@ -67,7 +67,7 @@ class Settings:
     compiled: bool = False
 
     def command(self) -> str:
-        """The command line of this evaluation."""
+        """Return the command line of this evaluation."""
         words = ["python", "-m", "clipsam", "evaluate", "--data", self.data, "--part", self.part]
         for method in self.methods:
             words += ["--method", method]
@@ -105,7 +105,8 @@ class Study:
         runs: Sequence[MethodRun],
         out: Path,
     ) -> None:
-        """
+        """Prepare the evaluation.
+
         Args:
             settings: what is measured; they must be those of the rows already in ``out``.
             data: the whole part; ``settings.limit`` is applied here.

@@ -35,7 +35,8 @@ class TrainablePredictor(Predictor):
     model: TunedSam | EscNet
 
     def __init__(self, backbones: Backbones, config: NetworkConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: what is built on them.

@@ -68,7 +68,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     config_type = EscNetConfig
 
     def __init__(self, backbones: Backbones, config: EscNetConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP; of SAM only the decoder is used.
             config: what is built on them.

@@ -61,7 +61,8 @@ class TunedSamPredictor(TrainablePredictor):
     config_type = TunedSamConfig
 
     def __init__(self, backbones: Backbones, config: TunedSamConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: what is added and tuned.

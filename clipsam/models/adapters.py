@@ -46,7 +46,8 @@ class Adapter(nn.Module):
     def __init__(
         self, dim: int, semantic_dim: int = 0, text: bool = False, vision: bool = False
     ) -> None:
-        """
+        """Build the layers.
+
         Args:
             dim: channels of the tokens; the bottleneck has ``dim // 4``.
             semantic_dim: channels of CLIP's joint embedding space; used with text or vision.

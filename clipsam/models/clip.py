@@ -113,7 +113,8 @@ class SurgeryVision(nn.Module):
     """
 
     def __init__(self, clip: CLIPModel, surgery_layers: int = 6) -> None:
-        """
+        """Wrap the network.
+
         Args:
             clip: its vision tower and visual projection are borrowed, not copied.
             surgery_layers: number of last layers with the second path; 0 reads plain CLIP.

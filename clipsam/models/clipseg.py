@@ -22,7 +22,8 @@ class ClipSeg(nn.Module):
         tokenizer: CLIPTokenizer,
         processor: ViTImageProcessor,
     ) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network.
             tokenizer: of its text tower.

@@ -33,7 +33,8 @@ class GroundingDino(nn.Module):
         tokenizer: BertTokenizer,
         image_processor: GroundingDinoImageProcessor,
     ) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network.
             tokenizer: uncased BERT's.

@@ -162,7 +162,8 @@ class AdaptedImageEncoder(nn.Module):
     """
 
     def __init__(self, encoder: ImageEncoderViT, config: AdapterConfig) -> None:
-        """
+        """Add adapters to an encoder.
+
         Args:
             encoder: a plain SAM encoder; its modules are borrowed, not copied.
             config: the adapters to add.

@@ -32,7 +32,8 @@ class Owlv2(nn.Module):
         tokenizer: CLIPTokenizer,
         image_processor: Owlv2ImageProcessor,
     ) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network.
             tokenizer: CLIP's, which fills up with the network's own padding.

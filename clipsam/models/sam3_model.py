@@ -62,7 +62,8 @@ class Sam3(nn.Module):
     """SAM 3, encoding an image once for many phrases, and a phrase once for many images."""
 
     def __init__(self, model: TextOnceSam3Model, tokenizer: CLIPTokenizer) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network, without SAM 3's video parts.
             tokenizer: of its text tower.

@@ -65,7 +65,8 @@ class TunedSam(nn.Module):
     """
 
     def __init__(self, sam: Sam, vision: SurgeryVision, config: TunedSamConfig) -> None:
-        """
+        """Build the layers.
+
         Args:
             sam: a frozen SAM; its encoder is borrowed, its decoder copied.
             vision: CLIP's frozen vision tower; borrowed, or copied where its attention is tuned.

@@ -16,7 +16,8 @@ class Ade20kData(PairedData):
     parts: ClassVar = {"train": "training", "val": "validation"}
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: the folder ``ADEChallengeData2016`` with ``images/{part}/``,
                 ``annotations/{part}/`` and ``objectInfo150.txt``, of which the first synonym of

@@ -27,7 +27,8 @@ class CamouflageData(PairedData):
     single_object = True
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: a folder with one of ``{part}/Image`` and ``{part}/GT_Object`` (COD10K-v3),
                 ``Images/{part}`` and ``GT`` (CAMO), ``Image`` and ``GT`` (CHAMELEON), or ``Imgs``

@@ -30,7 +30,8 @@ class CocoPanopticData(DataReader):
     parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: folder with ``annotations/panoptic_{part}.json``, the folder of PNGs of the same
                 name, and the images in ``{part}/``.
@@ -87,7 +88,8 @@ class CocoInstancesData(DataReader):
     parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: folder with ``annotations/instances_{part}.json`` and the images in ``{part}/``.
             part: ``train2017`` or ``val2017``.
@@ -182,7 +184,8 @@ class CocoStuffData(PairedData):
     parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: folder with ``labels.txt`` (lines ``id: name``), ``stuffthingmaps/{part}/*.png``
                 and the images in ``{part}/``.

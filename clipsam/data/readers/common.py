@@ -181,7 +181,8 @@ class PairedData(DataReader):
         values: Mapping[int, int],
         known: str,
     ) -> None:
-        """
+        """Store names and files.
+
         Args:
             names: class names.
             pairs: (image, mask) files.
@@ -236,7 +237,7 @@ class PairedData(DataReader):
 
 
 def connected_segments(classes: np.ndarray) -> np.ndarray:
-    """Number the connected regions of each class: int32 (H, W), 0 without a class."""
+    """Label the connected regions of each class: int32 (H, W), 0 without a class."""
     segments = np.zeros(classes.shape, np.int32)
     for value in np.unique(classes):
         if value >= 0:

@@ -24,7 +24,8 @@ class VocData(PairedData):
     kinds = ("voc",)
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: the folder ``VOC2012`` with ``JPEGImages/``, ``SegmentationClass/`` and
                 ``ImageSets/Segmentation/{part}.txt``.
@@ -81,7 +82,8 @@ class PascalContextData(PairedData):
     kinds = ("pascal-context",)
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: the folder ``VOC2010`` with ``JPEGImages/``, PASCAL-Context's ``trainval/*.mat``
                 and ``labels.txt`` (lines ``id: name``), and the list of the part in

@@ -83,7 +83,8 @@ class OpenVocabularyData(PairedData):
     kinds = tuple(TEST_SETS)
 
     def __init__(self, kind: str, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             kind: which test set.
             root: the folder ``ADE20K_2021_17_01`` (A-847), ``ADEChallengeData2016`` (A-150),

@@ -55,7 +55,8 @@ class Decoder(nn.Module):
     """Two stages of upsampling by 2, skip feature and convolution; then one logit per cell."""
 
     def __init__(self, hidden: int, skip_channels: int) -> None:
-        """
+        """Build the layers.
+
         Args:
             hidden: channels of a class's state.
             skip_channels: W, width of CLIP's vision tower.

@@ -31,7 +31,8 @@ class SwinBlock(nn.Module):
     """Window attention with queries and keys from the class's state and the image."""
 
     def __init__(self, dim: int, guidance_dim: int, grid: int, window: int, shift: int) -> None:
-        """
+        """Build the layers.
+
         Args:
             dim: channels of the state.
             guidance_dim: channels of the image features.
@@ -188,7 +189,8 @@ class VisionLanguageFusion(nn.Module):
     """Fusion of one block: E^{k-1}, M^{k-1} → E^k, M^k of each class."""
 
     def __init__(self, config: EscNetConfig, grid: int, last: bool) -> None:
-        """
+        """Build the layers.
+
         Args:
             config: of the network.
             grid: side of CLIP's grid, cells.

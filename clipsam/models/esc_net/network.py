@@ -77,7 +77,8 @@ class EscNet(nn.Module):
     """
 
     def __init__(self, clip: CLIPModel, config: EscNetConfig) -> None:
-        """
+        """Build the layers.
+
         Args:
             clip: any size; borrowed but for what is tuned. Its logit scale is not used.
             config: what to build. SAM's part is random until :func:`load_sam_decoder`.

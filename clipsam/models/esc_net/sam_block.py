@@ -100,7 +100,8 @@ class SamLayers(nn.Module):
     """
 
     def __init__(self, grid: int, prompts: Sequence[PromptKind]) -> None:
-        """
+        """Build the layers.
+
         Args:
             grid: side of the image embedding, cells.
             prompts: what it will be told; embeddings that it does not need are frozen, since
@@ -215,7 +216,8 @@ class SamBlock(nn.Module):
     """
 
     def __init__(self, config: EscNetConfig, text_dim: int, grid: int) -> None:
-        """
+        """Build the layers.
+
         Args:
             config: of the network.
             text_dim: D, channels of CLIP's joint space.
