@@ -24,7 +24,7 @@ from clipsam.models.clip import encode_text
 from clipsam.predictor import JointPredictor, MethodInfo, PredictOptions
 from clipsam.types import NOTHING, Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
-from clipsam.weights.presets import TINY, Preset
+from clipsam.weights.presets import Preset
 
 from .sam_proposals import ProposalConfig, Proposals, propose_masks
 
@@ -82,7 +82,7 @@ class SamProposalsClipPredictor(JointPredictor):
         nothing would be left. With these, 18 of 19 objects of four training scenes have a mask of
         more than half their IoU among 20 proposals an image.
         """
-        if preset is not TINY:
+        if not preset.bundled:
             return NamingConfig()
         return NamingConfig(
             ProposalConfig(

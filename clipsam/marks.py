@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -141,6 +141,9 @@ class Box(Mark):
 MARKS: tuple[type[Mark], ...] = (Point, Box)
 """All kinds of marks."""
 
+MAX_MARKS = 1000
+"""Limit of marks in one prompt."""
+
 
 def read_mark(value: object) -> Mark:
     """Read the JSON object of canvas and links.
@@ -189,7 +192,7 @@ def find_class(name: str, classes: Sequence[Sequence[str]]) -> int | None:
     return None
 
 
-def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Iterable[Mark]) -> Prompt:
+def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Sequence[Mark]) -> Prompt:
     """Combine classes and marks to a prompt.
 
     Args:
@@ -197,8 +200,11 @@ def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Iterable[Mark]) -
         marks: of these classes.
 
     Raises:
-        PromptError: no class, a class named twice, a mark of another class, or one that cannot be.
+        PromptError: no class, a class named twice, more than :data:`MAX_MARKS` marks, one of
+            another class, or one that cannot be.
     """
+    if len(marks) > MAX_MARKS:
+        raise PromptError(f"At most {MAX_MARKS} points and boxes can be used, got {len(marks)}.")
     marked: list[list[Mark]] = [[] for _ in classes]
     for mark in marks:
         index = find_class(mark.name, classes)

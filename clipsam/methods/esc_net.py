@@ -30,7 +30,7 @@ from ..models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
 from ..predictor import JointPredictor, MethodInfo, PredictOptions
 from ..types import BlockTrace, Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
-from ..weights.presets import TINY, Preset
+from ..weights.presets import Preset
 from .base import TrainablePredictor
 
 CANVAS, WINDOW, STRIDE = 640, 384, 256
@@ -103,7 +103,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         Surgery: read as CAT-Seg does, it says next to nothing. It has half the layers of a real
         one, and gets half the blocks, half as wide.
         """
-        sizes, tiny = preset.clip, preset is TINY
+        sizes, tiny = preset.clip, preset.bundled
         cells, third = 16 if tiny else 24, sizes.vision_layers // 3
         config = EscNetConfig(
             image_size=cells * sizes.patch_size,

@@ -347,8 +347,8 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
 
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
     """Build the prompt from classes, points and boxes."""
-    marks = [*_marks(points, Point), *_marks(boxes, Box)]
-    return prompt_with_marks(parse_classes(_text(classes, "classes")), marks)
+    names = parse_classes(_text(classes, "classes"))
+    return prompt_with_marks(names, [*_marks(points, Point), *_marks(boxes, Box)])
 
 
 def _marks(rows: object, kind: type[Mark]) -> list[Mark]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..predictor import MethodInfo
 from ..registry import find_method, methods
-from ..training.card import RUNS, read_figures
+from ..training.card import read_figures
+from ..training.card_figures import RUNS
 from ..weights.backbones import BUNDLES
 from ..weights.bundle import read_config
 from ..weights.presets import Preset

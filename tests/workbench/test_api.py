@@ -34,7 +34,7 @@ from clipsam.weights.presets import PRESETS
 
 FUNCTIONS = {"segment", "list_methods", "compare_with_truth"}
 GUIDED, SAM = "clip-guided-sam", "sam"
-README = Path(__file__).resolve().parents[2] / "README.md"
+API_PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
 
 @pytest.fixture(scope="module")
@@ -330,11 +330,9 @@ def test_agents_find_three_tools_and_can_call_them(page: Client, files: Path, cl
     assert bad.isError and "There is no method “no”" in bad.content[0].text
 
 
-def test_the_readme_says_what_works(page: Client, files: Path) -> None:
-    _, heading, rest = README.read_text().partition("\n## API\n")
-    if not heading:
-        pytest.skip("README.md has no section “## API”")
-    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL))
+def test_the_documented_calls_work(page: Client, files: Path) -> None:
+    _, _, section = API_PAGE.read_text(encoding="utf-8").partition("\n## From another program\n")
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", section.partition("\n## ")[0], re.DOTALL))
     scripts = {
         language: text.replace("http://127.0.0.1:7860", page.src.rstrip("/"))
         for language, text in blocks.items()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from clipsam.registry import methods
-from clipsam.training.card import RUNS, read_figures
+from clipsam.training.card import read_figures
+from clipsam.training.card_figures import RUNS
 from clipsam.weights.backbones import BUNDLES, has_weights
 from clipsam.weights.bundle import save_bundle
 from clipsam.weights.presets import PRESETS, TINY

@@ -14,8 +14,6 @@ from ...types import Prompt, fold_name, parse_classes
 
 _HERE = Path(__file__).parent
 
-MAX_MARKS = 1000
-
 
 def annotator() -> gr.HTML:
     """Build the canvas with its toolbar.
@@ -79,10 +77,8 @@ def read_marks(text: str, value: object) -> list[Mark]:
         PromptError: a value that the canvas cannot have sent.
     """
     marks = value.get("marks") if isinstance(value, dict) else None
-    if not isinstance(marks, list) or len(marks) > MAX_MARKS:
-        raise PromptError(
-            f"The points and boxes on the image must be a list of at most {MAX_MARKS}."
-        )
+    if not isinstance(marks, list):
+        raise PromptError("The points and boxes on the image must be a list.")
     classes = parse_classes(text)
     read = map(read_mark, marks)
     return [mark for mark in read if find_class(mark.name, classes) is not None]

@@ -109,6 +109,28 @@ def test_a_click_asks_for_its_class_alone(
     assert guided.asked[len(asked) + 1 :] == asked
 
 
+def test_a_mark_stays_with_its_class_under_another_of_its_names(
+    bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
+) -> None:
+    bench.upload_picture(scene[0], (256, 256))
+    bench.type_classes("green square")
+    bench.choose_methods(SAM)
+    bench.click(0.3, 0.6)
+
+    def drawn() -> str:
+        return bench.tab.evaluate("document.querySelector('#annotator canvas').toDataURL()")
+
+    before = drawn()
+    bench.type_classes("shape; Green  square")
+    wait_for(bench, lambda: drawn() == before)
+    bench.run()
+    (concept,) = predictions[0].prompt.concepts
+    assert concept.text == "shape"
+    assert np.allclose(concept.points, [[0.3 * 256, 0.6 * 256]], atol=0.5)
+    bench.type_classes("shape")
+    wait_for(bench, lambda: drawn() != before)
+
+
 def test_a_box_and_undo_and_clear(
     bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
 ) -> None:
