@@ -21,7 +21,7 @@ from ..data.stream import TrainingStream
 from ..measure import hardware
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
-from ..models.sam import build_sam
+from ..models.sam_model import build_sam
 from ..models.trunk import LEVELS, STRIDE, Trunk, own_state
 from ..registry import find_method
 from ..types import PromptError
@@ -44,7 +44,7 @@ from .sources import (
     read_classifier,
 )
 from .tiny_data import CAMOUFLAGE, COCO, SCENES, Shares, training_domains
-from .train_method import Job, train_method
+from .train_method import TrainingJob, train_method
 
 logger = logging.getLogger(__name__)
 
@@ -322,7 +322,7 @@ class TinyTraining:
         data = ConcatData(parts)
         labelled = ", ".join(f"{len(part)} of {name}" for name, part in parts.items())
         split = Split(labelled, tuple(range(len(data))))
-        job = Job("the tiny bundle's data", data, split, recipe, "plain")
+        job = TrainingJob("the tiny bundle's data", data, split, recipe, "plain")
         if not (work / CONFIG).is_file():
             train_method(predictor, job, work, resume=True)
         config, state = load_bundle(work)

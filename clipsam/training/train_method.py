@@ -21,7 +21,7 @@ from ..data.readers import CachedData, SubsetData
 from ..data.samples import SegmentationData
 from ..data.splits import Split
 from ..evaluation.metrics import class_wise_miou
-from ..evaluation.runner import Run, evaluate
+from ..evaluation.runner import MethodRun, evaluate
 from ..measure import hardware
 from ..methods.base import TrainablePredictor
 from ..methods.esc_net import EscNetPredictor
@@ -45,7 +45,7 @@ CACHE_BYTES = 2 * 2**30
 class MethodStage(Stage, Protocol):
     """What the training of a method has beyond a :class:`Stage`."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[MethodRun, ...]
     """In which modes it is validated."""
 
     def samples(self, pairs: tuple[tuple[int, int], ...]) -> Dataset:
@@ -58,7 +58,7 @@ class MethodStage(Stage, Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What is to be trained on what.
 
     Attributes:
@@ -85,7 +85,7 @@ class Job:
 
 def train_method(
     predictor: TrainablePredictor,
-    job: Job,
+    job: TrainingJob,
     out: Path,
     resume: bool = False,
     watch: Watch | None = None,
@@ -169,7 +169,7 @@ def train_method(
 
 
 def validation_score(
-    predictor: TrainablePredictor, data: SegmentationData, runs: Sequence[Run]
+    predictor: TrainablePredictor, data: SegmentationData, runs: Sequence[MethodRun]
 ) -> float:
     """Class-wise mIoU with one seed, the mean over the runs."""
     scores = evaluate(data, {"it": predictor}, runs, (0,))
@@ -184,7 +184,7 @@ def _stage(
     return kind(predictor, data, recipe, mode)
 
 
-def _identity(predictor: TrainablePredictor, job: Job) -> dict:
+def _identity(predictor: TrainablePredictor, job: TrainingJob) -> dict:
     """What must be the same for a run to be the same."""
     return json.loads(
         json.dumps(
@@ -225,7 +225,7 @@ def _claim(out: Path, work: Path, identity: dict, resume: bool) -> None:
     note.write_text(json.dumps(identity, indent=2))
 
 
-def _hold_out(job: Job) -> tuple[list[int], SegmentationData | None]:
+def _hold_out(job: TrainingJob) -> tuple[list[int], SegmentationData | None]:
     """Images to train on, and images to choose the checkpoint with."""
     chosen, wanted = list(job.split.indices), job.recipe.validation_images
     if not wanted:

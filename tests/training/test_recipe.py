@@ -9,7 +9,7 @@ import pytest
 from clipsam.errors import PromptError
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.esc_net import EscNetPredictor
-from clipsam.models.tuned_sam import TunedSamConfig
+from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.training.recipe import EscNetRecipe, TunedSamRecipe, apply_settings, recipe_for
 from clipsam.weights.presets import PRESETS, TINY
 
