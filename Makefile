@@ -8,6 +8,8 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
 VENV := .venv
+# The versions that the tests ran with; CI tests the oldest and the newest instead.
+CONSTRAINTS ?= constraints.txt
 # sam2 is built here, and needs no CUDA compiler for what is used of it.
 PIP := SAM2_BUILD_CUDA=0 $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 TEST_ARGS ?=
@@ -40,12 +42,13 @@ pictures: $(VENV)/test.installed
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell $$(git ls-files "*.py" "*.md" "*.toml" "*.txt" "*.js" "*.html" "*.css")
 
-$(VENV)/app.installed: requirements.txt constraints.txt
+$(VENV)/app.installed: requirements.txt $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements.txt -c constraints.txt
+	$(PIP) -r requirements.txt -c $(CONSTRAINTS)
 	touch $@
 
 $(VENV)/test.installed: $(VENV)/app.installed requirements-dev.txt
-	$(PIP) -r requirements-dev.txt -c constraints.txt
+	$(PIP) -r requirements-dev.txt -c $(CONSTRAINTS)
 	touch $@

@@ -1,4 +1,4 @@
-"""What pipelines have in common that prompt an unchanged SAM with one map per class."""
+"""Shared base of pipelines that prompt an unchanged SAM with one map per class."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from clipsam.types import Concept, ConceptResult, SamPrompts
 from .prompted_sam import SamPrompter
 
 VANILLA, DENSE = "vanilla", "dense-prompt"
-"""Points from the map alone; the map itself as mask prompt too, as in CLIP-Guided SAM."""
+"""Modes: points from the map alone, or also the map as mask prompt, as in CLIP-Guided SAM."""
 
 
 class MapPromptedPredictor(SamPrompter):
-    """Points where a map is high, for SAM as it is; a pipeline is a map and its modes."""
+    """Base class of map-prompted pipelines: points where a map is high."""
 
     map_name: ClassVar[str] = "CLIP's similarity map"
-    """What the map is called when it leads nowhere."""
+    """Name of the map in messages."""
     map_unit: ClassVar[str] = "cosine"
-    """What its values are."""
+    """Unit of the map's values."""
 
     @abstractmethod
     def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
-        """One class's raw map (1, h, w) over the whole image."""
+        """Compute one class's raw map (1, h, w) over the whole image."""
 
     @property
     def calibration(self) -> Calibration:
-        """What the map's values mean: as nobody measured it, unless a pipeline knows better."""
+        """Calibration of the map's values, by default none."""
         return Calibration()
 
     def _presence(self, shown: np.ndarray) -> float:
-        """Probability that the class is in the image, from its raw map (h, w)."""
+        """Return the probability that the class is present, given its raw map (h, w)."""
         return self.calibration.presence(shown)
 
     def _predict_concept(
@@ -58,7 +58,7 @@ class MapPromptedPredictor(SamPrompter):
             calibration, transform = self.calibration, self._transform(encoded)
             points = map_points(similarity, transform, concept.text, calibration, options)
         if not len(points):
-            note = f"Nothing found: {self.map_name} is the same everywhere."
+            note = f"Empty mask: {self.map_name} is constant."
             nothing = empty_result(self._mask_side, shown, note)
             return replace(nothing, similarity_unit=self.map_unit)
         prompts, dense = SamPrompts(points, np.ones(len(points), np.int64)), None
@@ -78,14 +78,14 @@ class MapPromptedPredictor(SamPrompter):
 
 
 class ClipMapPredictor(MapPromptedPredictor):
-    """The map is the preset's CLIP's, read in one way or another."""
+    """Base class of pipelines whose map comes from the preset's CLIP."""
 
     @abstractmethod
     def _vision(self) -> tuple[SurgeryVision, str]:
-        """The tower that reads the image, and what a scene calls its features."""
+        """Return CLIP's image encoder, and the cache key of its features."""
 
     def network(self) -> nn.Module:
-        """SAM and CLIP; nothing of them is trained here."""
+        """Return SAM and CLIP, both frozen."""
         return nn.ModuleList([super().network(), self.backbones.clip])
 
     def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:

@@ -1,4 +1,4 @@
-"""OWLv2 + SAM: OWLv2 (arXiv 2306.09683) finds boxes for a name, SAM cuts them out."""
+"""OWLv2 + SAM: OWLv2 (arXiv 2306.09683) detects boxes for a name, SAM segments them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .box_prompted import BoxPromptedPredictor, DetectionConfig
 
 
 class Owlv2SamPredictor(BoxPromptedPredictor):
-    """The image is read once, however many names are asked."""
+    """OWLv2 + SAM; the image is encoded once for all names."""
 
     info = MethodInfo(
         id="owlv2-sam",
@@ -22,14 +22,14 @@ class Owlv2SamPredictor(BoxPromptedPredictor):
         paper="arXiv 2306.09683",
         kind="baseline",
         modes=("text",),
-        summary="Boxes that OWLv2 finds for the name, each handed to an unchanged SAM.",
+        summary="Boxes that OWLv2 detects for the name prompt an unchanged SAM.",
     )
     published = OWLV2
     detector: Owlv2
 
     @classmethod
     def design(cls) -> DetectionConfig:
-        """The threshold that transformers documents for the class.
+        """Return the threshold documented by transformers.
 
         Its NMS is not the authors', who use none: without it SAM is asked the same many times.
         """

@@ -1,4 +1,4 @@
-"""What pipelines have in common that tell an unchanged SAM where to look."""
+"""Shared base of pipelines that prompt an unchanged SAM."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from clipsam.types import ConceptResult, SamPrompts
 
 
 class SamPrompter(Predictor):
-    """The SAM is the preset's; a pipeline says by what it is told."""
+    """Base class of pipelines that prompt the preset's SAM."""
 
     def network(self) -> nn.Module:
-        """SAM; nothing of it is trained here."""
+        """Return SAM, frozen."""
         return self._sam
 
     @property
     def _sam(self) -> nn.Module:
-        """The SAM that is told."""
+        """The SAM to prompt."""
         return self.backbones.sam
 
     def _embed(self, encoded: EncodedImage) -> object:
-        """The image as SAM's decoder takes it, made once per scene."""
+        """Encode the image for SAM's decoder, once per image."""
         return encoded.sam_embedding(self.backbones)
 
     def _segment(
@@ -36,7 +36,7 @@ class SamPrompter(Predictor):
         dense: Tensor | None = None,
         **result: object,
     ) -> ConceptResult:
-        """SAM's answer for one class.
+        """Segment one class.
 
         Args:
             encoded: remembers SAM's image embedding.
@@ -60,7 +60,7 @@ class SamPrompter(Predictor):
         boxes: Tensor | None,
         dense: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Masks of B prompts in one image, see :func:`~clipsam.models.sam_model.decode_masks`.
+        """Decode B prompts in one image, see :func:`~clipsam.models.sam_model.decode_masks`.
 
         Args:
             embedding: as :meth:`_embed` gives it.

@@ -1,4 +1,4 @@
-"""SAM alone (arXiv 2304.02643): the user points, the class name plays no part."""
+"""SAM alone (arXiv 2304.02643): prompted by the user, without the class name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .prompted_sam import SamPrompter
 
 
 class SamPredictor(SamPrompter):
-    """One click asks for the best of three candidates, more clicks or a box for the one mask."""
+    """SAM; one point selects the best of three candidates, more points or a box the single mask."""
 
     info = MethodInfo(
         id="sam",
@@ -21,7 +21,7 @@ class SamPredictor(SamPrompter):
         paper="arXiv 2304.02643",
         kind="baseline",
         modes=("manual",),
-        summary="Points and boxes only: what SAM makes of your clicks, knowing no words.",
+        summary="Points and boxes only; class names are ignored.",
     )
 
     def _predict_concept(

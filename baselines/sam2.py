@@ -1,4 +1,4 @@
-"""SAM 2.1 (arXiv 2408.00714) on single images, alone and in the place of a pipeline's SAM."""
+"""SAM 2.1 (arXiv 2408.00714) on single images, alone or instead of a pipeline's SAM."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from .sam import SamPredictor
 
 
 class Sam2Prompter(SamPrompter):
-    """Puts SAM 2.1 in the place of SAM; stands before a pipeline among the bases of a class."""
+    """Mixin that replaces SAM by SAM 2.1; precedes a pipeline among the bases of a class."""
 
     def __init__(self, backbones: Backbones, *given: object) -> None:
-        """
+        """Fetch SAM 2.1.
+
         Args:
             backbones: the preset's networks.
             given: what the pipeline takes besides.
@@ -31,7 +32,7 @@ class Sam2Prompter(SamPrompter):
 
     @classmethod
     def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """SAM 2.1 of the preset's size, and what the pipeline runs."""
+        """Return SAM 2.1 of the preset's size, and the pipeline's networks."""
         return preset.sam2_source, *super().extra_networks(preset)
 
     @property
@@ -43,7 +44,7 @@ class Sam2Prompter(SamPrompter):
         return self.sam2.config.mask_side
 
     def _transform(self, encoded: EncodedImage) -> SquareTransform:
-        """SAM 2 sees the image squashed."""
+        """Return the resizing to a square, as in SAM 2."""
         return SquareTransform(encoded.size, self.sam2.config.image_size, "squash", direct=True)
 
     @torch.no_grad()
@@ -79,7 +80,7 @@ class Sam2Prompter(SamPrompter):
 
 
 class Sam2Predictor(Sam2Prompter, SamPredictor):
-    """As SAM: one click asks for the best of three candidates, more or a box for the one mask."""
+    """SAM 2.1; one point selects the best of three candidates, more points or a box one mask."""
 
     info = MethodInfo(
         id="sam2",
@@ -87,5 +88,5 @@ class Sam2Predictor(Sam2Prompter, SamPredictor):
         paper="arXiv 2408.00714",
         kind="baseline",
         modes=("manual",),
-        summary="Points and boxes only: what SAM 2.1 makes of your clicks, knowing no words.",
+        summary="Points and boxes only, with SAM 2.1; class names are ignored.",
     )

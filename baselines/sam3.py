@@ -1,4 +1,4 @@
-"""SAM 3 alone (arXiv 2511.16719): it finds and segments all instances of a phrase by itself."""
+"""SAM 3 alone (arXiv 2511.16719): detects and segments all instances of a phrase."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from clipsam.weights.presets import Preset
 from clipsam.weights.published import SAM3, PublishedWeights
 
 SCORE_THRESHOLD = 0.5
-"""Instances with a score above this are kept, as in SAM 3's own examples."""
+"""Score above which instances are kept, as in SAM 3's examples."""
 
 
 class Sam3Predictor(Predictor):
-    """Words in, instances out; a class gets their union: each pixel's highest logit among them.
+    """SAM 3; a class gets the union of its instances, the highest logit at each pixel.
 
     Neither the preset's SAM nor its CLIP runs. The prompts of an answer are empty, for nothing but
     words is fed. ``presence`` is SAM 3's own: that the class is anywhere in the image, found or
@@ -34,13 +34,14 @@ class Sam3Predictor(Predictor):
         kind="baseline",
         modes=("text",),
         summary=(
-            "One network for words and masks: finds every instance of a class by its name alone "
-            "and segments it."
+            "One network for text and masks: detects and segments every instance of a class by its "
+            "name."
         ),
     )
 
     def __init__(self, backbones: Backbones) -> None:
-        """
+        """Fetch SAM 3.
+
         Args:
             backbones: say where to compute; nothing of them is used.
 
@@ -52,11 +53,11 @@ class Sam3Predictor(Predictor):
 
     @classmethod
     def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """SAM 3, whatever the preset."""
+        """Return SAM 3, whatever the preset."""
         return (SAM3,)
 
     def network(self) -> nn.Module:
-        """SAM 3; nothing of it is trained here."""
+        """Return SAM 3, frozen."""
         return self.sam3
 
     def _transform(self, encoded: EncodedImage) -> SquareTransform:
@@ -83,9 +84,8 @@ class Sam3Predictor(Predictor):
         kept = torch.cat([i.logits[i.scores > SCORE_THRESHOLD] for i in proposed])
         if not len(kept):
             note = (
-                f"Nothing found: of “{concept.text}” SAM 3 is {presence:.2f} sure that there is "
-                f"one, and at most {float(scores.max()):.2f} of any instance, where more than "
-                f"{SCORE_THRESHOLD:g} is asked."
+                f"Empty mask: “{concept.text}” has presence {presence:.2f} and best instance score "
+                f"{float(scores.max()):.2f} (threshold {SCORE_THRESHOLD:g})."
             )
             return empty_result(self._mask_side, note=note, presence=presence)
         logits = kept.amax(0).float().cpu().numpy()

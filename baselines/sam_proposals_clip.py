@@ -1,4 +1,4 @@
-"""SAM proposes masks, CLIP names them: the two-stage way to segment with words.
+"""SAM proposals + CLIP: two-stage segmentation, with masks classified by CLIP.
 
 The family that ESC-Net (arXiv 2411.14723) starts from: class-agnostic masks first, then each is
 cut out and classified. It is slow, for every mask is an image of its own to CLIP, and a mask cut
@@ -24,14 +24,14 @@ from clipsam.models.clip import encode_text
 from clipsam.predictor import JointPredictor, MethodInfo, PredictOptions
 from clipsam.types import NOTHING, Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
-from clipsam.weights.presets import TINY, Preset
+from clipsam.weights.presets import Preset
 
 from .sam_proposals import ProposalConfig, Proposals, propose_masks
 
 
 @dataclass(frozen=True)
 class NamingConfig:
-    """How masks are proposed and named.
+    """Proposal and classification of masks.
 
     Attributes:
         proposals: which masks are proposed.
@@ -49,7 +49,7 @@ class NamingConfig:
 
 
 class SamProposalsClipPredictor(JointPredictor):
-    """A mask goes to the class that CLIP finds likeliest, or to none; a class gets their union."""
+    """SAM proposals + CLIP; each mask goes to its best class or to none, a class gets the union."""
 
     info = MethodInfo(
         id="sam-proposals-clip",
@@ -58,13 +58,14 @@ class SamProposalsClipPredictor(JointPredictor):
         kind="baseline",
         modes=("automatic",),
         summary=(
-            "SAM segments everything without being asked, then CLIP says of each mask which of "
-            "your classes it shows, if any."
+            "SAM segments the whole image without prompts; CLIP then classifies each mask as one "
+            "of your classes or none."
         ),
     )
 
     def __init__(self, backbones: Backbones, config: NamingConfig | None = None) -> None:
-        """
+        """Prepare the method.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: ``None`` takes the one for the preset.
@@ -75,13 +76,13 @@ class SamProposalsClipPredictor(JointPredictor):
 
     @classmethod
     def design(cls, preset: Preset) -> NamingConfig:
-        """segment_anything's settings for real SAMs.
+        """Return segment_anything's settings for published SAMs.
 
         The tiny SAM sees a quarter of the pixels, and is less sure of itself: with those settings
         nothing would be left. With these, 18 of 19 objects of four training scenes have a mask of
         more than half their IoU among 20 proposals an image.
         """
-        if preset is not TINY:
+        if not preset.bundled:
             return NamingConfig()
         return NamingConfig(
             ProposalConfig(
@@ -93,7 +94,7 @@ class SamProposalsClipPredictor(JointPredictor):
         )
 
     def network(self) -> nn.Module:
-        """Both backbones; nothing of them is trained here."""
+        """Return both backbones, frozen."""
         return nn.ModuleList([self.backbones.sam, self.backbones.clip])
 
     def _predict_all(
@@ -105,7 +106,7 @@ class SamProposalsClipPredictor(JointPredictor):
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes together: each mask has one class.
+        """Predict all classes together; each mask belongs to at most one class.
 
         ``presence`` is the highest probability of the class over all masks, as far as those asked
         and the neutral names go.
@@ -131,15 +132,15 @@ class SamProposalsClipPredictor(JointPredictor):
     def _result(
         self, encoded: EncodedImage, proposals: Proposals, won: Tensor, probability: Tensor
     ) -> ConceptResult:
-        """The union of the masks that a class won: each pixel's highest logit among them."""
+        """Return the union of a class's masks, the highest logit at each pixel."""
         side = self.backbones.preset.sam.mask_side
         logits, note = np.full((side, side), NOTHING, np.float32), ""
         if won.any():
             logits = proposals.logits[won].amax(0).cpu().numpy()
         elif len(won):
-            note = "SAM proposed masks, but CLIP finds another name likelier for each of them."
+            note = "Empty mask: every proposed mask matches another class better."
         else:
-            note = "SAM proposed no mask in this image."
+            note = "Empty mask: SAM proposed no mask in this image."
         asked = torch.unique(proposals.points[won], dim=0).cpu().numpy()
         points = encoded.sam_transform(self.backbones.preset).coordinates_back(asked)
         return ConceptResult(
@@ -150,7 +151,7 @@ class SamProposalsClipPredictor(JointPredictor):
         )
 
     def _proposals(self, encoded: EncodedImage, watch: Stopwatch) -> Proposals:
-        """Made once per scene, whatever the classes."""
+        """Propose masks, once per image whatever the classes."""
         backbones, config = self.backbones, self.config.proposals
         preset = backbones.preset
         with watch.step("SAM encoder"):
@@ -164,7 +165,7 @@ class SamProposalsClipPredictor(JointPredictor):
         return Proposals.unpacked(packed, preset.sam.mask_side)
 
     def _embed_crops(self, encoded: EncodedImage, proposals: Proposals) -> Tensor:
-        """CLIP's unit-norm image features (N, T), one per mask, made once per scene."""
+        """Encode the masked crops with CLIP, once per image: unit-norm features (N, T)."""
         plain, preset = self.backbones.vision.with_layers(0), self.backbones.preset
 
         def compute() -> Tensor:
@@ -178,7 +179,7 @@ class SamProposalsClipPredictor(JointPredictor):
         return encoded.cached(("named proposals", preset.name, self.config), compute)
 
     def _encode(self, synonyms: tuple[str, ...]) -> Tensor:
-        """Unit-norm text feature (T,) of a class, remembered; synonyms are averaged."""
+        """Encode a class, cached: unit-norm text feature (T,), averaged over synonyms."""
         backbones = self.backbones
 
         def compute() -> Tensor:
@@ -196,7 +197,7 @@ def crop_masks(
     preset: Preset,
     margin: float,
 ) -> Tensor:
-    """Cut every mask out of an image, in a square around its box, on CLIP's mean colour.
+    """Crop every mask from an image, in a square around its box, on CLIP's mean colour.
 
     Args:
         image: uint8 (H, W, 3).

@@ -1,4 +1,4 @@
-"""CLIP-Guided SAM the slow way: everything again for every class, on segment_anything's blocks.
+"""CLIP-Guided SAM without sharing: all is recomputed per class, on segment_anything's blocks.
 
 As the authors' code does it: the image goes through CLIP and through all of SAM's encoder for each
 class, and the 85 empty prompts through CLIP's text side. It is what the fast path must equal, and
@@ -34,7 +34,7 @@ from clipsam.weights.backbones import Backbones
 
 
 class NaiveClipGuidedSam(ClipGuidedSamPredictor):
-    """Shares nothing between classes; not registered, for nobody should use it."""
+    """CLIP-Guided SAM that shares nothing between classes; for comparison only."""
 
     def _predict_all(
         self,
@@ -55,13 +55,13 @@ class NaiveClipGuidedSam(ClipGuidedSamPredictor):
 
 
 def unread(backbones: Backbones) -> Backbones:
-    """The same networks, which have read no text yet."""
+    """Return the same networks with an empty text cache."""
     return replace(backbones, text=ClassTextEncoder(backbones.clip, backbones.text.tokenizer))
 
 
 @contextmanager
 def plain_networks() -> Iterator[None]:
-    """Inside, networks compute as their authors wrote them."""
+    """Compute as the authors' networks do, inside the block."""
     with ExitStack() as stack:
         for place, name, plain in (
             (encoder_module, "attend", _attend_in_sam),
@@ -78,7 +78,7 @@ def plain_networks() -> Iterator[None]:
 def _attend_in_sam(
     attention: Attention, tokens: Tensor, window: int, padding: Tensor | None = None
 ) -> Tensor:
-    """segment_anything's attention, with its windows of computed padding."""
+    """Compute segment_anything's attention, with padded windows."""
     if padding is not None:
         raise NotImplementedError("the authors' order of norm and windows")
     if not window:
@@ -88,7 +88,7 @@ def _attend_in_sam(
 
 
 def _attend_in_clip(attention: nn.Module, x: Tensor, value_value: bool) -> Tensor:
-    """CLIP's attention with the matrix of weights spelt out."""
+    """Compute CLIP's attention with explicit weights."""
     heads = (*x.shape[:2], attention.num_heads, attention.head_dim)
     query, key, value = (
         projection(x).view(heads).transpose(1, 2)
@@ -101,7 +101,7 @@ def _attend_in_clip(attention: nn.Module, x: Tensor, value_value: bool) -> Tenso
 
 
 def _encode_text(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
-    """Padded to CLIP's whole context, as its own tokenizer does."""
+    """Encode texts padded to CLIP's whole context, as its own tokenizer does."""
     batch = tokenizer(
         list(texts),
         padding="max_length",
@@ -114,14 +114,14 @@ def _encode_text(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: lis
 
 
 def _see_nothing(model: TunedSam, *_: Tensor | None) -> Tensor:
-    """Nothing beforehand: each adapter looks for itself."""
+    """Precompute nothing: each adapter projects the patches itself."""
     return torch.empty(len(model.image_encoder.blocks), 0)
 
 
 def _adapt(
     adapter: Adapter, x: Tensor, condition: SemanticCondition | None = None, _: Tensor | None = None
 ) -> Tensor:
-    """Everything is added up at full width, then goes through the bottleneck."""
+    """Add all conditions at full width, then apply the bottleneck."""
     if adapter.text_projection is not None:
         x = x + F.gelu(adapter.text_projection(condition.text))[:, None, None]
     if adapter.vision_projection is not None:

@@ -44,7 +44,7 @@ CLIP_TOKENS, BERT_TOKENS = 49408, 30522
 
 
 def write_base(home: Path) -> None:
-    """Write everything that any method runs with the preset ``base``, as if a person brought it.
+    """Write all networks that methods need with the preset ``base``, as if the user provided them.
 
     Args:
         home: ``HF_HOME``.
@@ -84,7 +84,7 @@ def write_base(home: Path) -> None:
 
 
 def _sam2_base_plus() -> Sam2VideoConfig:
-    """As transformers' conversion of ``sam2.1_hiera_base_plus.pt`` has it."""
+    """Convert as transformers does for ``sam2.1_hiera_base_plus.pt``."""
     backbone = Sam2HieraDetConfig(
         hidden_size=112,
         embed_dim_per_stage=[112, 224, 448, 896],

@@ -1,4 +1,4 @@
-"""One image and what is computed from it once, however many methods and classes ask."""
+"""An image with the features that methods and classes share, each computed once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class EncodedImage:
     """
 
     def __init__(self, image: ImageLike, max_bytes: int = 512 * 2**20) -> None:
-        """
+        """Start with an empty cache.
+
         Args:
             image: path, PIL image, or uint8 (H, W, 3), RGB.
             max_bytes: features beyond this are forgotten, the longest unused first.
@@ -52,13 +53,13 @@ class EncodedImage:
         return self.image.shape[:2]
 
     def known(self, key: Hashable) -> Tensor | None:
-        """The tensor under ``key``, if it is still remembered."""
+        """Return the tensor cached under ``key``, if any."""
         if key in self._features:
             self._features.move_to_end(key)
         return self._features.get(key)
 
     def cached(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """The tensor under ``key``, computed at the first call."""
+        """Return the tensor cached under ``key``, computing it on first use."""
         if key not in self._features:
             self._features[key] = compute()
         self._features.move_to_end(key)
@@ -67,7 +68,7 @@ class EncodedImage:
         return self._features[key]
 
     def to(self, device: torch.device) -> None:
-        """Move all features to where the next method computes."""
+        """Move all features to a device."""
         for key, tensor in self._features.items():
             self._features[key] = tensor.to(device)
 
@@ -75,12 +76,12 @@ class EncodedImage:
         return sum(tensor.nbytes for tensor in self._features.values())
 
     def sam_transform(self, preset: Preset) -> SquareTransform:
-        """How this image lies in the preset's SAM input."""
+        """Return how this image lies in the preset's SAM input."""
         return SquareTransform(self.size, preset.sam.image_size, preset.fit)
 
     @torch.no_grad()
     def sam_tokens(self, backbones: Backbones, blocks: int) -> Tensor:
-        """Tokens (1, H, W, D) after the first ``blocks`` blocks of the plain SAM encoder.
+        """Return tokens (1, H, W, D) after the first ``blocks`` blocks of the plain SAM encoder.
 
         Continues from the deepest earlier point that is still remembered, and remembers the
         point where the preset's adapted encoders branch off, whoever comes first: tokens before
@@ -115,7 +116,7 @@ class EncodedImage:
 
     @torch.no_grad()
     def sam_attended(self, backbones: Backbones, block: int) -> Tensor:
-        """What plain SAM's attention adds to its tokens in a block, (1, H, W, D)."""
+        """Return what plain SAM's attention adds to its tokens in a block, (1, H, W, D)."""
 
         def compute() -> Tensor:
             tokens = self.sam_tokens(backbones, block)
@@ -126,7 +127,7 @@ class EncodedImage:
 
     @torch.no_grad()
     def sam_embedding(self, backbones: Backbones) -> Tensor:
-        """Plain SAM's image embedding (1, 256, h, w)."""
+        """Return plain SAM's image embedding (1, 256, h, w)."""
         encoder = backbones.sam.image_encoder
 
         def compute() -> Tensor:
@@ -138,7 +139,7 @@ class EncodedImage:
 
     @torch.no_grad()
     def clip_tokens(self, backbones: Backbones, vision: SurgeryVision, name: str) -> Tensor:
-        """Normalised CLIP tokens (1, 1 + N, T), CLS first, of the image squashed to a square.
+        """Return normalised CLIP tokens (1, 1 + N, T), CLS first, of the image resized to a square.
 
         Args:
             backbones: the preset's networks.
@@ -156,7 +157,7 @@ class EncodedImage:
         return self.cached(("clip", preset.name, name), compute)
 
     def stem_input(self, stem: nn.Module, pixels: Tensor) -> Tensor:
-        """What a network's first layer takes of this image.
+        """Return the input of a network's first layer for this image.
 
         Args:
             stem: that layer.
@@ -173,13 +174,13 @@ class EncodedImage:
 
 
 def clip_input(image: np.ndarray, preset: Preset) -> Tensor:
-    """uint8 (H, W, 3) → CLIP's normalised input (1, 3, R, R): the image squashed to a square."""
+    """Resize to a square and normalise for CLIP: uint8 (H, W, 3) → (1, 3, R, R)."""
     square = SquareTransform(image.shape[:2], preset.clip.surgery_size, "squash")
     return normalize(_to_tensor(square.image(image)), preset.clip_mean, preset.clip_std)
 
 
 def sam_input(image: np.ndarray, preset: Preset) -> Tensor:
-    """uint8 (H, W, 3) → SAM's normalised input (1, 3, S, S), padding 0 after normalisation."""
+    """Resize, normalise and zero-pad for SAM: uint8 (H, W, 3) → (1, 3, S, S)."""
     transform = SquareTransform(image.shape[:2], preset.sam.image_size, preset.fit)
     pixels = normalize(_to_tensor(transform.image(image)), preset.sam_mean, preset.sam_std)
     height, width = transform.content

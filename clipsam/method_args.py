@@ -1,4 +1,4 @@
-"""Methods as people name them on the command line: ``ID[:MODE][@BUNDLE]``."""
+"""Methods as command-line arguments: ``ID[:MODE][@BUNDLE]``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .weights.presets import find_preset
 
 METHOD_ARG = "ID[:MODE][@BUNDLE]"
 METHOD_ARG_HELP = (
-    "repeatable; without a mode each class with a point is manual; a bundle is a folder that "
-    "`train` wrote, instead of the project's own"
+    "repeatable; without a mode, classes with a point or a box are manual; a bundle is a folder "
+    "written by `train` that replaces the project's own weights"
 )
 
 
 @dataclass(frozen=True)
 class LoadedMethod:
-    """A method ready to run as it was asked for.
+    """A loaded method with its mode.
 
     Attributes:
         name: tells it from the others asked; fit for a folder.
@@ -40,13 +40,15 @@ class LoadedMethod:
 
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-PRECISION_HELP = "of SAM's encoder; auto is bfloat16 where the hardware has it, for published sizes"
+PRECISION_HELP = (
+    "precision of SAM's encoder; auto is bfloat16 for published sizes on supporting hardware"
+)
 
 
 def load_methods_from_args(
     texts: Sequence[str], preset: str, precision: Precision = "auto", compiled: bool = False
 ) -> list[LoadedMethod]:
-    """Load what was asked for, all on one pair of backbones.
+    """Load methods from their arguments, all on one pair of backbones.
 
     A choice is called by its id; where one id is asked for several times, also by its mode and
     its bundle's folder.
@@ -65,7 +67,7 @@ def load_methods_from_args(
     chosen = find_preset(preset)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if compiled and device == "cpu":
-        raise PromptError("--compile: torch finds no GPU here, and a CPU gains nothing by it.")
+        raise PromptError("--compile needs a GPU.")
     backbones = load_backbones(chosen, device, precision=precision, compiled=compiled)
     ids = [method for method, _, _ in asked]
     choices: dict[str, LoadedMethod] = {}
@@ -74,7 +76,7 @@ def load_methods_from_args(
         if ids.count(method) > 1:
             name = f"{method}-{mode or 'default'}" + (f"-{bundle.name}" if bundle else "")
         if name in choices:
-            raise PromptError(f"The method “{name}” is asked for twice.")
+            raise PromptError(f"The method “{name}” is given twice.")
         predictor = find_method(method).load(backbones, bundle)
         predictor.check_mode(mode or None)
         choices[name] = LoadedMethod(name, mode or None, bundle, predictor)

@@ -121,7 +121,7 @@ class Model:
         return push_bundle(bundle, repo, methods_with_bundles(), private)
 
     def __repr__(self) -> str:
-        """Method, preset and device."""
+        """Return method, preset and device."""
         device = self.predictor.backbones.device
         return f"<Model {self.method} on {self.preset}, {device}>"
 
@@ -196,7 +196,11 @@ def _prompt(classes: str | Sequence[str], points: Iterable[Row], boxes: Iterable
 def _truth(
     truth: TruthLike, size: tuple[int, int], prompt: Prompt, names: Sequence[str] | None
 ) -> Truth:
-    """Raises ClipsamError: it does not fit the image or the classes."""
+    """Match a truth in any form with the classes.
+
+    Raises:
+        TruthError: it does not fit the image or the classes.
+    """
     if isinstance(truth, Mapping):
         return Truth.from_masks(truth, size, prompt)
     ids = truth if isinstance(truth, np.ndarray) else open_mask(truth)

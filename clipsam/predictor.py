@@ -1,4 +1,4 @@
-"""The contract that every method obeys."""
+"""The interface that every method implements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .weights.published import PublishedWeights
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What people are told of a method.
+    """Metadata shown to users about a method.
 
     Attributes:
         id: how it is called on the command line.
@@ -49,7 +49,7 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict.
+    """Options of a prediction.
 
     Attributes:
         mode: one of the method's modes; ``None`` decides for each class: a method that can take
@@ -75,38 +75,38 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.classes_at_a_time is not None and self.classes_at_a_time < 1:
             raise PromptError(
-                f"At least one class at a time is needed, got {self.classes_at_a_time}."
+                f"classes_at_a_time is {self.classes_at_a_time}, expected at least 1."
             )
         if self.num_points < 1:
-            raise PromptError(f"At least one point per class is needed, got {self.num_points}.")
+            raise PromptError(f"num_points is {self.num_points}, expected at least 1.")
 
     def map_threshold(self, calibration: Calibration) -> float:
-        """Of min–max-scaled similarity, as asked for or as it was calibrated."""
+        """Return the threshold on the min–max-scaled similarity, by default as calibrated."""
         if self.point_threshold is None:
             return calibration.point_threshold
         return self.point_threshold
 
 
 class Predictor(ABC):
-    """Turns a scene and a prompt into a prediction; holds frozen networks, no image state."""
+    """Base class of methods; predicts from an image and a prompt and holds no image."""
 
     info: ClassVar[MethodInfo]
     needs_training: ClassVar[bool] = False
-    """Whether the method has weights of its own, which come as a bundle."""
+    """Whether the method has weights of its own, stored as a bundle."""
     joint: ClassVar[bool] = False
-    """Whether classes compete: the answer for one depends on which others are asked."""
+    """Whether classes compete, so that the result for one depends on the others."""
 
     def __init__(self, backbones: Backbones) -> None:
         self.backbones = backbones
 
     @classmethod
     def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """Published networks that it runs beside the preset's SAM and CLIP."""
+        """Return the published networks needed in addition to the preset's SAM and CLIP."""
         return ()
 
     @classmethod
     def load(cls, backbones: Backbones, folder: Path | None = None) -> Predictor:
-        """The method with its weights.
+        """Load the method with its weights.
 
         Args:
             backbones: the preset's networks.
@@ -120,18 +120,18 @@ class Predictor(ABC):
 
     @classmethod
     def untrained(cls, backbones: Backbones) -> Predictor:
-        """The method before any training of its own, to be counted, timed and trained."""
+        """Create the method without any training of its own, to count, time or train it."""
         return cls(backbones)
 
     @abstractmethod
     def network(self) -> nn.Module:
-        """Everything that runs, as one module: its parameters are counted.
+        """Return all networks of the method as one module, to count its parameters.
 
         Those with ``requires_grad`` are what the method's training changes.
         """
 
     def on(self, device: torch.device) -> Predictor:
-        """The same method with the same networks, to compute elsewhere; none is copied or moved."""
+        """Return the same method on another device, without copying or moving networks."""
         backbones = self.backbones.on(device)
         if backbones is self.backbones:
             return self
@@ -140,7 +140,7 @@ class Predictor(ABC):
         return view
 
     def to(self, device: torch.device) -> None:
-        """Move the weights of all that runs; networks that other methods share go along."""
+        """Move all weights of the method, including networks shared with other methods."""
         move_tensors(weights(self.network()).values(), device)
 
     @abstractmethod
@@ -152,7 +152,7 @@ class Predictor(ABC):
         options: PredictOptions,
         watch: Stopwatch,
     ) -> ConceptResult:
-        """Answer for one class."""
+        """Predict one class."""
 
     def _predict_all(
         self,
@@ -163,7 +163,7 @@ class Predictor(ABC):
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes, each on its own."""
+        """Predict all classes, each on its own."""
         results = []
         for concept, mode in zip(concepts, modes, strict=True):
             results.append(self._predict_concept(encoded, concept, mode, options, watch))
@@ -172,12 +172,12 @@ class Predictor(ABC):
         return results
 
     def _transform(self, encoded: EncodedImage) -> SquareTransform:
-        """How the image lies in the square that the logits cover."""
+        """Return how the image lies in the square covered by the logits."""
         return encoded.sam_transform(self.backbones.preset)
 
     @property
     def _mask_side(self) -> int:
-        """Side of the logits, and of the dense prompt."""
+        """Side of the logits and of the dense prompt."""
         return self.backbones.preset.sam.mask_side
 
     def predict(
@@ -188,7 +188,7 @@ class Predictor(ABC):
         progress: Callable[[int, int], None] | None = None,
         earlier: Prediction | None = None,
     ) -> Prediction:
-        """Segment every class of a prompt in a scene.
+        """Segment every class of a prompt in an image.
 
         Weights that were moved off the device come back. Where its memory does not suffice, all is
         computed again with less, at last on the CPU; then the answer's note says so.
@@ -236,7 +236,7 @@ class Predictor(ABC):
         progress: Callable[[int, int], None] | None,
         kept: Mapping[Hashable, ConceptResult],
     ) -> Prediction:
-        """All classes that have no answer yet, once, here and with these options."""
+        """Predict the classes without a result yet, once, on this device with these options."""
         watch = Stopwatch(self.backbones.device)
         memory = PeakMemory(self.backbones.device)
         keys = prompt.keys
@@ -258,14 +258,18 @@ class Predictor(ABC):
 
     @classmethod
     def check_mode(cls, mode: str | None) -> None:
-        """Raises PromptError: the method has no such mode."""
+        """Check a mode.
+
+        Raises:
+            PromptError: the method has no such mode.
+        """
         if mode is not None and mode not in cls.info.modes:
             raise PromptError(
-                f"{cls.info.name} has no mode “{mode}”: choose {' or '.join(cls.info.modes)}."
+                f"{cls.info.name} has no mode “{mode}”, expected {' or '.join(cls.info.modes)}."
             )
 
     def _modes(self, prompt: Prompt, options: PredictOptions) -> list[str]:
-        """The mode for each concept."""
+        """Return the mode for each class."""
         modes = self.info.modes
         self.check_mode(options.mode)
         chosen = []
@@ -275,14 +279,14 @@ class Predictor(ABC):
             if mode == "manual" and not concept.has_user_prompt:
                 raise PromptError(
                     f"{self.info.name} ({mode}) needs a foreground point or a box for "
-                    f"“{concept.text}”: click on it, or drag a box around it."
+                    f"“{concept.text}”. Click on the class, or drag a box around it."
                 )
             chosen.append(mode)
         return chosen
 
 
 class JointPredictor(Predictor):
-    """A predictor whose classes compete: it answers for all of them at once."""
+    """Base class of methods whose classes compete and are predicted together."""
 
     joint = True
 
@@ -296,7 +300,7 @@ class JointPredictor(Predictor):
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes together, in their order."""
+        """Predict all classes together, in order."""
 
     def _predict_concept(
         self,

@@ -41,7 +41,7 @@ METHODS: dict[str, str] = {
     "sam-lora": "baselines.sam_peft:SamLoraPredictor",
     "sam-proposals-clip": "baselines.sam_proposals_clip:SamProposalsClipPredictor",
 }
-"""``module:class`` of each method by its id, in the order in which they are listed."""
+"""``module:class`` of each method by id, in display order."""
 
 
 def methods() -> dict[str, type[Predictor]]:
@@ -56,7 +56,7 @@ def find_method(method: str) -> type[Predictor]:
         PromptError: there is none with that id.
     """
     if method not in METHODS:
-        raise PromptError(f"There is no method “{method}”: choose from {', '.join(METHODS)}.")
+        raise PromptError(f"There is no method “{method}”, expected one of {', '.join(METHODS)}.")
     return resolve_name(METHODS[method])
 
 
@@ -87,7 +87,7 @@ def load_predictor(method: str, backbones: Backbones, bundle: Path | None = None
 
 
 def count_parameters(predictor: Predictor) -> dict[str, int]:
-    """Count a method's ``total`` and ``trainable`` parameters, each once."""
+    """Count a method's ``total`` and ``trainable`` parameters, shared ones once."""
     parameters = list(predictor.network().parameters())
     return {
         "total": sum(p.numel() for p in parameters),
@@ -96,7 +96,7 @@ def count_parameters(predictor: Predictor) -> dict[str, int]:
 
 
 def describe_methods(preset: Preset) -> list[dict]:
-    """Describe every method, as far as it can be known without loading weights.
+    """Describe every method as far as possible without loading weights.
 
     Args:
         preset: whose parameters are counted, on no device; ``None`` stands for those of a method

@@ -48,7 +48,7 @@ class Result:
 
     @property
     def masks(self) -> np.ndarray:
-        """bool (C, H, W): where a class's logits are above 0."""
+        """Bool (C, H, W): where a class's logits are above 0."""
         return self.prediction.masks()
 
     @property
@@ -131,10 +131,10 @@ class Result:
         return stream.getvalue()
 
     def save(self, folder: str | Path) -> None:
-        """Write the files that ``clipsam segment`` writes: ``results.json``, and a folder named
-        after the method with masks, similarity maps and COCO annotations.
+        """Write the files of ``clipsam segment``.
 
-        See :func:`clipsam.export.write_prediction`.
+        That is ``results.json``, and a folder named after the method with masks, similarity maps
+        and COCO annotations, see :func:`clipsam.export.write_prediction`.
         """
         folder, prediction = Path(folder), self.prediction
         entry = write_prediction(
@@ -175,7 +175,7 @@ class Result:
         )
 
     def __repr__(self) -> str:
-        """Method, mode, and the share of the image that each class covers."""
+        """Return method, mode, and the share of the image that each class covers."""
         shares = zip(self.classes, self.masks, strict=True)
         found = ", ".join(f"{text} {100 * mask.mean():.1f} %" for text, mask in shares)
         seconds = self.prediction.total_seconds

@@ -1,4 +1,4 @@
-"""Prompting SAM for one class: points and boxes as tensors, and SAM's masks as a result."""
+"""SAM prompting for one class: points and boxes as tensors, and masks as a result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def map_points(
     calibration: Calibration,
     options: PredictOptions,
 ) -> np.ndarray:
-    """Draw foreground points where one class's similarity map is high.
+    """Sample foreground points where one class's similarity map is high.
 
     Args:
         similarity: raw map (1, h, w) over the whole image.
@@ -48,7 +48,7 @@ def map_mask(
     calibration: Calibration,
     options: PredictOptions,
 ) -> Tensor:
-    """Turn one class's raw map (1, h, w) into SAM's mask prompt (1, 1, side, side), logits."""
+    """Convert one class's raw map (1, h, w) to SAM's mask prompt (1, 1, side, side), logits."""
     threshold = options.map_threshold(calibration)
     return dense_prompt(similarity, transform, side, threshold, options.dense_logit)
 
@@ -56,7 +56,7 @@ def map_mask(
 def prompt_tensors(
     prompts: SamPrompts, transform: SquareTransform, device: torch.device
 ) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
-    """Turn one class's points and boxes into tensors for SAM's prompt encoder.
+    """Convert one class's points and boxes to tensors for SAM's prompt encoder.
 
     Each of B boxes asks for a mask of its own; without a box, B is 1.
 
@@ -84,7 +84,7 @@ def prompt_tensors(
 def class_result(
     logits: Tensor, scores: Tensor, prompts: SamPrompts, **fields: object
 ) -> ConceptResult:
-    """Make one class's result of SAM's masks: the union of those of its boxes.
+    """Build one class's result from SAM's masks, the union over its boxes.
 
     Args:
         logits: (B, 1 + 3, h, w), the single mask and the candidates for each box.
@@ -106,10 +106,10 @@ def class_result(
 def empty_result(
     side: int,
     similarity: np.ndarray | None = None,
-    note: str = "Nothing found: CLIP's similarity map is the same everywhere.",
+    note: str = "Empty mask: CLIP's similarity map is constant.",
     presence: float = 0.0,
 ) -> ConceptResult:
-    """Make the result of a class for which there is nothing to prompt SAM with.
+    """Build an empty result for a class without SAM prompts.
 
     Args:
         side: of the logits, all of them :data:`~clipsam.types.NOTHING`.

@@ -81,6 +81,13 @@ def test_what_is_wrong_is_said(read, wrong, says):
     assert says in str(caught.value)
 
 
+def test_too_many_marks_are_refused():
+    with pytest.raises(PromptError, match="At most 1000 points and boxes can be used, got 1001"):
+        prompt_with_marks(CLASSES, [Point("dog", 1, 1, 1)] * 1001)
+
+
 def test_a_mark_of_another_class_is_refused():
-    with pytest.raises(PromptError, match=r"“cat” is none of the classes asked \(dog; puppy, a:b"):
+    with pytest.raises(
+        PromptError, match=r"“cat” is not one of the requested classes \(dog; puppy, a:b"
+    ):
         prompt_with_marks(CLASSES, [Point("cat", 1, 1, 1)])

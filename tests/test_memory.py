@@ -43,7 +43,7 @@ GPU = torch.device("cpu", 0)
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 TEN = Prompt(tuple(Concept((f"thing {number}",)) for number in range(10)))
-AFRESH = "The GPU's memory did not suffice: "
+AFRESH = "The GPU ran out of memory: "
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +131,7 @@ def test_the_steps(device: torch.device, classes: int, portions: list[int | None
         value, note, lost = run_with_fallback(failing(times, seen), device, classes)
         assert (value, seen) == ("answer", expected[: times + 1])
         assert (note == "", lost == 0) == (times == 0, times == 0)
-    assert device == CPU or "computed on the CPU instead" in note
+    assert device == CPU or "used the CPU for all classes" in note
     with pytest.raises(torch.OutOfMemoryError):
         run_with_fallback(failing(len(expected), []), device, classes)
 
@@ -140,9 +140,9 @@ def test_the_note_says_what_was_done() -> None:
     notes = [run_with_fallback(failing(times, []), GPU, 20)[1] for times in range(4)]
     assert notes == [
         "",
-        AFRESH + "all was computed again, at most 8 classes at a time and with nothing else on it.",
-        AFRESH + "all was computed again, one class at a time and with nothing else on it.",
-        AFRESH + "all classes were computed on the CPU instead, which takes longer.",
+        AFRESH + "recomputed at most 8 classes at a time after freeing the GPU.",
+        AFRESH + "recomputed one class at a time after freeing the GPU.",
+        AFRESH + "all classes were used the CPU for all classes, which takes longer.",
     ]
 
 
@@ -315,7 +315,7 @@ def test_esc_net_takes_fewer_classes_at_a_time(tiny, monkeypatch) -> None:
     monkeypatch.setattr(predictor.model, "forward", watched)
     found = predictor.on(GPU).predict(EncodedImage(IMAGE), TEN)
     assert chunks == [10, 8, 1, 10]
-    assert "on the CPU" in found.note
+    assert "the CPU" in found.note
     chunks.clear()
     predictor.on(GPU).predict(EncodedImage(IMAGE), TEN, PredictOptions(classes_at_a_time=4))
     assert chunks[:4] == [4, 4, 1, 4]

@@ -75,7 +75,7 @@ def test_bad_concepts(synonyms, given, message):
 def test_bad_prompts():
     with pytest.raises(PromptError, match="at least one class"):
         Prompt(())
-    with pytest.raises(PromptError, match="named twice"):
+    with pytest.raises(PromptError, match="given twice"):
         prompt_from_classes([("Cat",), ("dog",), ("cat",)])
 
 

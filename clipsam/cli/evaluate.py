@@ -1,4 +1,4 @@
-"""``evaluate``: methods measured on a data set, with tables and a report."""
+"""``evaluate``: evaluation of methods on a data set, with tables and a report."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from ..method_args import (
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "--data", required=True, metavar="KIND:PATH", help="for example folder:photographs"
+        "--data",
+        required=True,
+        metavar="KIND:PATH",
+        help="data set, for example folder:photographs",
     )
-    parser.add_argument("--part", default="val", help="of the data set")
+    parser.add_argument("--part", default="val", help="part of the data set")
     parser.add_argument(
         "--method", action="append", required=True, metavar=METHOD_ARG, help=METHOD_ARG_HELP
     )
@@ -32,31 +35,41 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="SAM's encoder, for many images on a GPU: faster, once the first has waited",
+        help="compile SAM's encoder: faster for many images on a GPU, after a slow first image",
     )
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the points")
     parser.add_argument(
-        "--clicks", type=int, default=5, help="points per class in manual modes, inside the truth"
+        "--seeds", type=int, default=1, help="number of random seeds for the points"
     )
-    parser.add_argument("--limit", type=int, help="only so many images, chosen by chance")
     parser.add_argument(
-        "--absent", metavar="all|N", help="also ask for classes that an image does not show"
+        "--clicks",
+        type=int,
+        default=5,
+        help="points per class in manual modes, inside the ground truth",
+    )
+    parser.add_argument("--limit", type=int, help="number of images, drawn at random")
+    parser.add_argument(
+        "--absent", metavar="all|N", help="also query classes that are absent from an image"
     )
     parser.add_argument(
         "--single-object",
         action="store_true",
-        help="also measure S, E and weighted F: each image shows one object",
+        help="also compute S-measure, E-measure and weighted F: each image shows one object",
     )
-    parser.add_argument("--shard", default="0/1", metavar="I/N", help="process I of N, from 0")
-    parser.add_argument("--out", type=Path, required=True, help="folder; a started one goes on")
+    parser.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="process I of N, counted from 0"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output folder; an unfinished evaluation resumes"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
+    """Evaluate one shard."""
     for option in ("seeds", "clicks", "limit"):
         value = getattr(args, option)
         if value is not None and value < 1:
-            raise PromptError(f"--{option} {value}: at least 1 is needed.")
+            raise PromptError(f"--{option} {value}: expected at least 1.")
     shard = _shard(args.shard)
     settings = Settings(
         data=args.data,
@@ -77,10 +90,10 @@ def run(args: argparse.Namespace) -> None:
 def _shard(text: str) -> Shard:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None:
-        raise PromptError(f"--shard {text}: give I/N, for example 0/2.")
+        raise PromptError(f"--shard {text}: expected I/N, for example 0/2.")
     index, count = map(int, match.groups())
     if index >= count:
-        raise PromptError(f"--shard {text}: of N shards the first is 0 and the last N − 1.")
+        raise PromptError(f"--shard {text}: expected I from 0 to N − 1.")
     return Shard(index, count)
 
 
@@ -88,5 +101,5 @@ def _absent(text: str | None) -> int | str | None:
     if text is None or text == "all":
         return text
     if not text.isdecimal() or int(text) < 1:
-        raise PromptError(f"--absent {text}: give all, or a number of classes from 1 on.")
+        raise PromptError(f"--absent {text}: expected all, or a number of classes of at least 1.")
     return int(text)

@@ -21,8 +21,8 @@ def declare_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         default="base-reference",
-        help="SAM and CLIP that it was tuned from, and how they see images; the authors' way "
-        "is base-reference",
+        help="SAM and CLIP that the checkpoint was tuned from, and how they see images; "
+        "base-reference is the authors' way",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
     parser.set_defaults(run=run_import)
@@ -36,16 +36,16 @@ def declare_export(parser: argparse.ArgumentParser) -> None:
 
 
 def run_import(args: argparse.Namespace) -> None:
-    """Read the checkpoint, write the bundle."""
+    """Convert a checkpoint to a bundle."""
     backbones = load_backbones(find_preset(args.preset))
     predictor = read_reference_checkpoint(args.checkpoint, backbones)
     config = predictor.bundle_config({"imported": args.checkpoint.name})
     save_bundle(args.out, config, predictor.model.trainable_state())
-    logger.info("%s is written.", args.out)
+    logger.info("Wrote %s.", args.out)
 
 
 def run_export(args: argparse.Namespace) -> None:
-    """Read the bundle, write the checkpoint."""
+    """Convert a bundle to a checkpoint."""
     backbones = load_backbones(find_preset(read_config(args.bundle).get("preset", "")))
     write_reference_checkpoint(ClipGuidedSamPredictor.load(backbones, args.bundle), args.out)
-    logger.info("%s is written.", args.out)
+    logger.info("Wrote %s.", args.out)

@@ -1,4 +1,4 @@
-"""``methods``: what there is and what is ready."""
+"""``methods``: list of the methods and their status."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ..weights.presets import find_preset
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument("--preset", default="tiny", help="whose parameters are counted")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--preset", default="tiny", help="preset for which parameters are counted")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
+    """Print the list."""
     described = describe_methods(find_preset(args.preset))
     if args.json:
         sys.stdout.write(json.dumps(described, indent=2) + "\n")

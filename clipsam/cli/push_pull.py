@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 def declare_push(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``push``."""
-    parser.add_argument("bundle", type=Path, help="folder that `train` wrote")
+    parser.add_argument("bundle", type=Path, help="folder written by `train`")
     parser.add_argument(
-        "target", help="OWNER/NAME on the hub, or a folder: one that is there, or ./NAME"
+        "target", help="OWNER/NAME on the hub, an existing folder, or ./NAME for a new folder"
     )
     parser.add_argument(
-        "--private", action="store_true", help="the repository, if it is made now, is private"
+        "--private", action="store_true", help="make the repository private if it is created"
     )
     parser.set_defaults(run=run_push)
 
@@ -34,28 +34,28 @@ def declare_pull(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where to; without it, where the page and the other commands look for the bundle of "
-        "its method and preset",
+        help="target folder; by default, the folder where the page and the other commands look for "
+        "the bundle of its method and preset",
     )
     parser.set_defaults(run=run_pull)
 
 
 def run_push(args: argparse.Namespace) -> None:
-    """Check, send, and say where it is."""
+    """Upload or copy a bundle."""
     place = push_bundle(args.bundle, args.target, methods_with_bundles(), args.private)
-    logger.info("%s is at %s.", args.bundle, place)
+    logger.info("Pushed %s to %s.", args.bundle, place)
 
 
 def run_pull(args: argparse.Namespace) -> None:
-    """Get it, check it, and say how to use it."""
+    """Download or copy a bundle, and log how to use it."""
     abouts = methods_with_bundles()
     pulled = pull_bundle(args.source, abouts, args.out)
     if pulled.is_new:
-        logger.info("%s is at %s.", args.source, pulled.folder)
+        logger.info("Pulled %s to %s.", args.source, pulled.folder)
     else:
-        logger.info("%s is there already, the same.", pulled.folder)
+        logger.info("%s is already up to date.", pulled.folder)
     if not has_weights(PRESETS[pulled.preset]):
-        logger.info("First: python -m clipsam download %s", pulled.preset)
+        logger.info("First run: python -m clipsam download %s", pulled.preset)
     folder = None if args.out is None else str(args.out)
     modes = abouts[pulled.method].modes
-    logger.info("Use it: %s", segment_command(pulled.method, pulled.preset, modes, folder))
+    logger.info("Usage: %s", segment_command(pulled.method, pulled.preset, modes, folder))

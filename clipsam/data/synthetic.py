@@ -1,4 +1,4 @@
-"""Procedural scenes: any number of images with exact masks, class names and no licence.
+"""Synthetic scenes: any number of images with exact masks and class names, free of licences.
 
 A class is a surface and a shape ("striped star"). Some pairs are never trained on, so that a
 method's grip on unseen combinations of seen words can be measured.
@@ -34,7 +34,7 @@ UNSEEN = (
     "yellow heart",
     "striped crescent",
 )
-"""Pairs held out of all training; every shape and every surface occurs in other pairs."""
+"""Pairs excluded from all training; every shape and every surface occurs in other pairs."""
 
 SEEN = tuple(name for name in CLASS_NAMES if name not in UNSEEN)
 
@@ -43,7 +43,7 @@ Mode = Literal["plain", "camouflage"]
 
 @dataclass(frozen=True)
 class SceneData:
-    """An endless, seeded data set of scenes, cut to ``length``.
+    """A seeded data set of ``length`` synthetic scenes.
 
     Attributes:
         length: number of scenes.
@@ -62,7 +62,7 @@ class SceneData:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the pairs that may occur: a training set does not even know the others."""
+        """Names of the pairs that may occur; a training set does not contain the others."""
         return {"seen": SEEN, "unseen": UNSEEN, "all": CLASS_NAMES}[self.pairs]
 
     @cached_property
@@ -132,7 +132,7 @@ def render_scene(
 
 
 def _least_crowded(rng: np.random.Generator, segments: np.ndarray, extent: float) -> np.ndarray:
-    """The one of four random places that hides least of what is already there."""
+    """Return the one of four random positions that covers the fewest object pixels."""
     size = len(segments)
     places = rng.uniform(0.6 * extent, size - 0.6 * extent, (4, 2))
 
@@ -152,7 +152,7 @@ def shape_mask(
     extent: float,
     angle: float,
 ) -> np.ndarray:
-    """Pixels inside a shape: bool, the form of ``rows``.
+    """Return the pixels inside a shape: bool, with the shape of ``rows``.
 
     Args:
         shape: one of :data:`SHAPES`.
@@ -188,7 +188,7 @@ def shape_mask(
     if shape == "heart":
         u, v = 1.25 * x, -1.25 * y + 0.1
         return (u**2 + v**2 - 0.8) ** 3 < u**2 * v**3
-    raise ValueError(f"unknown shape {shape!r}: choose from {', '.join(SHAPES)}")
+    raise ValueError(f"unknown shape {shape!r}, expected one of {', '.join(SHAPES)}")
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Texture:
         return cls(kind, period, rng.uniform(0, np.pi), phase, tones)
 
     def displaced(self, rng: np.random.Generator) -> _Texture:
-        """The same texture half a period on, or at another scale: a camouflaged object's."""
+        """Return the texture of a camouflaged object: shifted by half a period, or rescaled."""
         if rng.random() < 0.5 and self.kind != "speckled":
             phase = (self.phase[0] + 0.5, self.phase[1] + (0.5 if self.kind == "dotted" else 0.0))
             return _Texture(self.kind, self.period, self.angle, phase, self.tones)
@@ -218,7 +218,7 @@ class _Texture:
         return _Texture(self.kind, self.period * scale, self.angle, self.phase, self.tones)
 
     def paint(self, rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Float (H, W, 3) picture of the texture."""
+        """Paint the texture: float (H, W, 3)."""
         u = (columns * np.cos(self.angle) + rows * np.sin(self.angle)) / self.period + self.phase[0]
         v = (rows * np.cos(self.angle) - columns * np.sin(self.angle)) / self.period + self.phase[1]
         if self.kind == "striped":
@@ -246,7 +246,7 @@ def _surface(
 def _background(
     rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, size: int
 ) -> np.ndarray:
-    """From plain to textured, never one of the named surfaces."""
+    """Paint a background from plain to textured, never one of the named surfaces."""
     base = np.full(3, rng.uniform(40, 220)) + rng.normal(0, 22, 3)
     image = np.broadcast_to(base, (size, size, 3)).copy()
     kind = rng.integers(0, 4)
@@ -264,7 +264,7 @@ def _background(
 
 
 def _smooth(field: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Bilinear reading of a coarse field (n + 1, n + 1, C) at coordinates 0..n."""
+    """Interpolate a coarse field (n + 1, n + 1, C) bilinearly at coordinates 0..n."""
     i = np.minimum(y.astype(int), field.shape[0] - 2)
     j = np.minimum(x.astype(int), field.shape[1] - 2)
     a, b = (y - i)[..., None], (x - j)[..., None]

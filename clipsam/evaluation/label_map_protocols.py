@@ -1,4 +1,4 @@
-"""Open-vocabulary segmentation: every class of a benchmark is asked, in every image."""
+"""Open-vocabulary evaluation: every class of a benchmark is queried in every image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LabelMapOf = Callable[[np.ndarray, tuple[str, ...]], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class ConfusionMatrix:
-    """Counts of pixels by true and predicted class; those of several images add up.
+    """Pixel counts by true and predicted class; matrices of several images can be added.
 
     Attributes:
         counts: int64 (K, K), row = true class, column = predicted class.
@@ -27,7 +27,7 @@ class ConfusionMatrix:
 
     @classmethod
     def of(cls, truth: np.ndarray, predicted: np.ndarray, classes: int) -> ConfusionMatrix:
-        """Count one image.
+        """Build the matrix of one image.
 
         Args:
             truth: int (H, W); pixels below 0 are not counted.
@@ -38,12 +38,15 @@ class ConfusionMatrix:
             ValueError: the shapes differ, or a counted pixel is of no class.
         """
         if truth.shape != predicted.shape:
-            raise ValueError(f"the truth is {truth.shape}, the prediction is {predicted.shape}")
+            raise ValueError(
+                f"truth and prediction must have the same shape, got {truth.shape} and "
+                f"{predicted.shape}"
+            )
         counted = truth >= 0
         pixels = np.stack((truth[counted], predicted[counted])).astype(np.int64)
         if pixels.size and not (pixels.min() >= 0 and pixels.max() < classes):
             raise ValueError(
-                f"counted pixels hold {pixels.min()}..{pixels.max()}, classes are 0..{classes - 1}"
+                f"counted pixels must be in 0..{classes - 1}, got {pixels.min()}..{pixels.max()}"
             )
         counts = np.bincount(pixels[0] * classes + pixels[1], minlength=classes**2)
         return cls(counts.reshape(classes, classes))
@@ -53,24 +56,24 @@ class ConfusionMatrix:
 
     @property
     def present(self) -> np.ndarray:
-        """Which classes occur in the truth: bool (K,)."""
+        """Classes that occur in the truth, bool (K,)."""
         return self.counts.sum(1) > 0
 
     def iou_per_class(self) -> np.ndarray:
-        """float64 (K,), NaN for a class that is neither in the truth nor predicted."""
+        """Return the IoU of each class, float64 (K,); NaN if neither in the truth nor predicted."""
         hits = np.diagonal(self.counts)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
         return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
     def mean_iou(self) -> float:
-        """Mean over the classes that occur in the truth; NaN if none does."""
+        """Average the IoU over the classes in the truth; NaN if there are none."""
         present = self.present
         return float(self.iou_per_class()[present].mean()) if present.any() else float("nan")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked of a method on a benchmark, and which pixels count as what.
+    """Benchmark protocol: the queries of a method, and how pixels are counted.
 
     Void pixels are never scored. Background is scored only where it counts as a class; then every
     prompt beyond the classes means background.
@@ -103,7 +106,7 @@ class Protocol:
         return (*self.classes, "background") if self.background else self.classes
 
     def count(self, truth: np.ndarray, predicted: np.ndarray) -> ConfusionMatrix:
-        """Count one image.
+        """Count the pixels of one image.
 
         Args:
             truth: int (H, W), a class map as in ``LabelledImage``.
@@ -113,10 +116,10 @@ class Protocol:
             ValueError: the shapes differ, or the prediction holds anything but such indices.
         """
         if not np.issubdtype(predicted.dtype, np.integer):
-            raise ValueError(f"a label map must hold integers, not {predicted.dtype}")
+            raise ValueError(f"a label map must contain integers, got {predicted.dtype}")
         if predicted.size and not (predicted.min() >= 0 and predicted.max() < len(self.prompts)):
             raise ValueError(
-                f"a label map of {self.name} holds 0..{len(self.prompts) - 1}, this one "
+                f"a label map of {self.name} must be in 0..{len(self.prompts) - 1}, got "
                 f"{predicted.min()}..{predicted.max()}"
             )
         if self.background:
@@ -132,9 +135,13 @@ PROTOCOLS = ("A-847", "PC-459", "A-150", "PC-59", "PAS-20", "PAS-20b")
 
 @cache
 def load_protocol(name: str) -> Protocol:
-    """One of :data:`PROTOCOLS`, as CAT-Seg defines it; raises DataError: none of them."""
+    """Load one of :data:`PROTOCOLS`, as defined by CAT-Seg.
+
+    Raises:
+        DataError: there is no such benchmark.
+    """
     if name not in PROTOCOLS:
-        raise DataError(f"there is no benchmark {name}: choose from {', '.join(PROTOCOLS)}")
+        raise DataError(f"there is no benchmark {name}, expected one of {', '.join(PROTOCOLS)}")
     kind = name.lower()
     background = kind == "pas-20b"
     prompts = class_list(kind)
@@ -150,7 +157,7 @@ def load_protocol(name: str) -> Protocol:
 
 @dataclass(frozen=True)
 class OpenVocabularyResult:
-    """A method's score on a benchmark.
+    """Scores of a method on a benchmark.
 
     Attributes:
         protocol: the benchmark.
@@ -164,7 +171,7 @@ class OpenVocabularyResult:
 
     @property
     def mean_iou(self) -> float:
-        """0 to 1, from the one confusion matrix; NaN without a scored pixel."""
+        """Mean IoU of the confusion matrix, 0 to 1; NaN without a scored pixel."""
         return self.confusion.mean_iou()
 
 
@@ -174,7 +181,7 @@ def evaluate_open_vocabulary(
     protocol: Protocol,
     progress: Callable[[int, int], None] | None = None,
 ) -> OpenVocabularyResult:
-    """Score a method on a benchmark, each image at its own resolution.
+    """Evaluate a method on a benchmark, each image at its own resolution.
 
     Args:
         data: the benchmark's images. Other kinds that number the classes alike serve too:
@@ -189,7 +196,7 @@ def evaluate_open_vocabulary(
     """
     if len(data.names) != len(protocol.classes):
         raise DataError(
-            f"{protocol.name} scores {len(protocol.classes)} classes, but the data set has "
+            f"{protocol.name} has {len(protocol.classes)} classes, but the data set has "
             f"{len(data.names)}; open it as {protocol.kind}:PATH"
         )
     size = len(protocol.scored)

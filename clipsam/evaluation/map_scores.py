@@ -1,4 +1,4 @@
-"""Scores of a prediction's logits, which no threshold moves."""
+"""Threshold-independent scores of a prediction's logits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .metric_table import MaskComparison, shown_in_compare
 from .truth import Truth
 
 MapScore = Mapping[str, float]
-"""What a class's logits are worth whatever the threshold: values by the metric's samples' name.
+"""Threshold-independent scores of one class, by metric.
 
 Those of single objects are there if one class alone was asked, the truth shows it, and every pixel
 is scored.
@@ -17,10 +17,7 @@ is scored.
 
 
 def score_maps(prediction: Prediction, truth: Truth) -> dict[str, MapScore]:
-    """The scores that no threshold moves, by class that the truth knows; worth keeping.
-
-    At the original size: a second for each megapixel if one class alone is asked.
-    """
+    """Compute the threshold-independent scores of each class in the ground truth."""
     scores = {}
     for index, text in enumerate(prediction.texts):
         if text not in truth.masks:

@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that needs nothing else."""
+"""The report of an evaluation: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .rows import Row
 from .runner import MethodRun, prompt_of
 
 WORST = 12
-"""Pictures per method."""
+"""Images per method."""
 
 PICTURE_SIDE = 300
-"""Long side of a picture, pixels."""
+"""Long side of an image, pixels."""
 
 SHOWN_SEED = 0
 
@@ -62,7 +62,7 @@ figcaption span { color: #5b6675; overflow-wrap: anywhere; }
 
 
 MethodKey = tuple[str, str]
-"""A method's key and its mode."""
+"""Key and mode of a method."""
 
 
 def write_report(
@@ -72,7 +72,7 @@ def write_report(
     predictors: Mapping[str, Predictor],
     runs: Sequence[MethodRun],
 ) -> str:
-    """The report as HTML.
+    """Format the report as HTML.
 
     Args:
         results: what ``results.json`` holds.
@@ -104,7 +104,7 @@ def write_report(
 
 
 def _labels(predictors: Mapping[str, Predictor], runs: Sequence[MethodRun]) -> dict[MethodKey, str]:
-    """What to call each run: by the method's name and mode, where two share them by its key too."""
+    """Label each run by the method's name and mode, and by its key if these are ambiguous."""
     names = {
         (run.method, run.mode): f"{predictors[run.method].info.name}, {run.mode}" for run in runs
     }
@@ -116,7 +116,7 @@ def _labels(predictors: Mapping[str, Predictor], runs: Sequence[MethodRun]) -> d
 
 
 def _key(method: Mapping) -> MethodKey:
-    """What tells an entry of ``results.json``'s methods from the others."""
+    """Return the key and mode of an entry of ``results.json``'s methods."""
     return method["method"], method["mode"]
 
 
@@ -125,15 +125,15 @@ def _introduction(results: Mapping) -> str:
     count = results["images"]
     images = f"{count} image{'s' if count != 1 else ''}"
     if settings["limit"] is not None:
-        images += ", chosen by chance"
+        images += ", drawn at random"
     with_class = results["methods"][0]["mean"]["images"]
     if with_class < count:
-        images += f"; {with_class:.0f} of them show a class"
+        images += f"; {with_class:.0f} of them contain a class"
     facts = {
         "Data": settings["data"],
         "Part": f"{settings['part']}: {images}",
         "Preset": settings["preset"],
-        "Clicks": f"{settings['clicks']} per class in manual modes, drawn inside the truth",
+        "Points": f"{settings['clicks']} per class in manual modes, sampled inside the truth",
         "Seeds": ", ".join(map(str, range(settings["seeds"]))) + " (of the sampled points)",
         "Hardware": f"{results['hardware']}; PyTorch {results['torch']}",
     }
@@ -141,10 +141,10 @@ def _introduction(results: Mapping) -> str:
     return (
         f"<h1>Text-guided SAM on {escape(settings['data'])}</h1>"
         f"<code>{escape(results['command'])}</code><dl>{listed}</dl>"
-        '<p class="note"><b>Presence oracle:</b> as in the papers, a method is asked only for '
-        "classes that an image shows. Unless said otherwise every figure here relies on it. "
-        "Images are scored at their own resolution, a mask is where logits exceed 0, and "
-        "unlabelled pixels are not scored.</p>"
+        '<p class="note"><b>Presence oracle:</b> as in the papers, methods are queried only '
+        "for classes present in an image. All figures rely on it unless stated otherwise. Images "
+        "are scored at their own resolution, masks are logits above 0, and unlabelled pixels are "
+        "not scored.</p>"
     )
 
 
@@ -177,18 +177,20 @@ def _leaderboard(
         lines.append(cells)
     scaled = ""
     if settings["single_object"]:
-        scaled = " S, E, weighted F and the scaled MAE are of the min–max-scaled map."
+        scaled = (
+            " S-measure, E-measure, weighted F and scaled MAE are computed on the "
+            "min–max-scaled map."
+        )
     spread = "Mean ± standard deviation over seeds. " if settings["seeds"] > 1 else ""
     return (
         "<h2>Leaderboard</h2>"
         + _table(["method", *(metric.heading for metric in shown_metrics.values())], lines)
-        + f'<p class="note">{spread}mIoU pools each class’s pixels over the set and is the mean '
-        "over classes; mean IoU, Dice, MAE and boundary F are means over samples (a class in an "
-        "image). Boundary F tolerates 0.75 % of the image’s diagonal."
-        f"{scaled} Seconds are prediction "
-        "alone; features that several methods or seeds use are computed once per image and "
-        "counted where they are first needed, so later methods and seeds look faster than they "
-        "would by themselves.</p>"
+        + f'<p class="note">{spread}mIoU pools the pixels of each class over the set and averages '
+        "over classes; mean IoU, Dice, MAE and boundary F are averages over samples (a class in "
+        f"an image). Boundary F has a tolerance of 0.75 % of the image’s diagonal.{scaled} "
+        "Seconds are for prediction alone; features shared by several methods or seeds are "
+        "computed once per image and counted at first use, so later methods and seeds appear "
+        "faster than they would be on their own.</p>"
     )
 
 
@@ -242,10 +244,9 @@ def _plots(
     figure.savefig(stream, format="png", dpi=130)
     encoded = base64.b64encode(stream.getvalue()).decode()
     return (
-        '<h2>Plots</h2><p class="plots"><img alt="mIoU of each method, and how IoU is spread '
-        f'over samples" src="data:image/png;base64,{encoded}"></p>'
-        '<p class="note">Right: the share of samples whose IoU is at most as high; a curve '
-        "further down and to the right is better.</p>"
+        '<h2>Plots</h2><p class="plots"><img alt="mIoU of each method, and distribution of IoU '
+        f'over samples" src="data:image/png;base64,{encoded}"></p><p class="note">Right: share of '
+        "samples with at most this IoU; curves further down and to the right are better.</p>"
     )
 
 
@@ -267,11 +268,11 @@ def _with_absent(
     return (
         "<h2>Without the presence oracle</h2>"
         + _table(["method", "mIoU %, oracle", *ABSENT_COLUMNS.values()], lines)
-        + f'<p class="note">{which} that an image does not show are queried too. Pixels predicted '
-        "for them count in the class’s union. “Emptied”: a mask counts as empty where the method’s "
-        "own presence is below ½. False alarms: the share of absent classes with a non-empty "
-        "mask. A dash: manual modes are left out, since nobody would click on what "
-        "is not there; or the method does not tell presence.</p>"
+        + f'<p class="note">{which} absent from an image are queried too. Pixels predicted for '
+        "them count in the class’s union. “Emptied”: a mask counts as empty if the method’s own "
+        "presence is below ½. False alarms: share of absent classes with a non-empty mask. A "
+        "dash: manual modes are left out, since there is nothing to click on; or the method "
+        "reports no presence.</p>"
     )
 
 
@@ -293,12 +294,12 @@ def _classes(
     return (
         "<h2>Classes</h2>"
         + _table(heads, lines)
-        + '<p class="note">Pooled IoU in %, mean over seeds; most frequent classes first.</p>'
+        + '<p class="note">Pooled IoU in %, averaged over seeds; most frequent classes first.</p>'
     )
 
 
 def _heat(value: float) -> tuple[str, str]:
-    """A cell's text and style for a value in 0..1: the better, the darker."""
+    """Format a value in 0..1 as a table cell, darker for better values."""
     return f"{100 * value:.1f}", f"background:rgba(31,111,214,{0.65 * value:.2f})"
 
 
@@ -338,15 +339,14 @@ def _worst(
         )
         parts.append(f'<h3>{escape(labels[method_key])}</h3><div class="pictures">{shown}</div>')
     return (
-        "<h2>Worst samples</h2>"
-        f'<p class="note">Lowest IoU with seed {SHOWN_SEED}, the largest first where they tie. '
-        "White line: truth. Colour: what the method found. Dots: the points that SAM was given."
-        "</p>" + "".join(parts)
+        f'<h2>Worst samples</h2><p class="note">Lowest IoU with seed {SHOWN_SEED}, ties by largest '
+        "area. White line: ground truth. Colour: prediction. Dots: points used as SAM "
+        "prompts.</p>" + "".join(parts)
     )
 
 
 def worst_samples(rows: Sequence[Row], method: str, mode: str) -> list[SampleScore]:
-    """The :data:`WORST` present samples of lowest IoU with the shown seed, larger truths first."""
+    """Return the :data:`WORST` present samples of lowest IoU with the shown seed, ties by area."""
     scores = [row.score for row in rows if _shows(row, (method, mode)) and row.seed == SHOWN_SEED]
     return sorted(scores, key=lambda s: (_sample_iou(s), -s.counts.truth, s.image))[:WORST]
 
@@ -359,7 +359,7 @@ def _pictures(
     names: Sequence[str],
     colour: str,
 ) -> dict[str, str]:
-    """Data URI by class name, of what the run makes of these classes of an image."""
+    """Draw a run's predictions for classes of an image, as data URIs by class name."""
     if not names:
         return {}
     prompt = prompt_of(sample, run.clicks, SHOWN_SEED)
@@ -390,7 +390,7 @@ def _pictures(
 
 
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str | tuple[str, str]]]) -> str:
-    """An HTML table; a cell is HTML, or HTML and its style."""
+    """Format an HTML table; a cell is HTML, or HTML and its style."""
     head = "".join(f"<th>{text}</th>" for text in heads)
     body = []
     for line in lines:
@@ -411,5 +411,5 @@ def _sample_iou(score: SampleScore) -> float:
 
 
 def _orderly(value: float) -> float:
-    """NaN, which has no order, as the lowest."""
+    """Replace NaN, which has no order, by the lowest value."""
     return -1.0 if math.isnan(value) else value

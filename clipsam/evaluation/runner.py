@@ -1,4 +1,4 @@
-"""Run methods over a labelled data set and score every class of every image."""
+"""Evaluation of methods on a labelled data set, per class and image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .metric_table import MaskComparison, measure
 from .metrics import SampleScore
 
 MANUAL = "manual"
-"""The mode that needs points, here drawn from the truth."""
+"""The mode that needs points, here sampled from the truth."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def score_image(
 
 
 def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
-    """Ask for the classes that are present, with ``clicks`` points inside each one's truth."""
+    """Build a prompt of the classes present, with ``clicks`` points inside each one's truth."""
     concepts = []
     for value in sample.present():
         name = sample.names[value]
@@ -147,7 +147,7 @@ def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
 
 
 def absent_classes(sample: LabelledImage, limit: int | None = None) -> tuple[str, ...]:
-    """Names of classes that the image does not show: all, or up to ``limit`` chosen by its key."""
+    """Return the names of absent classes: all, or up to ``limit`` chosen by the image's key."""
     present = {sample.names[value] for value in sample.present()}
     absent = [name for name in dict.fromkeys(sample.names) if name not in present]
     if limit is None or limit >= len(absent):

@@ -1,4 +1,4 @@
-"""ESC-Net (arXiv 2411.14723): all classes of an image at once, labelled by words alone."""
+"""ESC-Net (arXiv 2411.14723): all classes of an image together, from their names alone."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ from ..models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
 from ..predictor import JointPredictor, MethodInfo, PredictOptions
 from ..types import BlockTrace, Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
-from ..weights.presets import TINY, Preset
+from ..weights.presets import Preset
 from .base import TrainablePredictor
 
 CANVAS, WINDOW, STRIDE = 640, 384, 256
-"""Sliding windows, pixels: four of them on the image squashed to a square, as in CAT-Seg."""
+"""Sizes of the sliding windows, pixels: four on the image resized to a square, as in CAT-Seg."""
 
 MEMORY_SHARE = 0.5
-"""Of the free memory, the GPU's where there is one: what an answer may take, unless told otherwise.
-What it takes is estimated, and may be up to twice as much."""
+"""Default share of the free memory, of the GPU if there is one, for a prediction.
+
+The need is estimated, and may be up to twice as much.
+"""
 
 WHOLE, SLIDING = "whole-image", "sliding-window"
 
 
 class EscNetPredictor(JointPredictor, TrainablePredictor):
-    """One pass over the whole image, or the mean of that and four overlapping windows.
+    """ESC-Net: one pass over the whole image, or the mean of that and four overlapping windows.
 
     Attributes:
         memory_budget: bytes beside the weights that the classes may take; where it is small, fewer
@@ -58,15 +60,16 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         kind="method",
         modes=(WHOLE, SLIDING),
         summary=(
-            "CLIP's map of each class prompts SAM's decoder layers, which sharpen CLIP's features; "
-            "all classes are found together, from their names alone."
+            "CLIP's map of each class prompts SAM's decoder layers, which refine CLIP's features; "
+            "all classes are predicted together, from their names alone."
         ),
         quoted="mIoU with CLIP B/16 35.6 (A-150), 59.0 (PC-59); with L/14 41.8 and 65.6",
     )
     config_type = EscNetConfig
 
     def __init__(self, backbones: Backbones, config: EscNetConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP; of SAM only the decoder is used.
             config: what is built on them.
@@ -83,7 +86,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return model
 
     def tuned_from(self) -> dict[str, Tensor]:
-        """See :meth:`TrainablePredictor.tuned_from`."""
+        """Return the base weights, see :meth:`TrainablePredictor.tuned_from`."""
         named = self.backbones.clip.named_parameters()
         base = {f"clip.{name}": parameter.detach() for name, parameter in named}
         if self.config.use_sam and self.config.pretrained_sam:
@@ -94,13 +97,13 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
 
     @classmethod
     def design(cls, preset: Preset) -> EscNetConfig:
-        """The paper's network on a preset's CLIP: skips after each third, windows of half a side.
+        """Return the paper's network on a preset's CLIP: skips after each third, half-size windows.
 
         The tiny CLIP has learnt 16 × 16 cells, not 24 × 24, bare names, and to be read with CLIP
         Surgery: read as CAT-Seg does, it says next to nothing. It has half the layers of a real
         one, and gets half the blocks, half as wide.
         """
-        sizes, tiny = preset.clip, preset is TINY
+        sizes, tiny = preset.clip, preset.bundled
         cells, third = 16 if tiny else 24, sizes.vision_layers // 3
         config = EscNetConfig(
             image_size=cells * sizes.patch_size,
@@ -113,7 +116,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return replace(config, blocks=2, hidden=64, **surgery)
 
     def network(self) -> nn.Module:
-        """All of it: CLIP is a part of the model."""
+        """Return the whole model, which includes CLIP."""
         return self.model
 
     def _predict_all(
@@ -125,7 +128,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes together: here a class's answer depends on the others asked.
+        """Predict all classes together, since the result of a class depends on the others.
 
         Training asks each class of each pixel for itself, so a sigmoid of a logit is a probability
         and that of a class's highest logit tells how likely it is anywhere: its ``presence``. The
@@ -156,11 +159,11 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return results
 
     def _transform(self, encoded: EncodedImage) -> SquareTransform:
-        """The image is squashed to a square, whatever SAM's input is."""
+        """Return the resizing to a square, whatever SAM's input is."""
         return SquareTransform(encoded.size, CANVAS, "squash")
 
     def _encode_texts(self, concepts: Sequence[Concept]) -> Tensor:
-        """Unit-norm class texts (N_c, D), remembered; synonyms are averaged at unit norm."""
+        """Encode the classes, cached: unit-norm texts (N_c, D), averaged over synonyms."""
         clip = self.model.clip
         # Training changes the text tower in place: what it said before is then forgotten.
         version = sum(p._version for p in clip.text_model.parameters() if p.requires_grad)
@@ -179,7 +182,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     def _whole(
         self, encoded: EncodedImage, text: Tensor, watch: Stopwatch, most: int | None = None
     ) -> EscNetOutput:
-        """The answer for the whole image, at most so many classes at a time."""
+        """Predict on the whole image, with a limited number of classes at a time."""
         with watch.step("CLIP image"):
             features = self._features(encoded, WHOLE, lambda: self._pixels(encoded))
         with watch.step("ESC-Net"):
@@ -188,7 +191,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     def _with_windows(
         self, encoded: EncodedImage, text: Tensor, whole: Tensor, watch: Stopwatch, most: int | None
     ) -> Tensor:
-        """Mean probability of the whole image and four windows (CAT-Seg's inference), as logits.
+        """Average the probabilities of the whole image and four windows (CAT-Seg), as logits.
 
         Args:
             encoded: the image.
@@ -220,7 +223,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             return out
 
     def _chunk(self, features: ClipFeatures, text: Tensor, most: int | None = None) -> int:
-        """How many classes the network takes at a time, ``most`` or fewer."""
+        """Return how many classes the network takes at a time, at most ``most``."""
         device, budget = self.backbones.device, self.memory_budget
         if budget is None:
             budget = int(MEMORY_SHARE * free_memory(device))
@@ -230,11 +233,11 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return min(fitting, most or fitting)
 
     def _pixels(self, encoded: EncodedImage) -> Tensor:
-        """The whole image as the network takes it, (1, 3, S, S)."""
+        """Convert the whole image to the network's input, (1, 3, S, S)."""
         return self._normalized(encoded, self.config.image_size)
 
     def _windows(self, encoded: EncodedImage, corners: Sequence[tuple[int, int]]) -> Tensor:
-        """The windows of the squashed image as the network takes them, (4, 3, S, S)."""
+        """Convert the windows of the resized image to the network's input, (4, 3, S, S)."""
         canvas = self._normalized(encoded, CANVAS)
         parts = [canvas[..., y : y + WINDOW, x : x + WINDOW] for y, x in corners]
         side = (self.config.image_size,) * 2
@@ -249,7 +252,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     def _features(
         self, encoded: EncodedImage, kind: str, pixels: Callable[[], Tensor]
     ) -> ClipFeatures:
-        """CLIP's features of a scene, computed once; the three maps are kept as one tensor."""
+        """Return CLIP's features of an image, computed once and cached as one tensor."""
 
         def compute() -> Tensor:
             stem = self.model.clip.vision_model.embeddings.patch_embedding
@@ -263,7 +266,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return ClipFeatures(dense, tuple(skips))
 
     def _block_traces(self, encoded: EncodedImage, block: BlockInputs) -> list[BlockTrace]:
-        """What a block saw of each class; its cells' centres as pixels of the image."""
+        """Return a block's intermediate state of each class, in pixels of the image."""
         maps = block.maps[0].cpu().numpy()
         if block.prompts is None:
             return [BlockTrace(one, np.zeros((0, 2), np.float32), None) for one in maps]
@@ -278,7 +281,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         ]
 
     def _sam_prompts(self, block_traces: Sequence[BlockTrace]) -> SamPrompts:
-        """What the last block told SAM of one class."""
+        """Return the SAM prompts of the last block for one class."""
         points, dense = np.zeros((0, 2), np.float32), None
         if block_traces and block_traces[-1].regions is not None:
             if "point" in self.config.prompts:
@@ -289,7 +292,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
 
 
 class CatSegPredictor(EscNetPredictor):
-    """The same network without SAM: the paper's own comparison."""
+    """ESC-Net without SAM: the paper's own comparison."""
 
     info = MethodInfo(
         id="cat-seg",
@@ -306,10 +309,10 @@ class CatSegPredictor(EscNetPredictor):
 
     @classmethod
     def design(cls, preset: Preset) -> EscNetConfig:
-        """ESC-Net's, with the image features left as CLIP gives them."""
+        """Return ESC-Net's configuration with CLIP's image features unchanged."""
         return replace(super().design(preset), use_sam=False)
 
 
 def _enlarge(x: Tensor, side: int) -> Tensor:
-    """(h, w) → (side, side), bilinearly."""
+    """Enlarge (h, w) to (side, side), bilinearly."""
     return F.interpolate(x[None, None], (side, side), mode="bilinear", align_corners=False)[0, 0]

@@ -1,4 +1,4 @@
-"""What CLIP-Guided SAM, SAM-PTx and the tuned baselines have in common: all but their design."""
+"""Shared base of CLIP-Guided SAM, SAM-PTx and the tuned baselines."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ from ..weights.presets import Preset
 from .base import TrainablePredictor
 
 WORKING_FLOATS = 24
-"""Numbers that a block holds at a time per channel of a token: its MLP's hidden layer twice (8),
-qkv as made and in windows (7), tokens before and after (4), and the adapters."""
+"""Floats per channel of a token that a block holds at a time.
+
+The MLP's hidden layer twice (8), qkv as computed and in windows (7), tokens before and after (4),
+and the adapters.
+"""
 
 
 @dataclass(frozen=True)
 class _ClassQuery:
-    """One class between its name and its mask.
+    """Intermediate state of one class during prediction.
 
     Attributes:
         concept: the class.
-        prompts: what SAM is told; ``None`` if there is nothing to tell.
+        prompts: SAM prompts; ``None`` if there are none.
         text: (1, T) unit-norm class text, if the method reads it.
         tokens: (1, 1 + N, T) normalised CLIP tokens of the image, the same for all classes.
         shown: raw similarity map (h, w).
@@ -50,7 +53,7 @@ class _ClassQuery:
 
 
 class TunedSamPredictor(TrainablePredictor):
-    """Runs a :class:`TunedSam`; a method is a design and its modes.
+    """Base class of methods that run a :class:`TunedSam`, each with a configuration and modes.
 
     ``manual`` takes the user's points and box, any other mode takes points from CLIP's map.
     """
@@ -58,7 +61,8 @@ class TunedSamPredictor(TrainablePredictor):
     config_type = TunedSamConfig
 
     def __init__(self, backbones: Backbones, config: TunedSamConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: what is added and tuned.
@@ -70,7 +74,7 @@ class TunedSamPredictor(TrainablePredictor):
         return TunedSam(self.backbones.sam, self.backbones.vision, self.config)
 
     def tuned_from(self) -> dict[str, Tensor]:
-        """See :meth:`TrainablePredictor.tuned_from`."""
+        """Return the base weights, see :meth:`TrainablePredictor.tuned_from`."""
         parts = {
             "prompt_encoder": self.backbones.sam.prompt_encoder,
             "mask_decoder": self.backbones.sam.mask_decoder,
@@ -89,11 +93,11 @@ class TunedSamPredictor(TrainablePredictor):
         return predictor
 
     def bundle_config(self, training: dict) -> dict:
-        """See :meth:`TrainablePredictor.bundle_config`; with the calibration of its own CLIP."""
+        """Return the bundle's config with the calibration of its CLIP."""
         return {**super().bundle_config(training), "calibration": asdict(self.calibration)}
 
     def network(self) -> nn.Module:
-        """SAM as it is tuned, and what of CLIP runs with it."""
+        """Return the tuned SAM, and the parts of CLIP in use."""
         clip, parts = self.backbones.clip, [self.model]
         if self.config.sees_text or self.config.clip is not None:
             parts += [clip.text_model, clip.text_projection, nn.ParameterList([clip.logit_scale])]
@@ -118,7 +122,7 @@ class TunedSamPredictor(TrainablePredictor):
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Each class has an answer of its own; on a GPU many go through the networks together."""
+        """Predict each class on its own; on a GPU many are computed together."""
         results: list[ConceptResult] = []
         pairs = list(zip(concepts, modes, strict=True))
         while len(results) < len(pairs):
@@ -139,7 +143,7 @@ class TunedSamPredictor(TrainablePredictor):
         return results
 
     def _classes_at_a_time(self, options: PredictOptions) -> int:
-        """As many as half of a GPU's free memory holds; a CPU gains nothing from several."""
+        """Return how many classes fit into half of a GPU's free memory; 1 on a CPU."""
         device, sam = self.backbones.device, self.backbones.preset.sam
         if device.type == "cpu":
             return 1
@@ -156,7 +160,7 @@ class TunedSamPredictor(TrainablePredictor):
         options: PredictOptions,
         watch: Stopwatch,
     ) -> _ClassQuery:
-        """What SAM will be told of one class."""
+        """Prepare the SAM prompts of one class."""
         backbones, config = self.backbones, self.config
         text = tokens = shown = dense = None
         prompts = concept.prompts if mode == "manual" else None
@@ -184,11 +188,11 @@ class TunedSamPredictor(TrainablePredictor):
         return _ClassQuery(concept, prompts, text, tokens, shown, dense)
 
     def _vision_name(self) -> str:
-        """What a scene calls this tower's features: those of frozen CLIP are shared."""
+        """Return the cache key of CLIP's image features; frozen CLIP's are shared."""
         return self.name if self.config.clip_blocks != 0 else self.config.clip
 
     def _embed(self, encoded: EncodedImage, queries: Sequence[_ClassQuery]) -> list[Tensor]:
-        """Image embeddings (1, 256, h, w), made once per scene and, if they see it, per class."""
+        """Encode the image, (1, 256, h, w), once per image, or per class if the encoder sees it."""
         backbones, adapters = self.backbones, self.config.adapters
         if adapters is None:
             return [encoded.sam_embedding(backbones) for _ in queries]
@@ -212,7 +216,7 @@ class TunedSamPredictor(TrainablePredictor):
         return [found[key] for key in keys]
 
     def _encode(self, encoded: EncodedImage, queries: Sequence[_ClassQuery]) -> Tensor:
-        """Image embeddings (B, 256, h, w) of B classes."""
+        """Encode the image for B classes: (B, 256, h, w)."""
         backbones, model, count = self.backbones, self.model, len(queries)
         encoder, preset = model.image_encoder, backbones.preset
 
@@ -233,7 +237,7 @@ class TunedSamPredictor(TrainablePredictor):
             return encoder.finish_adapted(begun, condition, patches).float()
 
     def _begin(self, encoded: EncodedImage) -> Tensor:
-        """What all classes share of the adapted encoder, (2, 1, H, W, D)."""
+        """Compute the part of the adapted encoder shared by all classes, (2, 1, H, W, D)."""
         backbones, encoder = self.backbones, self.model.image_encoder
         adapters, first = self.config.adapters, encoder.first_adapted
 
@@ -250,7 +254,7 @@ class TunedSamPredictor(TrainablePredictor):
     def _decode_all(
         self, encoded: EncodedImage, queries: Sequence[_ClassQuery], embeddings: Sequence[Tensor]
     ) -> list[ConceptResult]:
-        """Masks of several classes; those with as many points and boxes are decoded together."""
+        """Decode masks of several classes, together if they have equally many points and boxes."""
         transform, device = self._transform(encoded), self.backbones.device
         alike: dict[tuple[int, int], list[int]] = {}
         for index, one in enumerate(queries):
@@ -280,6 +284,6 @@ class TunedSamPredictor(TrainablePredictor):
 
 
 def adapters(preset: Preset, **fields: object) -> AdapterConfig:
-    """Adapters as a preset wants them by default; ``fields`` of :class:`AdapterConfig` differ."""
+    """Return a preset's default adapters, changed by ``fields`` of :class:`AdapterConfig`."""
     fields = {"last_blocks": preset.last_blocks, **fields}
     return AdapterConfig(semantic_dim=preset.clip.projection_dim, **fields)

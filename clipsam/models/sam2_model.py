@@ -1,4 +1,4 @@
-"""SAM 2.1 for single images, built from sam2's own classes, and its batched decoding.
+"""SAM 2.1 for single images, built from sam2's classes, with batched decoding.
 
 Of a video model's parts only those are here that an image passes through: there is no memory.
 """
@@ -52,7 +52,7 @@ STRIDE = 16
 
 
 class Sam2Image(nn.Module):
-    """The parts of SAM 2.1 that segment an image; run by :func:`embed`, :func:`decode_masks`.
+    """The image parts of SAM 2.1, used by :func:`embed` and :func:`decode_masks`.
 
     Attributes:
         config: its sizes.
@@ -92,7 +92,7 @@ class Sam2Image(nn.Module):
 
 
 def build_sam2(config: Sam2Config) -> Sam2Image:
-    """A randomly initialised SAM 2.1 whose state-dict names are among those of Meta's files."""
+    """Build a randomly initialised SAM 2.1 with state-dict names of Meta's files."""
     return Sam2Image(config)
 
 
@@ -117,7 +117,7 @@ def _build_image_encoder(config: Sam2Config) -> ImageEncoder:
 
 
 def embed(network: Sam2Image, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the mask decoder needs of B images, as ``SAM2ImagePredictor.set_image`` computes it.
+    """Embed B images for the mask decoder, as ``SAM2ImagePredictor.set_image`` does.
 
     Args:
         network: SAM 2.1.
@@ -179,7 +179,7 @@ def decode_masks(
 def _with_corners(
     points: tuple[Tensor, Tensor] | None, boxes: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
-    """Points (B, N, 2) and labels (B, N) with the boxes' corners before them, labelled 2 and 3.
+    """Prepend the boxes' corners, labelled 2 and 3, to points (B, N, 2) and labels (B, N).
 
     Given apart, the prompt encoder would leave out the padding point that SAM 2 always has.
     """

@@ -1,4 +1,4 @@
-"""SAM 3 on transformers' own network: all instances of what a short phrase names.
+"""SAM 3 on transformers' network: all instances of a short phrase.
 
 Source: SAM 3 (arXiv 2511.16719).
 """
@@ -23,12 +23,12 @@ except ImportError:  # what transformers 5.0 calls it
 from ..memory import LRUCache
 
 MOST_PHRASES = 512
-"""Of each, features of every token are remembered: 100 MB in all."""
+"""Phrases with cached features of every token: 100 MB in all."""
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What SAM 3 proposes for one phrase, likely or not.
+    """Instances that SAM 3 proposes for one phrase, likely or not.
 
     Attributes:
         logits: float (Q, h, w) over the square input.
@@ -42,7 +42,7 @@ class Instances:
 
 
 class TextOnceSam3Model(Sam3Model):
-    """The network, which remembers what it made of each text.
+    """SAM 3 with cached text features.
 
     It does so below ``forward``, for what ``forward`` takes as ``text_embeds`` has changed within
     transformers 5: first a tensor, now an output that holds one.
@@ -53,16 +53,17 @@ class TextOnceSam3Model(Sam3Model):
         self._texts: LRUCache[object] = LRUCache(MOST_PHRASES)
 
     def get_text_features(self, input_ids: Tensor, *args: object, **kwargs: object) -> object:
-        """As in the base class, for one text; its tokens say all about its padding."""
+        """Encode one text as the base class does; its padding follows from its tokens."""
         compute = partial(super().get_text_features, input_ids, *args, **kwargs)
         return self._texts.get((input_ids.device, *input_ids.flatten().tolist()), compute)
 
 
 class Sam3(nn.Module):
-    """SAM 3 that reads an image once for many phrases, and a phrase once for many images."""
+    """SAM 3, encoding an image once for many phrases, and a phrase once for many images."""
 
     def __init__(self, model: TextOnceSam3Model, tokenizer: CLIPTokenizer) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network, without SAM 3's video parts.
             tokenizer: of its text tower.
@@ -78,12 +79,12 @@ class Sam3(nn.Module):
 
     @property
     def side(self) -> int:
-        """Side of the square to which an image is squashed, pixels."""
+        """Side of the square to which an image is resized, pixels."""
         return self.model.config.image_size
 
     @property
     def mask_side(self) -> int:
-        """Side of the masks' logits: that of the finest features."""
+        """Side of the masks' logits, that of the finest features."""
         return self._level_sides[0]
 
     @property
@@ -95,7 +96,7 @@ class Sam3(nn.Module):
 
     @torch.no_grad()
     def read_image(self, image: np.ndarray) -> Tensor:
-        """uint8 (H, W, 3) → its features (N,), all levels as one tensor for a scene to remember."""
+        """Encode an image, uint8 (H, W, 3), to features (N,), all levels as one tensor."""
         # A picture of few pixels does not tell by its shape which axis is colour.
         batch = self._processor(image, input_data_format="channels_last", return_tensors="pt")
         vision = self.model.get_vision_features(batch["pixel_values"].to(self.model.device))
@@ -103,7 +104,7 @@ class Sam3(nn.Module):
 
     @torch.no_grad()
     def find(self, features: Tensor, phrase: str) -> Instances:
-        """What :meth:`read_image` gave, a phrase → every instance that SAM 3 proposes.
+        """Find every instance of a phrase in the result of :meth:`read_image`.
 
         Scores are as transformers' ``post_process_instance_segmentation`` has them.
         """
@@ -120,7 +121,7 @@ class Sam3(nn.Module):
         )
 
     def _unpacked(self, features: Tensor) -> Sam3VisionEncoderOutput:
-        """The features as the network takes them, with positions that are the same for all."""
+        """Restore the features in the network's format, with positions common to all images."""
         neck = self.model.vision_encoder.neck
         channels = self.model.config.vision_config.fpn_hidden_size
         shapes = [(1, channels, side, side) for side in self._level_sides]

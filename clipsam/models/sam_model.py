@@ -1,4 +1,4 @@
-"""SAM, built from segment-anything's own classes at any size, and its batched decoding."""
+"""SAM of any size, built from segment-anything's classes, with batched decoding."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PROMPT_DIM = 256
 
 
 def build_sam(config: SamConfig, trunk: Trunk | None = None) -> Sam:
-    """A randomly initialised SAM whose state-dict names are those of Meta's checkpoints.
+    """Build a randomly initialised SAM with state-dict names of Meta's checkpoints.
 
     Args:
         config: its sizes.

@@ -1,4 +1,4 @@
-"""SAM with a tuned decoder and, by choice, an adapted encoder and a CLIP that is tuned along.
+"""SAM with a tuned decoder, optionally with an adapted encoder and a tuned CLIP.
 
 One network for CLIP-Guided SAM (arXiv 2605.24807), SAM-PTx (arXiv 2508.00213), the SAM-PEFT
 baselines (SU-SAM) and tuned CLIP Surgery + SAM: they differ in their :class:`TunedSamConfig` only.
@@ -20,7 +20,7 @@ from .image_encoder import AdaptedImageEncoder, AdapterConfig
 
 @dataclass(frozen=True)
 class TunedSamConfig:
-    """What a method adds to SAM, and how it reads CLIP.
+    """Additions of a method to SAM, and its use of CLIP.
 
     Attributes:
         adapters: in SAM's image encoder; ``None`` leaves it plain.
@@ -41,31 +41,32 @@ class TunedSamConfig:
 
     @property
     def sees_text(self) -> bool:
-        """Whether the class text enters the encoder."""
+        """Whether the class text conditions the encoder."""
         return self.adapters is not None and self.adapters.text
 
     @property
     def sees_patches(self) -> bool:
-        """Whether CLIP's patch features or similarities enter the encoder."""
+        """Whether CLIP's patch features or similarities condition the encoder."""
         return self.adapters is not None and self.adapters.sees_patches
 
     @classmethod
     def from_json(cls, content: dict) -> TunedSamConfig:
-        """What ``dataclasses.asdict`` made of a configuration, read back from JSON."""
+        """Restore a configuration from the JSON of ``dataclasses.asdict``."""
         adapters = content["adapters"]
         adapters = None if adapters is None else AdapterConfig(**adapters)
         return cls(**{**content, "adapters": adapters})
 
 
 class TunedSam(nn.Module):
-    """SAM's parts that a method changes, beside those that it borrows frozen.
+    """The parts of SAM that a method changes, and the frozen ones that it shares.
 
     Tuned (CLIP-Guided SAM, section 3.4): adapters, mask decoder, prompt encoder and, by choice,
     CLIP's vision attention. Frozen and borrowed: the rest of SAM's image encoder.
     """
 
     def __init__(self, sam: Sam, vision: SurgeryVision, config: TunedSamConfig) -> None:
-        """
+        """Build the layers.
+
         Args:
             sam: a frozen SAM; its encoder is borrowed, its decoder copied.
             vision: CLIP's frozen vision tower; borrowed, or copied where its attention is tuned.
@@ -86,13 +87,13 @@ class TunedSam(nn.Module):
                 self.vision = self.vision.tunable_copy(config.clip_blocks)
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """What training changes, by name: the content of a bundle."""
+        """Return the trained tensors by name: the content of a bundle."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
     def condition(
         self, tokens: Tensor | None, text: Tensor | None, sampling_grid: Tensor | None
     ) -> SemanticCondition | None:
-        """What the adapters see: text, and patch features plus similarity (section 3.3).
+        """Compute the adapters' condition: text, and patch features plus similarity (section 3.3).
 
         Args:
             tokens: normalised CLIP tokens (B, 1 + N, T); used if adapters see patches.
@@ -108,7 +109,7 @@ class TunedSam(nn.Module):
         return SemanticCondition(text, self._vision(tokens), similarity, sampling_grid)
 
     def see_patches(self, tokens: Tensor | None, sampling_grid: Tensor | None) -> Tensor | None:
-        """The share of :meth:`condition` that is the same for all classes of an image.
+        """Compute the part of :meth:`condition` shared by all classes of an image.
 
         Args:
             tokens, sampling_grid: as for :meth:`condition`, of B images.
@@ -121,5 +122,5 @@ class TunedSam(nn.Module):
         return self.image_encoder.see_patches(self._vision(tokens), sampling_grid)
 
     def _vision(self, tokens: Tensor) -> Tensor | None:
-        """V, what adapters see of CLIP's patches whatever the class (section 3.3)."""
+        """Compute V, the class-independent features of CLIP's patches (section 3.3)."""
         return tokens_to_grid(tokens) if self.config.adapters.vision else None

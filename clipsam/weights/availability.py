@@ -1,6 +1,6 @@
-"""Which methods can run with a preset on this machine, as far as weights go.
+"""Availability of methods on this machine, by weights.
 
-Only looks whether files are there; opens none, and asks nobody.
+No file is opened and no network is used.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from ..predictor import Predictor
 
 Status = Literal["ready", "untrained", "needs-download", "unavailable"]
-"""``untrained``: the method has no bundle for the preset. ``unavailable``: a download alone does
-not get its networks, for their terms must be accepted first."""
+"""Status of a method.
+
+``untrained``: the method has no bundle for the preset. ``unavailable``: its networks cannot be
+downloaded before their terms are accepted.
+"""
 
 
 def missing_weights(method: type[Predictor], preset: Preset) -> tuple[PublishedWeights, ...]:
-    """Return the published networks that a method needs with a preset and that are not here."""
+    """Return the published networks that a method needs with a preset and that are missing here."""
     needed = (*preset.sources, *method.extra_networks(preset))
     return tuple(published for published in needed if locate(published) is None)
 

@@ -1,4 +1,4 @@
-"""Bundles on their way: to and from a repository of the hub or a folder, whole or not at all."""
+"""Atomic transfer of bundles to and from a repository of the hub or a folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .presets import PRESETS
 
 CARD = "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)
-"""What travels; anything else in a bundle's folder stays."""
+"""Transferred files; others in a bundle's folder are ignored."""
 
 
 @dataclass(frozen=True)
 class PullResult:
-    """A bundle that was pulled.
+    """A pulled bundle.
 
     Attributes:
         folder: where it is.
@@ -43,7 +43,7 @@ class PullResult:
 def push_bundle(
     bundle: Path, target: str, methods: Mapping[str, MethodSummary], private: bool = False
 ) -> str:
-    """Put a bundle with its model card into a repository of the hub, or into a folder.
+    """Upload a bundle with its model card to a repository of the hub, or copy it to a folder.
 
     The card is made of the bundle's config, unless the bundle has one that a person wrote for the
     hub. The bundle itself is left as it is.
@@ -72,7 +72,7 @@ def push_bundle(
         message = f"{about.name} for the preset {config['preset']}"
         return upload(place, files, message, private)
     if private:
-        raise WeightsError(f"{place} is a folder: only a repository of the hub can be private")
+        raise WeightsError(f"{place} is a folder, but only a repository of the hub can be private")
     folder = place.resolve()
     if not _is_free(folder):
         _check_replaceable(folder, config, check_bundle(folder, methods))
@@ -81,7 +81,7 @@ def push_bundle(
 
 
 def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) -> PullResult:
-    """Get a bundle from a repository of the hub, or from a folder.
+    """Download a bundle from a repository of the hub, or copy it from a folder.
 
     The SAM and CLIP of its preset need not be on this machine.
 
@@ -101,8 +101,7 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
         if all(_are_same(folder / name, target / name) for name in (CONFIG, WEIGHTS)):
             return PullResult(target, method, preset, is_new=False)
         raise WeightsError(
-            f"{target} holds something else already: choose another folder with --out, or move it "
-            "away"
+            f"{target} contains something else; choose another folder with --out, or move it away"
         )
     paths = {name: folder / name for name in FILES if (folder / name).is_file()}
     _write_folder(target.resolve(), paths)
@@ -125,7 +124,7 @@ def fetch_bundle(source: str, methods: Collection[str]) -> tuple[Path, dict]:
 
 
 def parse_location(text: str) -> Path | str:
-    """The folder or the repository ``owner/name`` of the hub that a person means.
+    """Parse a folder or a repository ``owner/name`` of the hub.
 
     A folder is what is one already, starts with ``.``, ``/`` or ``~``, or has more than one slash.
 
@@ -133,7 +132,7 @@ def parse_location(text: str) -> Path | str:
         WeightsError: it is neither.
     """
     if "://" in text:
-        raise WeightsError(f"“{text}” is an address: for the hub, give OWNER/NAME alone")
+        raise WeightsError(f"“{text}” is a URL, expected OWNER/NAME for the hub")
     # The empty path would be the current folder.
     is_there = text != "" and Path(text).is_dir()
     if is_there or text.startswith((".", "/", "~")) or text.count("/") > 1:
@@ -146,13 +145,13 @@ def parse_location(text: str) -> Path | str:
         if "/" in text:
             return text
     raise WeightsError(
-        f"“{text}” is neither a folder nor OWNER/NAME on the hub (letters, digits, “-”, “_”, “.”): "
-        f"for a folder that is to be made, write ./{text}"
+        f"“{text}” is neither a folder nor OWNER/NAME on the hub (letters, digits, “-”, “_”, “.”). "
+        f"For a new folder, write ./{text}"
     )
 
 
 def check_bundle(folder: Path, methods: Collection[str]) -> dict:
-    """The config of a bundle after a look at all of it but the weights themselves.
+    """Validate a bundle except for its weights, and return its config.
 
     Raises:
         WeightsError: something is missing, damaged or cut off, or it fits no method of these or no
@@ -165,17 +164,20 @@ def check_bundle(folder: Path, methods: Collection[str]) -> dict:
     except (SafetensorError, UnicodeDecodeError, OSError) as error:
         raise WeightsError(f"{folder} is damaged: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("network"), dict):
-        raise WeightsError(f"{folder} is no bundle of a method: its {CONFIG} names no network")
+        raise WeightsError(
+            f"{folder} is not a bundle of a method: its {CONFIG} describes no network"
+        )
     for key, known in (("method", methods), ("preset", PRESETS)):
         if str(config.get(key)) not in known:
             raise WeightsError(
-                f"{folder} fits the {key} “{config.get(key)}”, which is none of {', '.join(known)}"
+                f"{folder} was made for the {key} “{config.get(key)}”, expected one of "
+                f"{', '.join(known)}"
             )
     return config
 
 
 def _own_card(bundle: Path) -> bytes | None:
-    """A bundle's card if a person wrote it for the hub: with front matter, without our line."""
+    """Return a bundle's card if the user wrote it: with front matter, without our line."""
     try:
         content = (bundle / CARD).read_bytes()
     except FileNotFoundError:
@@ -187,7 +189,7 @@ def _own_card(bundle: Path) -> bytes | None:
 
 
 def _download(repo: str) -> Path:
-    """A repository's bundle in the hub's cache: the newest or, offline, the one seen last."""
+    """Download a repository's bundle to the hub's cache; offline, return the last one seen."""
     cached = find_cached(repo, CONFIG), find_cached(repo, WEIGHTS)
     if not constants.HF_HUB_OFFLINE or None in cached:
         files = [look_up(repo, (CONFIG,)), look_up(repo, (WEIGHTS,))]
@@ -203,7 +205,7 @@ def _download(repo: str) -> Path:
             fetch(file)
         cached = tuple(find_cached(repo, file.name, files[0].commit) for file in files)
         if None in cached:
-            raise WeightsError(f"{repo} was changed while it was downloaded: try again")
+            raise WeightsError(f"{repo} was changed during the download; try again")
     return cached[0].parent
 
 
@@ -216,20 +218,26 @@ def _are_same(file: Path, other: Path) -> bool:
 
 
 def _check_replaceable(folder: Path, config: dict, there: dict) -> None:
-    """Raises WeightsError: the bundle there is of another method or preset, or not all there is."""
+    """Check that a bundle may replace a folder.
+
+    Raises:
+        WeightsError: it has another method or preset, or contains other files.
+    """
     for key in ("method", "preset"):
         if there[key] != config[key]:
             raise WeightsError(
-                f"{folder} holds a bundle for the {key} {there[key]}, this one is for "
-                f"{config[key]}: choose another folder"
+                f"{folder} contains a bundle for the {key} {there[key]}, but this one is for "
+                f"{config[key]}; choose another folder"
             )
     others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
     if others:
-        raise WeightsError(f"{folder} holds other things too ({others[0]}): choose another folder")
+        raise WeightsError(
+            f"{folder} also contains other files ({others[0]}); choose another folder"
+        )
 
 
 def _write_folder(folder: Path, files: Mapping[str, Path | bytes]) -> None:
-    """Write a folder whole or not at all, in place of the one that is there.
+    """Write a folder atomically, replacing an existing one.
 
     Raises:
         WeightsError: it cannot be written, or a file cannot be read.

@@ -1,4 +1,4 @@
-"""Published networks that pipelines run beside a preset's SAM and CLIP, read by transformers."""
+"""Published networks that methods need in addition to SAM and CLIP, read by transformers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Processor = TypeVar("Processor", bound=ImageProcessingMixin)
 
 
 def read_network(published: PublishedWeights, files: LocalFiles) -> nn.Module:
-    """A published network from its files, frozen and ready to run, on the CPU.
+    """Read a published network from its files, frozen, on the CPU.
 
     Raises:
         WeightsError: a file is damaged, or another network's.
@@ -57,7 +57,7 @@ def read_network(published: PublishedWeights, files: LocalFiles) -> nn.Module:
 
 
 def read_model(files: LocalFiles, kind: type[Model]) -> Model:
-    """A model of transformers' own class, with every one of its weights from a file.
+    """Read a transformers model with all its weights from a file.
 
     Args:
         files: weights, and ``config.json``.
@@ -73,7 +73,7 @@ def read_model(files: LocalFiles, kind: type[Model]) -> Model:
 def _build_model(
     files: LocalFiles, kind: type[Model], content: Mapping, state: Mapping[str, Tensor]
 ) -> Model:
-    """The same from what the two files hold, or from the part of it that matters."""
+    """Build a model from the content of its files, or from a part of it."""
     path = files.extras["config.json"]
     # Counters, which older files hold and not every release of transformers overlooks.
     state = {name: state[name] for name in state if not name.endswith(".position_ids")}
@@ -87,8 +87,8 @@ def _build_model(
     )
     for key, problem in (
         ("missing_keys", "lacks"),
-        ("unexpected_keys", "holds what {kind} has not:"),
-        ("mismatched_keys", "holds in another shape than {path} says:"),
+        ("unexpected_keys", "contains parameters unknown to {kind}:"),
+        ("mismatched_keys", "contains parameters whose shapes differ from {path}:"),
     ):
         if names := sorted(str(name) for name in report[key]):
             text = problem.format(kind=kind.__name__, path=path.name)
@@ -97,7 +97,7 @@ def _build_model(
 
 
 def read_json(path: Path) -> dict:
-    """What a published configuration says.
+    """Read a published JSON configuration.
 
     Raises:
         WeightsError: it is missing or no JSON object.
@@ -107,15 +107,19 @@ def read_json(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):
-        raise WeightsError(f"{path} should be a JSON object, is a {type(content).__name__}")
+        raise WeightsError(f"{path} must be a JSON object, got {type(content).__name__}")
     return content
 
 
 def _as_config(path: Path, content: Mapping, kind: type[PreTrainedConfig]) -> PreTrainedConfig:
-    """Raises WeightsError: the content of ``path`` does not describe such a network."""
+    """Convert JSON content to a configuration.
+
+    Raises:
+        WeightsError: the content of ``path`` does not describe such a network.
+    """
     if content.get("model_type") != kind.model_type:
         raise WeightsError(
-            f"{path} should be of a {kind.model_type}, is of a {content.get('model_type')}"
+            f"{path}: expected model type {kind.model_type}, got {content.get('model_type')}"
         )
     try:
         return kind.from_dict(dict(content))
@@ -124,7 +128,7 @@ def _as_config(path: Path, content: Mapping, kind: type[PreTrainedConfig]) -> Pr
 
 
 def read_clipseg(files: LocalFiles) -> ClipSeg:
-    """CLIPSeg from its published files.
+    """Read CLIPSeg from its published files.
 
     Raises:
         WeightsError: one of them is damaged, or another network's.
@@ -136,12 +140,12 @@ def read_clipseg(files: LocalFiles) -> ClipSeg:
     batch = processor(wide, input_data_format="channels_last", return_tensors="pt")
     height, width = batch["pixel_values"].shape[-2:]
     if height != width:
-        raise WeightsError(f"{path} should squash images to squares, says {processor.size}")
+        raise WeightsError(f"{path}: expected resizing to squares, got {processor.size}")
     return ClipSeg(model, _bpe_tokenizer(files, model), processor)
 
 
 def read_sam3(files: LocalFiles) -> Sam3:
-    """SAM 3 without its video parts.
+    """Read SAM 3 without its video parts.
 
     Published are, as far as transformers' conversion script tells, the configuration and the
     weights of a ``Sam3VideoModel``, whose detector is the ``Sam3Model``; those of a ``Sam3Model``
@@ -165,7 +169,7 @@ def read_sam3(files: LocalFiles) -> Sam3:
 
 
 def read_grounding_dino(files: LocalFiles) -> GroundingDino:
-    """Grounding DINO from its published files.
+    """Read Grounding DINO from its published files.
 
     Raises:
         WeightsError: one of them is damaged, or another network's.
@@ -177,7 +181,7 @@ def read_grounding_dino(files: LocalFiles) -> GroundingDino:
 
 
 def read_owlv2(files: LocalFiles) -> Owlv2:
-    """OWLv2 from its published files.
+    """Read OWLv2 from its published files.
 
     Raises:
         WeightsError: one of them is damaged, or another network's.
@@ -190,12 +194,12 @@ def read_owlv2(files: LocalFiles) -> Owlv2:
     side = model.config.vision_config.image_size
     size = read_json(path).get("size")
     if size != {"height": side, "width": side}:
-        raise WeightsError(f"{path} should make images {side} × {side} pixels large, says {size}")
+        raise WeightsError(f"{path}: expected images of {side} × {side} pixels, got {size}")
     return Owlv2(model, tokenizer, processor)
 
 
 def _image_processor(path: Path, kind: type[Processor]) -> Processor:
-    """What a published ``preprocessor_config.json`` describes.
+    """Build the image processor described by a ``preprocessor_config.json``.
 
     Raises:
         WeightsError: it is damaged, or another network's.
@@ -210,12 +214,12 @@ def _image_processor(path: Path, kind: type[Processor]) -> Processor:
         # What makes no sense is often noticed only when it is used.
         processor(np.zeros((2, 2, 3), np.uint8), input_data_format="channels_last")
     except Exception as error:  # transformers checks it with classes of its own
-        raise WeightsError(f"{path} does not say how images are prepared ({error})") from None
+        raise WeightsError(f"{path} does not describe an image processor ({error})") from None
     return processor
 
 
 def _bert_tokenizer(path: Path, size: int) -> BertTokenizer:
-    """Uncased BERT's tokenizer from its published vocabulary, one token per line.
+    """Build uncased BERT's tokenizer from its published vocabulary, one token per line.
 
     Raises:
         WeightsError: it is damaged, or has not the ``size`` tokens that the text tower knows.
@@ -227,31 +231,31 @@ def _bert_tokenizer(path: Path, size: int) -> BertTokenizer:
     vocabulary = {token: index for index, token in enumerate(lines)}
     if len(lines) != size or len(vocabulary) != size:
         raise WeightsError(
-            f"{path} should hold {size:,} different tokens, one per line, but holds "
-            f"{len(vocabulary):,} in {len(lines):,} lines"
+            f"{path}: expected {size:,} different tokens, one per line, got {len(vocabulary):,} in "
+            f"{len(lines):,} lines"
         )
     for token, index in _BERT_TOKENS.items():
         if vocabulary.get(token) != index:
             raise WeightsError(
-                f"{path} should hold {token} as number {index}, holds it as {vocabulary.get(token)}"
+                f"{path}: expected token {token} with id {index}, got {vocabulary.get(token)}"
             )
     return BertTokenizer(vocab=vocabulary)
 
 
 def _bpe_tokenizer(files: LocalFiles, model: PreTrainedModel) -> CLIPTokenizer:
-    """The tokenizer of a network whose text tower is CLIP's."""
+    """Build the tokenizer of a network with CLIP's text tower."""
     size = model.config.text_config.vocab_size
     return read_bpe_tokenizer(files.extras["vocab.json"], files.extras["merges.txt"], size)
 
 
 _OWLV2_PADDING = "!"
-"""What OWLv2's texts are filled up with: CLIP's token 0."""
+"""Padding of OWLv2's texts: CLIP's token 0."""
 
 _BERT_TOKENS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
-"""Where uncased BERT has them; transformers' Grounding DINO splits its text by these numbers."""
+"""Ids of special tokens in uncased BERT; transformers' Grounding DINO splits its text by them."""
 
 _DETECTOR = "detector_model."
-"""How the names of SAM 3's weights begin among those of its video model."""
+"""Prefix of SAM 3's weights in its video model."""
 
 READERS: dict[str, Callable[[LocalFiles], nn.Module]] = {
     CLIPSEG.repo: read_clipseg,
@@ -260,4 +264,4 @@ READERS: dict[str, Callable[[LocalFiles], nn.Module]] = {
     SAM3.repo: read_sam3,
     **{sam2.repo: read_sam2 for sam2 in (SAM2_TINY, SAM2_SMALL, SAM2_BASE_PLUS, SAM2_LARGE)},
 }
-"""Who reads a repository's files."""
+"""Reader of each repository's files."""

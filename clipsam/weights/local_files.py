@@ -1,4 +1,4 @@
-"""A preset's published files on this machine: where they lie, and how they come here."""
+"""A preset's published files on this machine: location and download."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .published import WEIGHTS, PublishedWeights
 
 
 def locate(published: PublishedWeights) -> LocalFiles | None:
-    """The files of a network if all of them are on this machine; no network, nothing is read.
+    """Find the files of a network if all are on this machine, without network or reading.
 
     Those that a person brought come first, then the hub's cache.
     """
@@ -32,14 +32,14 @@ def locate(published: PublishedWeights) -> LocalFiles | None:
 
 
 class Download:
-    """Published networks on their way to this machine.
+    """A download of published networks.
 
     Attributes:
         size: bytes to be fetched, in all.
     """
 
     def __init__(self, preset: Preset, networks: Sequence[PublishedWeights]) -> None:
-        """Ask the hub for what is not here yet.
+        """Query the hub for the missing files.
 
         Files that are here are compared with their checksums; damaged ones are fetched anew.
 
@@ -65,11 +65,11 @@ class Download:
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes still to come; may be asked from another thread while :meth:`run` fetches."""
+        """Number of bytes to download; may be read from another thread during :meth:`run`."""
         return sum(file.missing_bytes for file in self._files)
 
     def run(self) -> None:
-        """Fetch everything and check that it is what was wanted.
+        """Download and verify everything.
 
         Raises:
             WeightsError: what went wrong; nothing half-written takes a file's place.
@@ -80,14 +80,14 @@ class Download:
 
 
 def download(preset: Preset, extra_networks: Sequence[PublishedWeights] = ()) -> None:
-    """Get a preset's SAM and CLIP and other networks, see :class:`Download`."""
+    """Download a preset's SAM and CLIP and other networks, see :class:`Download`."""
     Download(preset, (*preset.sources, *extra_networks)).run()
 
 
 def copy_from_folder(
     preset: Preset, folder: Path, extra_networks: Sequence[PublishedWeights] = ()
 ) -> None:
-    """Copy published files from a folder on this machine, after checking them.
+    """Copy published files from a folder on this machine, after validation.
 
     Args:
         preset: whose SAM and CLIP.
@@ -104,7 +104,7 @@ def copy_from_folder(
         if sources[published] is None:
             names = " or ".join(_or_checkpoint(published, WEIGHTS))
             extras = "".join(f", {name}" for name in published.extras)
-            raise WeightsError(f"{folder} should hold {published.repo}/ with {names}{extras}")
+            raise WeightsError(f"{folder} must contain {published.repo}/ with {names}{extras}")
         if sources[published].weights.name == published.checkpoint:
             check_named_hash(sources[published].weights)
     _check(preset, sources)
@@ -121,7 +121,7 @@ def copy_from_folder(
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file whole or not at all."""
+    """Copy a file atomically."""
     partial = target.with_name(f"{target.name}.incomplete")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,11 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _check(preset: Preset, files: Mapping[PublishedWeights, LocalFiles]) -> None:
-    """Raises WeightsError: files do not fit the preset, or are another network's."""
+    """Validate files.
+
+    Raises:
+        WeightsError: they do not fit the preset, or belong to another network.
+    """
     for published, found in files.items():
         if published == preset.sam_source:
             read_sam(found, preset.sam)
@@ -145,19 +149,19 @@ def _check(preset: Preset, files: Mapping[PublishedWeights, LocalFiles]) -> None
 
 
 def _needed(published: PublishedWeights) -> tuple[tuple[str, ...], ...]:
-    """The files that a network needs: for each the names it may have, the weights first."""
+    """Return the accepted names of each file that a network needs, the weights first."""
     return WEIGHTS, *((name,) for name in published.extras)
 
 
 def _or_checkpoint(published: PublishedWeights, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names that a file may have where a person brings it."""
+    """Return the accepted names of a file that a user provides."""
     if names is not WEIGHTS or published.checkpoint is None:
         return names
     return published.checkpoint, *names
 
 
 def _place(published: PublishedWeights) -> Path:
-    """Where files lie that a person brought, beside the hub's cache."""
+    """Return the folder of files that a user provided, next to the hub's cache."""
     return Path(constants.HF_HOME) / "clipsam" / published.repo
 
 
@@ -172,7 +176,7 @@ def _find_cached(published: PublishedWeights, names: tuple[str, ...]) -> Path | 
 
 
 def _look_into(folder: Path, published: PublishedWeights) -> LocalFiles | None:
-    """The files of a network in a folder as :func:`copy_from_folder` takes it."""
+    """Find the files of a network in a folder, as in :func:`copy_from_folder`."""
     places = (folder / published.repo, folder / Path(published.repo).name, folder)
     weights = [place / name for place in places for name in _or_checkpoint(published, WEIGHTS)]
     # Directly in the folder only Meta's file tells by its name what it is.

@@ -66,6 +66,11 @@ class Preset:
                 raise ValueError("networks that share a trunk should see the same square")
 
     @property
+    def bundled(self) -> bool:
+        """Whether its weights come with the project: small networks, trained here."""
+        return not self.sources
+
+    @property
     def has_trunk(self) -> bool:
         """Whether SAM and CLIP share a frozen convolutional trunk as their stem."""
         return bool(self.clip.trunk_strides)
@@ -159,7 +164,7 @@ HYBRID = Preset(
     sam_std=HALF[1:] * 3,
     clip_mean=HALF[:1] * 3,
     clip_std=HALF[1:] * 3,
-    last_blocks=3,
+    last_blocks=2,
 )
 """What the bundled preset becomes: its parts are trained one after the other, and it takes the
 place of :data:`TINY`, and its name, once every method's is there. Until then nothing lists it."""

@@ -1,11 +1,11 @@
-"""What is published where, and in which files."""
+"""Published networks: their repositories and files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Files that may hold a repository's weights in transformers' naming, the first is preferred.
+"""Files with a repository's weights in transformers' naming, in order of preference.
 
 Not every repository has the safe format; the other is only ever read as tensors, never as code.
 """
@@ -17,7 +17,7 @@ class PublishedWeights:
 
     Attributes:
         repo: on the hub, ``owner/name``; holds one of :data:`WEIGHTS`.
-        megabytes: of its weights in float32, as people are told before they download.
+        megabytes: size of its weights in float32, shown before a download.
         licence: of the weights.
         extras: what is needed besides the weights: file names in the repository.
         checkpoint: the authors' own file, which may take the place of the repository's weights;

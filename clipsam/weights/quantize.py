@@ -1,4 +1,4 @@
-"""Weights in few bits: small differences from other weights in 4, weights of their own in 8.
+"""Quantized weights: differences from other weights in 4 bits, own weights in 8 bits.
 
 A tuned mask decoder has four million weights, nearly what it was before. Stored as differences,
 a bundle takes a quarter of its half-precision size, and many of them fit in the repository.
@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GROUP = 64
-"""Weights that share a scale."""
+"""Number of weights that share a scale."""
 
 
 def quantize(weights: Tensor, bits: Literal[4, 8]) -> tuple[Tensor, Tensor]:
-    """Round weights of any shape to 15 or 255 levels per group of 64.
+    """Quantize weights of any shape to 15 or 255 levels per group of 64.
 
     Returns:
         Codes uint8, (groups, 32), two to a byte, or (groups, 64), and scales float16 (groups,).
@@ -32,13 +32,15 @@ def quantize(weights: Tensor, bits: Literal[4, 8]) -> tuple[Tensor, Tensor]:
 
 
 def dequantize(codes: Tensor, scales: Tensor, shape: torch.Size) -> Tensor:
-    """What :func:`quantize` stored: float32 of ``shape``.
+    """Restore the result of :func:`quantize`: float32 of ``shape``.
 
     Raises:
         ValueError: the shape has another number of weights.
     """
     if len(codes) != -(-shape.numel() // GROUP):
-        raise ValueError(f"{len(codes)} groups of {GROUP} weights cannot be {tuple(shape)}")
+        raise ValueError(
+            f"{len(codes)} groups of {GROUP} weights do not fit the shape {tuple(shape)}"
+        )
     middle = 128
     if codes.shape[1] < GROUP:
         codes, middle = torch.stack((codes >> 4, codes & 15), dim=-1).flatten(1), 8

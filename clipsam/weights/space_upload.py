@@ -1,4 +1,4 @@
-"""The project as a Space of the hub: exactly what the page needs there, in one commit."""
+"""Upload of the project as a Space, with exactly the files that the page needs, in one commit."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .hub import upload
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("app.py", "requirements.txt", "README.md", "LICENSE")
 FOLDERS = ("clipsam", "baselines", "checkpoints")
-"""All that a Space needs; tests, measurements and what was made here stay."""
+"""Folders that a Space needs."""
 
 
 def space_files(bundles: Collection[str], root: Path = ROOT) -> dict[str, Path]:
-    """What goes up: path by name in the Space.
+    """Return the files to upload: path by name in the Space.
 
     Args:
         bundles: those that the tiny preset must have, by the names of their folders.
@@ -31,13 +31,13 @@ def space_files(bundles: Collection[str], root: Path = ROOT) -> dict[str, Path]:
     missing = [path.relative_to(root).as_posix() for path in needed if not path.exists()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise WeightsError(f"{root} is not complete, so it would not run: {missing[0]}{more}")
+        raise WeightsError(f"{root} is incomplete and would not run: {missing[0]}{more}")
     changed = _changed(root)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise WeightsError(
-            f"{changed[0]}{more} differs from what was committed: commit or undo it first, so that "
-            "it is known what the Space runs"
+            f"{changed[0]}{more} has uncommitted changes; commit or revert them first, so that the "
+            "Space's version is known"
         )
     found = [root / name for name in FILES]
     for folder in FOLDERS:
@@ -49,7 +49,7 @@ def space_files(bundles: Collection[str], root: Path = ROOT) -> dict[str, Path]:
 def push_space(
     repo: str, bundles: Collection[str], private: bool = False, root: Path = ROOT
 ) -> str:
-    """Make a Space of the project, or bring one up to date.
+    """Create or update a Space of the project.
 
     Files of an earlier push that the project has no more stay there.
 
@@ -66,12 +66,12 @@ def push_space(
             Space is as before.
     """
     if not isinstance(parse_location(repo), str):
-        raise WeightsError(f"“{repo}” is a folder: a Space is OWNER/NAME on the hub")
+        raise WeightsError(f"“{repo}” is a folder, expected OWNER/NAME on the hub")
     return upload(repo, space_files(bundles, root), "The workbench", private, kind="space")
 
 
 def _changed(root: Path) -> list[str]:
-    """Files that are not as committed; none where git does not look after the project."""
+    """Return uncommitted files; empty if the project is not in git."""
     command = ["git", "--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--"]
     try:
         said = subprocess.run(

@@ -1,7 +1,8 @@
-"""The page's functions for programs: ``gradio_client``, HTTP, and tools for agents (MCP).
+"""Functions for programs: ``gradio_client``, HTTP, and tools for agents (MCP).
 
-Gradio makes the tools' descriptions of the docstrings here, of an argument's only its first line,
-and the schemas of the type hints, which must not be strings: it leaves a result's unread.
+Gradio builds the tools' descriptions from the docstrings here (of each argument only the first
+line) and the schemas from the type hints, which must not be strings. It ignores the result's
+description.
 """
 
 import base64
@@ -39,11 +40,11 @@ from .zero_gpu import MethodRequest, predict_all
 PresetName = Literal[tuple(PRESETS)]
 MaskFormat = Literal["png", "rle"]
 Row = list[str | float]
-"""A class with numbers after it."""
+"""A class name followed by numbers."""
 
 
 class FileMeta(TypedDict):
-    """By this Gradio knows a file."""
+    """Tag by which Gradio recognises a file."""
 
     _type: Literal["gradio.FileData"]
 
@@ -51,7 +52,7 @@ class FileMeta(TypedDict):
 class File(TypedDict, total=False):
     """A file that was uploaded, or that can be downloaded.
 
-    Not total, for to agents Gradio shows it as text, of which no fields can be required.
+    Not total, because Gradio shows it to agents as text, which has no required fields.
     """
 
     path: str
@@ -59,14 +60,14 @@ class File(TypedDict, total=False):
 
 
 class RunLengths(TypedDict):
-    """A mask as COCO stores it."""
+    """A mask in COCO's run-length encoding."""
 
     size: list[int]
     counts: str
 
 
 class SegmentedClass(TypedDict):
-    """What a method found of one class."""
+    """Result of one method for one class."""
 
     text: str
     mask: File | RunLengths
@@ -80,7 +81,7 @@ class SegmentedClass(TypedDict):
 
 
 class SegmentedMethod(TypedDict):
-    """What a method found, or why it could not answer."""
+    """Result of one method, or the reason why it failed."""
 
     method: str
     mode: str | None
@@ -92,7 +93,7 @@ class SegmentedMethod(TypedDict):
 
 
 class Segmentation(TypedDict):
-    """Answers of all methods asked, in their order."""
+    """Results of all requested methods, in order."""
 
     preset: str
     size: list[int]
@@ -100,7 +101,7 @@ class Segmentation(TypedDict):
 
 
 class ScoredClass(TypedDict):
-    """How well a method found one class."""
+    """Scores of one method for one class."""
 
     text: str
     iou: float | None
@@ -110,7 +111,7 @@ class ScoredClass(TypedDict):
 
 
 class ScoredMethod(TypedDict):
-    """How well a method did on one image, or why it could not answer."""
+    """Scores of one method on one image, or the reason why it failed."""
 
     method: str
     mode: str | None
@@ -120,14 +121,14 @@ class ScoredMethod(TypedDict):
 
 
 class TruthComparison(TypedDict):
-    """Scores of all methods asked, in their order."""
+    """Scores of all requested methods, in order."""
 
     preset: str
     methods: list[ScoredMethod]
 
 
 class MethodDescription(TypedDict):
-    """What is known of a method without running it."""
+    """Metadata of a method."""
 
     id: str
     name: str
@@ -141,10 +142,10 @@ class MethodDescription(TypedDict):
 
 
 def add_api(models: ModelStore) -> None:
-    """Offer the functions, inside the ``gr.Blocks`` that is open.
+    """Register the API functions inside the open ``gr.Blocks``.
 
     Args:
-        models: what runs.
+        models: cache of loaded models.
     """
     api = Api(models)
     gr.api(api.list_methods)
@@ -153,7 +154,7 @@ def add_api(models: ModelStore) -> None:
 
 
 class Api:
-    """The functions; what they raise is one sentence for the caller."""
+    """The API functions; errors reach the caller as one sentence."""
 
     def __init__(self, models: ModelStore) -> None:
         self._models = models
@@ -170,32 +171,32 @@ class Api:
         seed: int = 0,
         masks: MaskFormat = "png",
     ) -> Segmentation:
-        """Find classes, given by name, in an image with one or several segmentation methods.
+        """Segment the named classes in an image with one or more methods.
 
         Args:
-            image: The picture: an uploaded file, or a data URL (base64).
+            image: The image: an uploaded file, or a data URL (base64).
             classes: Class names, "," between classes and ";" between synonyms: "dog; puppy, grass".
             methods: Ids from list_methods, or "id:mode"; without a mode, points and boxes decide.
-            preset: Which SAM and CLIP run. "tiny" is always there; it knows simple things only.
-            points: Clicks as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
+            preset: SAM and CLIP weights. "tiny" is bundled; it is a small demonstration.
+            points: Points as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
             boxes: Boxes as [class, x0, y0, x1, y1] in pixels, one per class.
-            threshold: Pixels whose logit is above it are mask.
-            seed: Of the points that methods draw from CLIP's similarity map.
-            masks: "png" gives files (0 or 255), "rle" COCO's run-length encoding.
+            threshold: Pixels with a higher logit belong to the mask.
+            seed: Random seed of the points sampled from CLIP's similarity map.
+            masks: "png" for files (0 or 255), "rle" for COCO's run-length encoding.
 
         Returns:
-            for each method its seconds and memory or why it could not answer
+            for each method its run time and memory, or an error message
             for each class its mask
             presence from 0 to 1
             range of the similarities
-            points and boxes given to SAM
+            points and boxes used as SAM prompts
         """
         with _errors_for_caller():
             encoded = EncodedImage(open_image(_content(image, "image")))
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             if masks not in ("png", "rle"):
-                raise PromptError(f"masks is “{masks}”: choose png or rle.")
+                raise PromptError(f"masks is “{masks}”, expected png or rle.")
             answers = [
                 _segmented(method, mode, result, limit, masks)
                 for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
@@ -206,7 +207,7 @@ class Api:
         """List the segmentation methods, what each does, and whether it can run here.
 
         Args:
-            preset: Which SAM and CLIP are meant.
+            preset: SAM and CLIP weights.
 
         Returns:
             for each method its id
@@ -214,7 +215,7 @@ class Api:
             summary
             paper
             status
-            why it cannot run (empty if it can)
+            reason why it cannot run (empty if it can)
             number of parameters
         """
         with _errors_for_caller():
@@ -250,24 +251,24 @@ class Api:
         threshold: float = 0.0,
         seed: int = 0,
     ) -> TruthComparison:
-        """Score segmentation methods on an image against its true mask: IoU and Dice per class.
+        """Score segmentation methods on an image with a ground-truth mask: IoU and Dice per class.
 
         Args:
-            image: The picture: an uploaded file, or a data URL (base64).
-            truth: The mask, as large as the picture: black and white, or ids as PNG.
+            image: The image: an uploaded file, or a data URL (base64).
+            truth: Ground-truth mask of the image's size: binary, or a PNG of class ids.
             classes: Class names, "," between classes and ";" between synonyms: "dog; puppy, grass".
             methods: Ids from list_methods, or "id:mode"; without a mode, points and boxes decide.
-            preset: Which SAM and CLIP run. "tiny" is always there; it knows simple things only.
-            truth_names: Names of the mask's ids, index = id; without it 1 is the first class, etc.
-            truth_class: The class that a black and white mask shows, if several are asked.
-            points: Clicks as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
+            preset: SAM and CLIP weights. "tiny" is bundled; it is a small demonstration.
+            truth_names: Class names by id; without them, id 1 is the first class, and so on.
+            truth_class: The class that a binary mask shows, if there are several classes.
+            points: Points as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
             boxes: Boxes as [class, x0, y0, x1, y1] in pixels, one per class.
-            threshold: Pixels whose logit is above it are mask.
-            seed: Of the points that methods draw from CLIP's similarity map.
+            threshold: Pixels with a higher logit belong to the mask.
+            seed: Random seed of the points sampled from CLIP's similarity map.
 
         Returns:
-            for each method its mean IoU or why it could not answer
-            for each class that the mask knows IoU and Dice
+            for each method its mean IoU, or an error message
+            for each class in the mask IoU and Dice
             presence from 0 to 1
             area as a fraction
         """
@@ -292,13 +293,13 @@ class Api:
     def _run(
         self, encoded: EncodedImage, prompt: Prompt, preset: str, methods: Sequence[str], seed: int
     ) -> Iterator[tuple[str, str | None, Prediction | str]]:
-        """Method, mode and what it found, one by one."""
+        """Yield method, mode, and prediction or error message, one method at a time."""
         prompt.check_inside(encoded.size)
         chosen = find_preset(preset)
         if not isinstance(methods, list) or not methods:
-            raise PromptError("Name at least one method, in a list.")
+            raise PromptError("methods must be a list with at least one method.")
         if not isinstance(seed, int):
-            raise PromptError(f"seed is {seed!r}: give a whole number.")
+            raise PromptError(f"seed is {seed!r}, expected an integer.")
         requests = []
         for text in dict.fromkeys(_text(method, "A method") for method in methods):
             method, _, mode = text.partition(":")
@@ -318,7 +319,7 @@ class Api:
 
 @contextmanager
 def _errors_for_caller() -> Iterator[None]:
-    """What was wrong with a request goes to the caller as it is, and into no log."""
+    """Pass a user's error on to the caller unchanged and unlogged."""
     try:
         yield
     except ClipsamError as error:
@@ -326,7 +327,7 @@ def _errors_for_caller() -> Iterator[None]:
 
 
 def _content(file: object, name: str) -> Path | io.BytesIO:
-    """An uploaded file, or the content of a data URL.
+    """Return an uploaded file, or the content of a data URL.
 
     Gradio checks that a path lies among the uploads only if the file is described in full.
     """
@@ -334,20 +335,20 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
         try:
             return io.BytesIO(base64.b64decode(file.partition(",")[2], validate=True))
         except binascii.Error:
-            raise ImageError(f"{name} is a data URL that is not valid base64.") from None
+            raise ImageError(f"{name} is a data URL without valid base64.") from None
     path = file.get("path") if isinstance(file, dict) else None
     if not isinstance(path, str):
-        raise ImageError(f"{name} is neither an uploaded file nor a data URL.")
+        raise ImageError(f"{name} must be an uploaded file or a data URL.")
     uploaded = Path(path).resolve()
     if not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise ImageError(f"{name} was not uploaded: there is no {uploaded.name} among the uploads.")
+        raise ImageError(f"{name}: the upload “{uploaded.name}” does not exist.")
     return uploaded
 
 
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
-    """Classes with their points and boxes."""
-    marks = [*_marks(points, Point), *_marks(boxes, Box)]
-    return prompt_with_marks(parse_classes(_text(classes, "classes")), marks)
+    """Build the prompt from classes, points and boxes."""
+    names = parse_classes(_text(classes, "classes"))
+    return prompt_with_marks(names, [*_marks(points, Point), *_marks(boxes, Box)])
 
 
 def _marks(rows: object, kind: type[Mark]) -> list[Mark]:
@@ -357,24 +358,26 @@ def _marks(rows: object, kind: type[Mark]) -> list[Mark]:
 
 
 def _class_shown(prompt: Prompt, name: str) -> str | None:
-    """The class that a black and white mask is said to show."""
+    """Return the class that a binary mask shows."""
     if not _text(name, "truth_class"):
         return None
     index = find_class(name, [concept.synonyms for concept in prompt.concepts])
     if index is None:
-        raise PromptError(f"“{name}” is none of the classes asked ({', '.join(prompt.texts)}).")
+        raise PromptError(
+            f"“{name}” is not one of the requested classes ({', '.join(prompt.texts)})."
+        )
     return prompt.texts[index]
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
-        raise PromptError(f"{name} must be text, got {value!r}.")
+        raise PromptError(f"{name} must be a string, got {value!r}.")
     return value
 
 
 def _number(value: object, name: str) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise PromptError(f"{name} is {value!r}: give a number.")
+        raise PromptError(f"{name} is {value!r}, expected a finite number.")
     return float(value)
 
 
@@ -418,14 +421,14 @@ def _segmented_class(
 
 
 def _file(mask: np.ndarray) -> File:
-    """A mask, bool (H, W), as a PNG that Gradio serves, and deletes in time."""
+    """Write a mask, bool (H, W), as a PNG in Gradio's cache."""
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
     path = save_pil_to_cache(picture, get_upload_folder(), name="mask", format="png")
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def _run_lengths(mask: np.ndarray) -> RunLengths:
-    """A mask, bool (H, W), as ``pycocotools`` reads it."""
+    """Encode a mask, bool (H, W), as ``pycocotools`` reads it."""
     encoded = coco.encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
 
@@ -459,5 +462,5 @@ def _scored(
 
 
 def _known(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Replace NaN by ``None``, since JSON has no NaN."""
     return None if math.isnan(value) else float(value)

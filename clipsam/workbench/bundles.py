@@ -1,4 +1,4 @@
-"""Bundles that one session trained: chosen on every tab like the project's own."""
+"""Bundles trained in one session, offered on every tab like the project's own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..registry import find_method
 from .choices import MethodChoice, choices_of
 
 MAX_BUNDLES = 4
-"""New bundles of a session; an older one goes when another comes."""
+"""Bundles kept per session; adding another deletes the oldest."""
 
 
 @dataclass(frozen=True)
 class SessionBundle:
-    """A method with weights that this session trained.
+    """A method with weights trained in this session.
 
     Attributes:
         name: as shown.
@@ -40,7 +40,7 @@ class SessionBundle:
 
 @dataclass
 class SessionBundles:
-    """What one open page has trained, never shared.
+    """Bundles trained in one open page, never shared with others.
 
     Attributes:
         kept: the latest last, at most :data:`MAX_BUNDLES`.
@@ -52,18 +52,18 @@ class SessionBundles:
     _folder: TemporaryDirectory | None = None
 
     def choices(self, preset: str) -> tuple[MethodChoice, ...]:
-        """What they offer with a preset."""
+        """Return the choices that the bundles offer with a preset."""
         fitting = (bundle for bundle in self.kept if bundle.preset == preset)
         return tuple(choice for bundle in fitting for choice in bundle.choices)
 
     def new_folder(self, name: str) -> Path:
-        """A folder that goes with the session at the latest."""
+        """Create a folder that is deleted with the session at the latest."""
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="clipsam-adapt-", ignore_cleanup_errors=True)
         return Path(self._folder.name) / name
 
     def keep(self, bundle: SessionBundle) -> None:
-        """Add a bundle; the oldest of too many goes."""
+        """Add a bundle and delete the oldest ones above the limit."""
         self.trained += 1
         self.kept.append(bundle)
         for old in self.kept[:-MAX_BUNDLES]:
@@ -72,6 +72,6 @@ class SessionBundles:
         del self.kept[:-MAX_BUNDLES]
 
     def close(self) -> None:
-        """Remove what lies on the disk."""
+        """Delete all files of the session."""
         if self._folder is not None:
             self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""Models of one running page: loaded at first use, shared by all its users, unloaded when many."""
+"""Models of a running page: loaded on first use, shared by all users, unloaded to save memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelStore:
-    """Backbones by preset and predictors by preset and method. Images are never kept here.
+    """Backbones by preset and predictors by preset and method; holds no images.
 
     Attributes:
         device: where they run. All are loaded to the CPU; what a GPU needs a prediction brings.
@@ -40,7 +40,7 @@ class ModelStore:
         self._loading = threading.RLock()
 
     def backbones(self, preset: str) -> Backbones:
-        """The SAM and CLIP of a preset.
+        """Return the SAM and CLIP of a preset.
 
         Raises:
             PromptError: no such preset.
@@ -53,13 +53,13 @@ class ModelStore:
             return backbones
 
     def _loaded(self, preset: str) -> Backbones:
-        """The SAM and CLIP of a preset as they were loaded, to compute on the CPU."""
+        """Return the SAM and CLIP of a preset as loaded, for use on the CPU."""
         if preset not in self._backbones:
             self._backbones[preset] = load_backbones(find_preset(preset))
         return self._backbones[preset]
 
     def predictor(self, preset: str, method: str, bundle: Path | None = None) -> Predictor:
-        """A method on a preset.
+        """Return a method on a preset.
 
         Args:
             preset, method: their names.
@@ -86,7 +86,7 @@ class ModelStore:
             return self._predictors[key]
 
     def warm_up(self, preset: str, method: str) -> None:
-        """Load a method and run it once, for a network's first pass is its slowest."""
+        """Load a method and run it once, since a network's first pass is its slowest."""
         with self._loading:
             if (preset, method, None) in self._predictors:
                 return
@@ -96,27 +96,27 @@ class ModelStore:
 
     @property
     def bytes(self) -> int:
-        """Of all loaded weights, those that several methods share counted once."""
+        """Size of all loaded weights; weights shared by several methods count once."""
         networks = [predictor.network() for predictor in self._predictors.values()]
         networks += [part for one in self._backbones.values() for part in (one.sam, one.clip)]
         sizes = {p.data_ptr(): p.nbytes for network in networks for p in network.parameters()}
         return sum(sizes.values())
 
     def _make_room(self, needed: int) -> None:
-        """Unload until so many more bytes fit, but never what was loaded last.
+        """Unload until this many bytes fit, but never the most recently loaded model.
 
         A method that still runs stays in memory until it has answered.
         """
         most = self.max_bytes if self.device == CPU else 2 * self.max_bytes
         while self.bytes + needed > most and len(self._predictors) > 1:
             (preset, method, _), _ = self._predictors.popitem(last=False)
-            logger.info("%s on %s is unloaded, to make room.", method, preset)
+            logger.info("Unloaded %s on %s to free memory.", method, preset)
             used = {preset for preset, _, _ in self._predictors}
             self._backbones = {name: one for name, one in self._backbones.items() if name in used}
             gc.collect()  # transformers' networks know themselves in circles
 
     def _clear_gpu(self) -> None:
-        """Move what was unused for longest to the CPU, until what was asked for last fits.
+        """Move the least recently used models to the CPU until the requested one fits.
 
         What a method may bring back counts, whether it is there now or not. Half of the card stays
         free of weights, whatever is allowed.

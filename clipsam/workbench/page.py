@@ -20,23 +20,23 @@ from .zero_gpu import ON_ZERO_GPU
 TITLE = "CLIP-guided SAM workbench"
 
 COMPARE = "compare"
-"""Name of the first tab."""
+"""Id of the first tab."""
 
 HOUR = 3600
 
 MAX_QUEUE = 40
-"""Requests in the queue; who comes later is told so."""
+"""Requests in the queue; further ones are refused with a message."""
 
 HEADER = f"""
 <h1>{TITLE}</h1>
-<p>Type what you look for; see side by side where each method finds it, and why. The bundled
-<b>tiny</b> models are a demonstration, trained on drawn shapes and a few photographs: good enough
-to try everything offline, not to judge a method by.</p>
+<p>Type class names and compare side by side which pixels each method assigns to them, and why. The
+bundled <b>tiny</b> models are a demonstration, trained on synthetic shapes and a few photographs:
+they show offline how everything works, but their accuracy says nothing about a method.</p>
 """
 
 
 def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
-    """The page, ready for :func:`launch`.
+    """Build the page, ready for :func:`launch`.
 
     Args:
         models: what runs; may still be empty, they load when needed.
@@ -68,7 +68,7 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
 
 
 def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
-    """Serve a page in the workbench's looks, with nothing fetched from elsewhere.
+    """Serve a page with the workbench's theme, without external resources.
 
     Args:
         page: see :func:`build_page`.
@@ -86,7 +86,7 @@ def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
 
 
 def _theme() -> gr.themes.Base:
-    """Fonts of the reader's system: none is fetched."""
+    """Return the theme; it uses system fonts and downloads none."""
     return gr.themes.Default(
         primary_hue="teal",
         neutral_hue="slate",

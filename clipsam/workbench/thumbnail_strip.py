@@ -1,4 +1,4 @@
-"""A row of small pictures to click."""
+"""A row of thumbnails to click."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image, ImageOps
 from .. import drawing
 
 SIDE = 144
-"""Of a small picture, pixels."""
+"""Side of a thumbnail, pixels."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One small picture.
+    """One thumbnail.
 
     Attributes:
         image: uint8 (H, W, 3).
         title: below it.
-        hint: what the mouse is told.
+        hint: tooltip.
     """
 
     image: np.ndarray
@@ -32,7 +32,7 @@ class Thumbnail:
 
 
 def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: object) -> gr.HTML:
-    """The row as a component; its ``click`` event carries ``index``.
+    """Build the row; its ``click`` event carries ``index``.
 
     Args:
         heading: above it.
@@ -56,7 +56,7 @@ def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: ob
 
 
 def strip_html(heading: str, items: Iterable[Thumbnail]) -> str:
-    """What is in the row, for an update."""
+    """Format the content of the row, for an update."""
     buttons = "".join(
         f"<button type='button' data-index='{index}' title='{escape(item.hint)}'>"
         f"<img src='{_thumbnail(item.image)}' alt=''>{escape(item.title)}</button>"

@@ -46,23 +46,27 @@ except ImportError:  # anywhere but on a Space
     GPU = None
 
 START_SECONDS = 10
-"""For the process and its first CUDA call. This and the next four are guesses, rather too much."""
+"""Time to start the process and its first CUDA call, seconds.
+
+This and the next four constants are generous estimates.
+"""
 LOAD_MEGABYTES = 200
-"""Weights loaded per second."""
+"""Weights loaded per second, MB."""
 METHOD_SECONDS, ANSWER_SECONDS, CLASS_SECONDS = 3.0, 0.5, 0.2
-"""For an image's features and a network's first pass, for each later answer, for each class."""
+"""Seconds for an image's features and a network's first pass, per later answer, and per class."""
 MAX_SECONDS = 120
-"""More is not asked for: a request above what a visitor has left is refused altogether."""
+"""Upper limit of a request, seconds; a request above a visitor's remaining quota is refused."""
 
 Task = Callable[..., Iterator]
-"""A function of a module that takes a :class:`ModelStore`, then what can be pickled, and yields
-what can be pickled."""
+"""A module-level function that takes a :class:`ModelStore` and picklable arguments and yields
+picklable values.
+"""
 
 logger = logging.getLogger(__name__)
 
 
 def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: float) -> Iterator:
-    """Run a task; on a ZeroGPU Space with a lent GPU, in a forked process.
+    """Run a task, on a ZeroGPU Space with a borrowed GPU in a forked process.
 
     Close it to end the task, there when it yields next.
 
@@ -88,7 +92,7 @@ def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: f
 
 
 def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int) -> float:
-    """How long a GPU is needed, before it is known whether a process has the weights already.
+    """Estimate the GPU time of a request, seconds; the weights may have to be loaded first.
 
     Args:
         preset: its name.
@@ -111,27 +115,27 @@ def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int)
 
 
 def refusal_message(error: gr.Error) -> str:
-    """Why a GPU was not lent, or no longer, as a sentence."""
+    """Explain in one sentence why no GPU was granted, or why it was withdrawn."""
     return f"{error.title}: {error.message!s}"
 
 
 def duration(_: int, __: Task, ___: tuple[object, ...], seconds: float) -> int:
-    """Seconds to ask a GPU for."""
+    """Return the GPU time to request, seconds."""
     return min(MAX_SECONDS, math.ceil(seconds))
 
 
 _stores: WeakValueDictionary[int, ModelStore] = WeakValueDictionary()
-"""Models cannot be pickled: a forked process finds them here under the number that it is given."""
+"""Model stores by number, for the forked process, since models cannot be pickled."""
 
 
 class _Raised(NamedTuple):
-    """What a task raised, to be raised in the parent."""
+    """An exception raised by a task, to be raised again in the parent."""
 
     error: Exception
 
 
 def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) -> Iterator:
-    """What runs in the forked process; takes and yields what can be pickled."""
+    """Run a task in the forked process; arguments and results are pickled."""
     try:
         yield from task(_stores[store], *arguments)
     except ClipsamError as error:
@@ -141,7 +145,7 @@ def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) 
 _lent = _in_worker if GPU is None else GPU(duration=duration)(_in_worker)
 
 ON_ZERO_GPU = _lent is not _in_worker
-"""Whether a GPU is lent call by call; on any other hardware the decorator does nothing."""
+"""Whether a GPU is granted per call; on other hardware the decorator does nothing."""
 
 
 # ---- one scene ----
@@ -164,7 +168,7 @@ class MethodRequest(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """News of one method.
+    """Progress or result of one method.
 
     Attributes:
         index: of the method among those asked.
@@ -186,7 +190,7 @@ def predict_all(
     options: PredictOptions | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
-    """Run methods one after the other on one scene; that one fails does not stop the others.
+    """Run methods one after the other on one image; a failing one does not stop the others.
 
     Args:
         models: what runs.
@@ -214,7 +218,7 @@ def _answers_for(
     requests: Sequence[MethodRequest],
     options: PredictOptions,
 ) -> Iterator[Answer]:
-    """The same for an image, for features stay in the process."""
+    """Run the methods on a bare image, since features stay in their process."""
     return _answers(models, EncodedImage(image), prompt, preset, requests, options)
 
 
@@ -241,7 +245,7 @@ def _answers(
 def _with_steps(
     answer: Callable[[Callable[[int], None]], Prediction | str | None],
 ) -> Iterator[tuple[int, Prediction | str | None]]:
-    """Classes done while a method runs in a thread of its own, and at last what it found."""
+    """Run a method in a thread; yield the number of finished classes, finally the result."""
     steps: SimpleQueue[int | None] = SimpleQueue()
     yield 0, None
     with ThreadPoolExecutor(1) as thread:
@@ -253,7 +257,7 @@ def _with_steps(
 
 
 class _Stopped(Exception):
-    """Nobody waits for the answer any more."""
+    """Raised when the answer is no longer wanted."""
 
 
 def _predict(
@@ -266,7 +270,7 @@ def _predict(
     is_stopped: Callable[[], bool],
     step: Callable[[int], None],
 ) -> Prediction | str | None:
-    """What a method answers, or one sentence why it cannot; ``None`` if it was stopped."""
+    """Return a method's prediction, or a sentence why it failed; ``None`` if it was stopped."""
 
     def progress(done: int, _: int) -> None:
         if is_stopped():
@@ -284,4 +288,4 @@ def _predict(
     except Exception:
         name = " · ".join(filter(None, (find_method(request.method).info.name, request.mode)))
         logger.exception("%s failed", name)
-        return f"{name} failed unexpectedly; the server's log says why."
+        return f"{name} failed with an unexpected error; see the server log."

@@ -131,7 +131,7 @@ def test_synonyms_are_the_highest_at_each_pixel(predictor):
 def test_a_map_that_is_the_same_everywhere(predictor, monkeypatch):
     monkeypatch.setattr(ClipSeg, "logits", lambda self, image, texts: torch.ones(len(texts), 8, 8))
     result = ask(predictor, CAT).results[0]
-    assert result.note == "Nothing found: CLIPSeg's map is the same everywhere."
+    assert result.note == "Empty mask: CLIPSeg's map is constant."
     assert (result.logits < 0).all() and result.presence == 0
     assert result.similarity_unit == "probability"
 
@@ -181,21 +181,36 @@ def test_missing_weights(here, backbones):
 def test_truncated_weights(here, backbones):
     weights = here / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or cut off"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or incomplete"):
         load_predictor("clipseg-sam", backbones)
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "part"),
     [
-        ("config.json", '"model_type": "clipseg"', '"model_type": "clip"', "is of a clip"),
-        ("config.json", '"reduce_dim": 16', '"reduce_dim": 24', "another shape"),
+        (
+            "config.json",
+            '"model_type": "clipseg"',
+            '"model_type": "clip"',
+            "expected model type clipseg, got clip",
+        ),
+        ("config.json", '"reduce_dim": 16', '"reduce_dim": 24', "whose shapes differ"),
         ("config.json", '"num_hidden_layers": 4', '"num_hidden_layers": 5', "lacks"),
-        ("config.json", '"num_hidden_layers": 4', '"num_hidden_layers": 3', "holds what"),
+        (
+            "config.json",
+            '"num_hidden_layers": 4',
+            '"num_hidden_layers": 3',
+            "contains parameters unknown",
+        ),
         ("preprocessor_config.json", "ViTImageProcessor", "CLIPImageProcessor", "is of a CLIPIm"),
         ("preprocessor_config.json", '"width": 128', '"width": 120', "to squares"),
-        ("preprocessor_config.json", '"width": 128', '"width": "wide"', "how images are prepared"),
-        ("vocab.json", '"<|endoftext|>"', '"<end>"', "tokens of which the last are"),
+        (
+            "preprocessor_config.json",
+            '"width": 128',
+            '"width": "wide"',
+            "does not describe an image processor",
+        ),
+        ("vocab.json", '"<|endoftext|>"', '"<end>"', "tokens, the last two"),
     ],
 )
 def test_foreign_files(here, backbones, name, old, new, part):

@@ -249,7 +249,7 @@ def test_nothing_found(tiny, here, detections, presence):
     result = ask(tiny, detections)
     assert (result.logits == NOTHING).all() and not len(result.prompts.boxes)
     assert result.presence == pytest.approx(presence)
-    assert "scarlet circle" in result.note and "0.3 is asked." in result.note
+    assert "scarlet circle" in result.note and "the threshold is 0.3." in result.note
 
 
 def test_boxes_are_cut_to_the_image(tiny, here):
@@ -355,11 +355,15 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("model.safetensors", lambda b: b[:-9], "damaged or cut off"),
+        ("model.safetensors", lambda b: b[:-9], "damaged or incomplete"),
         ("model.safetensors", lambda _: b"<html>", "is a web page"),
         ("config.json", lambda b: b[:-9], "cannot be read as JSON"),
-        ("config.json", lambda b: b.replace(b"grounding-dino", b"owlv2"), "is of a owlv2"),
-        ("config.json", lambda b: b.replace(b'"d_model": 32', b'"d_model": 64'), "another shape"),
+        ("config.json", lambda b: b.replace(b"grounding-dino", b"owlv2"), "got owlv2"),
+        (
+            "config.json",
+            lambda b: b.replace(b'"d_model": 32', b'"d_model": 64'),
+            "whose shapes differ",
+        ),
         ("vocab.txt", lambda b: b[:-9], "different tokens, one per line"),
         ("vocab.txt", lambda b: b.replace(b"[CLS]", b"[cls]"), "as number 101, holds"),
         (
@@ -369,10 +373,14 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
         ),
         ("vocab.txt", lambda _: b"\xff\xfe", "cannot be read as text"),
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),
-        ("preprocessor_config.json", lambda b: b"[]", "should be a JSON object"),
+        ("preprocessor_config.json", lambda b: b"[]", "must be a JSON object"),
         ("preprocessor_config.json", lambda b: b"{}", "is of a None"),
-        ("preprocessor_config.json", lambda b: b.replace(b"GroundingDino", b"Owlv2"), "of a Owlv2"),
-        ("preprocessor_config.json", lambda b: b.replace(b"96", b'"wide"'), "how images are"),
+        ("preprocessor_config.json", lambda b: b.replace(b"GroundingDino", b"Owlv2"), "got Owlv2"),
+        (
+            "preprocessor_config.json",
+            lambda b: b.replace(b"96", b'"wide"'),
+            "does not describe an image processor",
+        ),
     ],
 )
 def test_damaged_files(here, tiny, name, change, message):

@@ -211,7 +211,7 @@ def test_nothing_found(here, tiny):
     result = predictor.predict(EncodedImage(IMAGE), Prompt((STAR,))).results[0]
     assert (result.logits == NOTHING).all() and not len(result.prompts.boxes)
     assert 0 < result.presence < 0.99
-    assert "striped star" in result.note and "0.99 is asked." in result.note
+    assert "striped star" in result.note and "the threshold is 0.99." in result.note
 
 
 def test_synonyms_are_merged(predictor):
@@ -268,11 +268,11 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("model.safetensors", lambda b: b[:-9], "damaged or cut off"),
-        ("config.json", lambda b: b.replace(b'"owlv2"', b'"owlvit"'), "is of a owlvit"),
-        ("vocab.json", lambda b: b[:-9], "should be a vocabulary"),
+        ("model.safetensors", lambda b: b[:-9], "damaged or incomplete"),
+        ("config.json", lambda b: b.replace(b'"owlv2"', b'"owlvit"'), "got owlvit"),
+        ("vocab.json", lambda b: b[:-9], "are not a vocabulary"),
         ("vocab.json", lambda b: b.replace(b'"cat</w>"', b'"dog</w>"'), "518 tokens"),
-        ("merges.txt", lambda b: b + b"qq\n", "should be a vocabulary"),
+        ("merges.txt", lambda b: b + b"qq\n", "are not a vocabulary"),
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),
         ("preprocessor_config.json", lambda b: b.replace(b"Owlv2", b"OwlViT"), "of a OwlViT"),
         ("preprocessor_config.json", lambda b: b.replace(b"96", b"48"), "96 × 96 pixels large"),

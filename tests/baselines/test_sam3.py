@@ -129,8 +129,8 @@ def test_nothing_found(predictor, theirs):
     result = ask(predictor, NONE)
     assert (result.logits == NOTHING).all() and result.logits.shape == (32, 32)
     assert result.presence == pytest.approx(float(presence), abs=1e-4)
-    assert f"“{NONE}” SAM 3 is {float(presence):.2f} sure" in result.note
-    assert f"at most {best:.2f} of any instance, where more than 0.5 is asked." in result.note
+    assert f"“{NONE}” has presence {float(presence):.2f}" in result.note
+    assert f"best instance score {best:.2f} (threshold 0.5)." in result.note
 
 
 def test_synonyms_merge(predictor):
@@ -202,7 +202,7 @@ def test_missing_weights(here, backbones):
 def test_truncated_weights(here, backbones):
     weights = here / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or cut off"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or incomplete"):
         load_predictor("sam3", backbones)
 
 
@@ -230,7 +230,7 @@ def change_weights(here: Path, change: Callable[[dict], dict]) -> None:
         ),
         (
             lambda content: content["detector_config"]["detr_decoder_config"].update(num_layers=1),
-            "holds what .* has not: detr_decoder.layers.1",
+            "contains parameters unknown to .*: detr_decoder.layers.1",
         ),
         (
             lambda content: content["detector_config"].update(vision_config="wide"),

@@ -169,7 +169,7 @@ def test_presence_is_the_highest_probability(answer, naming):
     (result,) = answer(masks, shown, Prompt((RED,)), **{"red disc": text}).results
     assert result.presence == pytest.approx(1 / (1 + np.exp(scale * 0.2)), rel=1e-4)
     assert (result.logits == NOTHING).all()
-    assert "another name" in result.note
+    assert "another class" in result.note
 
 
 def test_no_proposal_is_a_note(answer):

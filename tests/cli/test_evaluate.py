@@ -61,7 +61,7 @@ def test_the_same_command_goes_on_and_another_does_not(tmp_path, capsys):
     assert (tmp_path / "results.csv").read_text() == written
     capsys.readouterr()
     assert main(arguments(options, "--preset", "tiny", "--seeds", "2")) == 2
-    assert "another setting of “seeds” (1, now 2): give another --out." in capsys.readouterr().err
+    assert "another setting of “seeds” (1, now 2). Choose another --out." in capsys.readouterr().err
 
 
 def test_single_objects(tmp_path):
@@ -75,7 +75,7 @@ def test_single_objects(tmp_path):
     ("changed", "says"),
     [
         ({"--data": "folder:/not/there"}, "/not/there"),
-        ({"--data": "scenes"}, "kind:path"),
+        ({"--data": "scenes"}, "KIND:PATH"),
         ({"--part": "test"}, "no part test"),
         ({"--data": "folder:."}, "no image in its part “val”"),
         ({"--method": "sam9"}, "no method “sam9”"),

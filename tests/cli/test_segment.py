@@ -129,7 +129,7 @@ def test_overlapping_masks_can_be_told_apart(scene):
     ("changed", "says"),
     [
         ({"image": "missing.png"}, "missing.png"),
-        ({"image": "names.json"}, "not a picture"),
+        ({"image": "names.json"}, "not a supported image"),
         ({"--text": " , "}, "class name"),
         ({"--text": "dog, dog"}, "twice"),
         ({"--method": "sam9"}, "no method"),
@@ -138,7 +138,7 @@ def test_overlapping_masks_can_be_told_apart(scene):
         ({"--preset": "base"}, "not on this machine"),
         ({"--preset": "giant"}, "no preset"),
         ({"--point": "dog:1,2"}, "3 numbers"),
-        ({"--point": "cat:1,2,1"}, "none of the classes"),
+        ({"--point": "cat:1,2,1"}, "not one of the requested classes"),
         ({"--point": "dog:9999,2,1"}, "outside the image"),
         ({"--point": "dog:9,2,7"}, "must be 1"),
         ({"--box": "dog:50,50,10,90"}, "x0 < x1"),

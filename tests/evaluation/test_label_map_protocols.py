@@ -91,9 +91,9 @@ def test_nothing_scored():
 
 
 def test_what_is_no_pair_of_label_maps():
-    with pytest.raises(ValueError, match=r"truth is \(1, 2\), the prediction is \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"same shape, got \(1, 2\) and \(2, 1\)"):
         ConfusionMatrix.of(np.zeros((1, 2), int), np.zeros((2, 1), int), 3)
-    with pytest.raises(ValueError, match=r"hold 0\.\.3, classes are 0\.\.2"):
+    with pytest.raises(ValueError, match=r"must be in 0\.\.2, got 0\.\.3"):
         ConfusionMatrix.of(np.zeros((1, 2), int), np.array([[0, 3]]), 3)
 
 
@@ -167,10 +167,10 @@ def test_background_is_a_class_of_pas_20b():
     ("predicted", "message"),
     [
         (np.zeros((1, 2)), "must hold integers, not float64"),
-        (np.zeros((1, 2), bool), "must hold integers, not bool"),
-        (np.array([[0, 59]]), r"a label map of PAS-20b holds 0\.\.58, this one 0\.\.59"),
-        (np.array([[-1, 0]]), r"a label map of PAS-20b holds 0\.\.58, this one -1\.\.0"),
-        (np.zeros((2, 2), int), r"the truth is \(1, 2\), the prediction is \(2, 2\)"),
+        (np.zeros((1, 2), bool), "must contain integers, got bool"),
+        (np.array([[0, 59]]), r"a label map of PAS-20b must be in 0\.\.58, got 0\.\.59"),
+        (np.array([[-1, 0]]), r"a label map of PAS-20b must be in 0\.\.58, got -1\.\.0"),
+        (np.zeros((2, 2), int), r"same shape, got \(1, 2\) and \(2, 2\)"),
     ],
 )
 def test_what_is_no_label_map(predicted, message):
@@ -242,5 +242,5 @@ def test_prepared_masks_and_vocs_own_score_alike(tmp_path, name):
 
 def test_every_protocol_has_its_kind_of_data(tmp_path):
     for name in PROTOCOLS:
-        with pytest.raises(DataError, match="does not have the folders"):
+        with pytest.raises(DataError, match="lacks the folders"):
             open_data(f"{load_protocol(name).kind}:{tmp_path}", "val")

@@ -308,7 +308,7 @@ def test_a_foreign_bundle_is_refused(tiny, tmp_path):
     config = replace(CatSegPredictor.design(TINY), blocks=0)
     predictor = CatSegPredictor.untrained(tiny, config)
     save_bundle(tmp_path, predictor.bundle_config({}), predictor.model.trainable_state())
-    with pytest.raises(WeightsError, match="fits the method cat-seg, not esc-net"):
+    with pytest.raises(WeightsError, match="was trained for method 'cat-seg', expected 'esc-net'"):
         EscNetPredictor.load(tiny, tmp_path)
     with pytest.raises(WeightsError, match="is no bundle"):
         EscNetPredictor.load(tiny, tmp_path / "nowhere")

@@ -147,7 +147,7 @@ def test_the_card(bundle, hub):
         "https://arxiv.org/abs/2304.02643",
         f"python -m clipsam pull {REPO} --out my-sam",
         f'--point "dog:120,80,1" --preset tiny --method {METHOD}@my-sam --out results/',
-        "come with the project",
+        "are bundled with the project",
         "4.06 M parameters in 2.2 MB: 4.05 M as differences in 4 bits",
         "- split: 512 of scenes, 64 of camouflage",
         "| seed | 20 |",
@@ -183,9 +183,9 @@ def test_the_card_of_a_preset_with_published_weights(bundle, hub):
 @pytest.mark.parametrize(
     ("training", "part"),
     [
-        (None, "does not say how it was made"),
-        ({}, "does not say how it was made"),
-        ([1], "does not say how it was made"),
+        (None, "does not record its training"),
+        ({}, "does not record its training"),
+        ([1], "does not record its training"),
         ({"imported": "theirs.pth"}, "- imported: theirs.pth\n"),
     ],
 )
@@ -207,7 +207,7 @@ def test_whose_card_it_is(bundle, hub, tmp_path):
     push_bundle(bundle, REPO, METHODS)
     assert hub.files[REPO]["README.md"].decode() == own
     (bundle / "README.md").write_text("---\n- no\n- mapping\n---\n")
-    push_fails(bundle, REPO, "does not take the upload", "no front matter")
+    push_fails(bundle, REPO, "rejects the upload", "no front matter")
 
 
 @pytest.mark.parametrize(
@@ -233,13 +233,13 @@ def test_folder_or_repository(tmp_path, monkeypatch):
 def test_without_a_token(bundle, hub, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
-    push_fails(bundle, REPO, "with a token only", "HF_TOKEN")
+    push_fails(bundle, REPO, "needs a token", "HF_TOKEN")
     assert not hub.requests
 
 
 def test_with_another_token(bundle, hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_of_yesterday")
-    push_fails(bundle, REPO, f"does not let you write to {REPO}", "HF_TOKEN", "as someone")
+    push_fails(bundle, REPO, f"denies write access to {REPO}", "HF_TOKEN", "of a member of someone")
     assert not hub.files
 
 
@@ -247,8 +247,8 @@ def test_with_another_token(bundle, hub, monkeypatch):
 @pytest.mark.parametrize(
     ("status", "parts"),
     [
-        (401, ("does not let you write", "HF_TOKEN")),
-        (403, ("does not let you write", "HF_TOKEN")),
+        (401, ("denies write access", "HF_TOKEN")),
+        (403, ("denies write access", "HF_TOKEN")),
         (418, (f"the upload of {REPO}", "HTTP 418")),
         (429, ("no more requests",)),
         (500, (f"the upload of {REPO}", "HTTP 500", "later")),
@@ -341,7 +341,10 @@ DAMAGES = {
     "no weights": (lambda b: (b / "model.safetensors").unlink(), "has no model.safetensors"),
     "config cut off": (lambda b: (b / "config.json").write_text('{"method": '), "is damaged"),
     "config of bytes": (lambda b: (b / "config.json").write_bytes(b"\xff\xfe\x00"), "is damaged"),
-    "config a list": (lambda b: (b / "config.json").write_text("[]"), "no bundle of a method"),
+    "config a list": (
+        lambda b: (b / "config.json").write_text("[]"),
+        "is not a bundle of a method",
+    ),
     "weights cut off": (
         lambda b: (b / "model.safetensors").write_bytes(
             (b / "model.safetensors").read_bytes()[:-3]
@@ -350,7 +353,7 @@ DAMAGES = {
     ),
     "weights empty": (lambda b: (b / "model.safetensors").write_bytes(b""), "is damaged"),
     "a web page": (lambda b: (b / "model.safetensors").write_text("<html>" * 9), "is damaged"),
-    "another kind": (lambda b: change(b, network=None), "no bundle of a method"),
+    "another kind": (lambda b: change(b, network=None), "is not a bundle of a method"),
     "unknown method": (lambda b: change(b, method="sam-9"), "the method “sam-9”, which is none"),
     "no weights of its own": (lambda b: change(b, method="sam"), "the method “sam”, which is none"),
     "unknown preset": (lambda b: change(b, preset="../.."), "the preset “../..”, which is none"),
@@ -399,7 +402,7 @@ def test_goes_on_after_the_connection_was_cut(bundle, hub, tmp_path, part):
 def test_wrong_content_is_thrown_away(bundle, hub, tmp_path, name):
     push_bundle(bundle, REPO, METHODS)
     hub.sent[name] = b"?" + hub.files[REPO][name][1:]
-    pull_fails(REPO, tmp_path / "out", name, "checksum", "thrown away")
+    pull_fails(REPO, tmp_path / "out", name, "checksum", "were deleted")
     hub.sent.clear()
     pull_bundle(REPO, METHODS, tmp_path / "out")
     assert_same(bundle, tmp_path / "out")
@@ -430,11 +433,11 @@ def test_where_pull_puts_it(bundle, tmp_path, monkeypatch):
     assert pulled.folder == place and pulled.is_new
     assert not pull_bundle(str(bundle), METHODS).is_new
     change(bundle, training={"seed": 9})
-    pull_fails(str(bundle), place, "holds something else already", "--out")
+    pull_fails(str(bundle), place, "contains something else", "--out")
     change(bundle, preset="base")
     pulled = pull_bundle(str(bundle), METHODS)
     assert pulled.folder == tmp_path / "bundles" / "base" / METHOD
-    pull_fails(str(bundle), place, "holds something else already")
+    pull_fails(str(bundle), place, "contains something else")
     assert json.loads((place / "config.json").read_text())["preset"] == "tiny"
 
 
@@ -443,7 +446,7 @@ def test_where_pull_puts_nothing(bundle, tmp_path):
     out.mkdir()
     pull_bundle(str(bundle), METHODS, out)
     (tmp_path / "file").write_text("mine")
-    pull_fails(str(bundle), tmp_path / "file", "holds something else already")
+    pull_fails(str(bundle), tmp_path / "file", "contains something else")
     pull_fails(str(bundle), tmp_path / "file" / "out", "cannot be written")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -466,7 +469,7 @@ def test_folders_that_are_not_replaced(bundle, tmp_path):
     push_fails(bundle, str(other), "is no bundle")
     push_bundle(bundle, str(tmp_path / "target"), METHODS)
     (tmp_path / "target" / "letter.txt").write_text("mine")
-    push_fails(bundle, str(tmp_path / "target"), "holds other things too (letter.txt)")
+    push_fails(bundle, str(tmp_path / "target"), "also contains other files (letter.txt)")
     (tmp_path / "target" / "letter.txt").unlink()
     change(bundle, preset="base")
     push_fails(bundle, str(tmp_path / "target"), "the preset tiny", "for base")
@@ -504,7 +507,7 @@ def test_the_commands(bundle, hub, tmp_path, monkeypatch, caplog, capsys):
     assert f"--preset tiny --method {METHOD}@{out}" in caplog.text
     assert "clipsam download" not in caplog.text
     assert main(["pull", REPO, "--out", str(out)]) == 0
-    assert "there already, the same" in caplog.text
+    assert "already up to date" in caplog.text
     source = replace(PRESETS["base"].sam_source, repo="someone/never-published")
     monkeypatch.setitem(PRESETS, "base", replace(PRESETS["base"], sam_source=source))
     change(bundle, preset="base")

@@ -32,5 +32,5 @@ def test_error_is_at_most_half_a_step_of_the_group(shape, bits, levels):
 
 
 def test_another_number_of_weights_is_refused():
-    with pytest.raises(ValueError, match="2 groups of 64 weights cannot be"):
+    with pytest.raises(ValueError, match="2 groups of 64 weights do not fit"):
         dequantize(*quantize(torch.zeros(100), 4), torch.Size((5,)))

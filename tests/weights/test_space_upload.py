@@ -124,7 +124,7 @@ def test_a_second_push_changes_what_is_there(project: Path, hub: StandinHub) -> 
 
 def test_an_incomplete_project(project: Path) -> None:
     (project / "checkpoints" / "tiny" / "esc-net" / "model.safetensors").unlink()
-    refused(project, "is not complete", "checkpoints/tiny/esc-net/model.safetensors")
+    refused(project, "is incomplete", "checkpoints/tiny/esc-net/model.safetensors")
     (project / "app.py").unlink()
     refused(project, "app.py and 1 more")
 
@@ -139,7 +139,7 @@ def test_changes_that_were_not_committed(
     git = programs / "git"
     git.write_text("#!/bin/sh\nprintf ' M app.py\\0?? clipsam/new.py\\0'\n")
     git.chmod(0o755)
-    refused(project, "app.py and 1 more", "commit or undo")
+    refused(project, "app.py and 1 more", "commit or revert")
     git.write_text("#!/bin/sh\nexit 128\n")
     assert space_files(BUNDLES, project)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -153,7 +153,7 @@ def test_a_folder_is_no_space(project: Path) -> None:
 
 def test_a_refusal_is_told(project: Path, hub: StandinHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_of_yesterday")
-    with pytest.raises(WeightsError, match="does not let you write"):
+    with pytest.raises(WeightsError, match="denies write access"):
         push_space(REPO, BUNDLES, root=project)
     assert not hub.files
 
@@ -178,7 +178,7 @@ def test_the_command(
     assert f"{hub.endpoint}/{THERE}" in caplog.text
     (project / "LICENSE").unlink()
     assert main(["space", "--push", REPO]) == 2
-    assert "is not complete" in capsys.readouterr().err
+    assert "is incomplete" in capsys.readouterr().err
 
 
 def _picture(folder: Path) -> Path:

@@ -34,7 +34,7 @@ from clipsam.weights.presets import PRESETS
 
 FUNCTIONS = {"segment", "list_methods", "compare_with_truth"}
 GUIDED, SAM = "clip-guided-sam", "sam"
-README = Path(__file__).resolve().parents[2] / "README.md"
+API_PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +211,8 @@ def test_comparison_with_a_truth(
 
 
 BAD = {
-    "no class": ({"classes": " , "}, "Type at least one class name"),
-    "a class twice": ({"classes": "dog, Dog"}, "named twice"),
+    "no class": ({"classes": " , "}, "Enter at least one class name"),
+    "a class twice": ({"classes": "dog, Dog"}, "given twice"),
     "classes that are no text": ({"classes": 7}, "classes must be text"),
     "no method": ({"methods": []}, "at least one method"),
     "an unknown method": ({"methods": ["sam-9"]}, "There is no method “sam-9”"),
@@ -229,10 +229,10 @@ BAD = {
     "boxes that are none": ({"boxes": "dog"}, "A box is [class, x0, y0, x1, y1]"),
     "a threshold in words": ({"threshold": "low"}, "threshold is 'low'"),
     "half a seed": ({"seed": 0.5}, "seed is 0.5"),
-    "other masks": ({"masks": "gif"}, "choose png or rle"),
-    "no picture": ({"image": None}, "neither an uploaded file nor a data URL"),
-    "damaged base64": ({"image": "data:image/png;base64,%%"}, "not valid base64"),
-    "base64 of no picture": ({"image": "data:image/png;base64,aGVsbG8="}, "not a picture"),
+    "other masks": ({"masks": "gif"}, "expected png or rle"),
+    "no picture": ({"image": None}, "must be an uploaded file or a data URL"),
+    "damaged base64": ({"image": "data:image/png;base64,%%"}, "without valid base64"),
+    "base64 of no picture": ({"image": "data:image/png;base64,aGVsbG8="}, "not a supported image"),
 }
 
 
@@ -252,7 +252,7 @@ def test_a_truth_that_does_not_fit(page: Client, files: Path, tmp_path: Path) ->
     Image.new("L", (3, 2)).save(tmp_path / "small.png")
     for truth, asked, part in (
         (tmp_path / "small.png", "", "3 × 2 pixels"),
-        (files / "second.png", "", "choose the class"),
+        (files / "second.png", "", "Select the class"),
         (files / "second.png", "cat", "“cat” is none of the classes"),
     ):
         with pytest.raises(AppError, match=re.escape(part)):
@@ -330,11 +330,9 @@ def test_agents_find_three_tools_and_can_call_them(page: Client, files: Path, cl
     assert bad.isError and "There is no method “no”" in bad.content[0].text
 
 
-def test_the_readme_says_what_works(page: Client, files: Path) -> None:
-    _, heading, rest = README.read_text().partition("\n## API\n")
-    if not heading:
-        pytest.skip("README.md has no section “## API”")
-    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", rest.partition("\n## ")[0], re.DOTALL))
+def test_the_documented_calls_work(page: Client, files: Path) -> None:
+    _, _, section = API_PAGE.read_text(encoding="utf-8").partition("\n## From another program\n")
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", section.partition("\n## ")[0], re.DOTALL))
     scripts = {
         language: text.replace("http://127.0.0.1:7860", page.src.rstrip("/"))
         for language, text in blocks.items()

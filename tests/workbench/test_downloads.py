@@ -19,7 +19,7 @@ from tests.standins import SAVE, save_all
 from tests.weights.conftest import point_at
 from tests.weights.standin_hub import StandinHub
 
-HERE = "here, whole and as expected."
+HERE = "Downloaded and verified"
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_progress_counts_bytes(hub: StandinHub, monkeypatch: pytest.MonkeyPatch)
 
 def test_nothing_ticked(hub: StandinHub) -> None:
     for repos in ([], ["someone/else"]):
-        with pytest.raises(PromptError, match="Tick what you want"):
+        with pytest.raises(PromptError, match="Select what to download"):
             get_ticked("tiny", repos, lambda *_, **__: None)
     assert not hub.requests
 
@@ -81,7 +81,7 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
-    page.locator("#downloads button", has_text="Weights that can be downloaded").click()
+    page.locator("#downloads button", has_text="Weights available for download").click()
     hub.fail = lambda _: (418, {})
     page.get_by_label(CLIPSEG.repo).check()
     page.locator("#download").click()

@@ -154,7 +154,7 @@ def test_one_that_fails_does_not_stop_the_others(
     )
     assert "needs a foreground point or a box" in result["sam"]
     assert result[SURGERY] == (
-        "CLIP Surgery + SAM · vanilla failed unexpectedly; the server's log says why."
+        "CLIP Surgery + SAM · vanilla failed with an unexpected error; see the server log."
     )
     assert "is not on this machine" in result["sam3"]
     assert isinstance(result[GUIDED], Prediction)

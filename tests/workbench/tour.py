@@ -76,13 +76,13 @@ def _compare(bench: Workbench) -> list[bytes]:
         tab.wait_for_timeout(400)
         frames.append(tab.screenshot())
 
-    bench.example("Pairs never trained on")
+    bench.example("Unseen combinations")
     bench.choose_methods(GUIDED, SURGERY, ESC_NET)
     frame("#annotator")
     bench.run()
     tab.locator("#results").evaluate("one => one.scrollIntoView()")
     frame("#results")
-    for view in ("Errors", "Logits", "Masks over the picture"):
+    for view in ("Errors", "Logits", "Masks over the image"):
         tab.locator("#view label", has_text=view).click()
         tab.wait_for_timeout(600)
         tab.locator("#results").evaluate("one => one.scrollIntoView()")

@@ -1,4 +1,4 @@
-"""Data sets made of other data sets: kept in memory, cut down, put together."""
+"""Data sets derived from others: cached, reduced to a subset, concatenated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..samples import LabelledImage, SegmentationData
 
 
 class CachedData:
-    """A data set kept in memory, each image's long side reduced to at most ``side`` pixels."""
+    """A data set cached in memory, each image's long side reduced to at most ``side`` pixels."""
 
     def __init__(self, data: SegmentationData, side: int) -> None:
         self.names = data.names
@@ -37,7 +37,7 @@ class CachedData:
 
 
 class SubsetData:
-    """Some images of a data set, by their indices: a low-data split."""
+    """A subset of a data set, by index."""
 
     def __init__(self, data: SegmentationData, indices: Sequence[int]) -> None:
         self.names = data.names
@@ -45,7 +45,7 @@ class SubsetData:
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """Names of the images kept."""
+        """Names of the images in the subset."""
         return tuple(self._data.keys[index] for index in self._kept)
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class SubsetData:
 
 
 class ConcatData:
-    """Several data sets as one, one after the other.
+    """Several data sets concatenated.
 
     Each data set keeps its own range of class values, so a name that two of them share occurs
     twice in ``names``. Keys are ``part/key``.
@@ -70,7 +70,7 @@ class ConcatData:
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """Names of the images, each behind the name of its data set."""
+        """Names of the images, prefixed with the name of their data set."""
         return tuple(f"{part}/{key}" for part, data in self._parts.items() for key in data.keys)
 
     def __len__(self) -> int:

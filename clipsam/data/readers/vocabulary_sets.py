@@ -1,4 +1,4 @@
-"""The test sets of open-vocabulary segmentation, as the papers' data preparation leaves them."""
+"""Test sets of open-vocabulary segmentation in the layout of the papers' data preparation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLASS_LISTS = Path(__file__).parents[1] / "class_lists"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a test set lies on disk.
+    """Layout of a test set on disk.
 
     Attributes:
         names: its class list; a mask holds indices into it.
@@ -74,16 +74,17 @@ TEST_SETS = {
         "pas-20", (("JPEGImages", "annotations_detectron2_bg/val"),), ".png", (255,), background=20
     ),
 }
-"""The test sets by the kind that ``open_data`` calls them."""
+"""The test sets by their kind in ``open_data``."""
 
 
 class OpenVocabularyData(PairedData):
-    """The validation part of one of :data:`TEST_SETS`. Its masks say which images it has."""
+    """The validation part of one of :data:`TEST_SETS`; its masks determine the images."""
 
     kinds = tuple(TEST_SETS)
 
     def __init__(self, kind: str, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             kind: which test set.
             root: the folder ``ADE20K_2021_17_01`` (A-847), ``ADEChallengeData2016`` (A-150),
@@ -95,7 +96,7 @@ class OpenVocabularyData(PairedData):
         """
         root = Path(root)
         if part != "val":
-            raise DataError(f"{kind}:{root} is a test set and has only the part val, not {part}")
+            raise DataError(f"{kind}:{root} is a test set with the part val only, not {part}")
         layout = TEST_SETS[kind]
         names = class_list(layout.names)
         values = {i: i for i in range(len(names))} | dict.fromkeys(layout.void, VOID)
@@ -107,17 +108,21 @@ class OpenVocabularyData(PairedData):
 
     @classmethod
     def open(cls, kind: str, root: Path, part: str) -> OpenVocabularyData:
-        """See :meth:`DataReader.open`."""
+        """Open the test set, see :meth:`DataReader.open`."""
         return cls(kind, root, part)
 
 
 def class_list(name: str) -> tuple[str, ...]:
-    """Names of the classes of a test set, index = class value; raises DataError: no such list."""
+    """Return the class names of a test set by class value.
+
+    Raises:
+        DataError: there is no such list.
+    """
     return tuple(read_json(CLASS_LISTS / f"{name}.json"))
 
 
 def _list_pairs(root: Path, layout: Layout) -> list[tuple[Path, Path]]:
-    """Every mask with the JPEG of its stem, sorted; images without a mask are passed over."""
+    """Pair every mask with the JPEG of its stem, sorted; images without a mask are ignored."""
     images, masks = _folders(root, layout.folders)
     there = {path.name for path in images.iterdir()}
     pairs = []
@@ -126,7 +131,7 @@ def _list_pairs(root: Path, layout: Layout) -> list[tuple[Path, Path]]:
             raise DataError(f"{mask} has no image {images / mask.stem}.jpg")
         pairs.append((images / f"{mask.stem}.jpg", mask))
     if not pairs:
-        raise DataError(f"{masks} holds no {layout.suffix} file; its masks should be of that kind")
+        raise DataError(f"{masks} contains no {layout.suffix} file, expected masks of that format")
     return pairs
 
 
@@ -135,4 +140,4 @@ def _folders(root: Path, choices: Sequence[tuple[str, str]]) -> tuple[Path, Path
         if (root / images).is_dir() and (root / masks).is_dir():
             return root / images, root / masks
     wanted = ", nor ".join(f"{images}/ and {masks}/" for images, masks in choices)
-    raise DataError(f"{root} does not have the folders {wanted}")
+    raise DataError(f"{root} lacks the folders {wanted}")

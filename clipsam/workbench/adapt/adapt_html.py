@@ -1,4 +1,4 @@
-"""HTML of the Adapt tab: labelled pictures, the loss as it falls, before and after."""
+"""HTML of the Adapt tab: labelled images, loss curve, results before and after."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from ...training.adapt import MIN_IMAGES, AdaptationResult, held_out
 from ...types import Prediction
 
 THUMBNAIL_SIDE = 112
-"""Of a labelled picture in the list, pixels."""
+"""Side of a labelled image in the list, pixels."""
 
 DISPLAY_SIDE = 384
-"""Long side of a held-out picture before and after, pixels."""
+"""Long side of a held-out image before and after, pixels."""
 
 MOST_POINTS = 200
-"""Of the drawn curve."""
+"""Points of the drawn curve."""
 
 
 def lacking(count: int) -> str:
-    """What so many labelled pictures lack; empty if nothing."""
+    """Explain how many labelled images are missing; empty if there are enough."""
     if count >= MIN_IMAGES:
         return ""
     more = MIN_IMAGES - count
-    there = "no labelled picture" if not count else _pictures(count, "labelled picture")
+    there = "no labelled image" if not count else _pictures(count, "labelled image")
     verb = "is" if count <= 1 else "are"
-    return f"There {verb} {there} yet; {MIN_IMAGES} to {MAX_IMAGES} are needed: add {more} or more."
+    return (
+        f"There {verb} {there} yet; {MIN_IMAGES} to {MAX_IMAGES} are needed. Add at least {more}."
+    )
 
 
 def listing(pictures: Sequence[LabelledImage]) -> str:
-    """Every labelled picture with its classes and a button that removes it, and how they split."""
+    """Format every labelled image with its classes and a remove button, and the split."""
     data = LabelledImages(pictures)
     enough = not lacking(len(data))
     first_out = len(data) - held_out(len(data)) if enough else len(data)
@@ -48,13 +50,13 @@ def _split(data: LabelledImages, first_out: int) -> str:
         return lacking(len(data))
     out = data.keys[first_out:]
     sentence = (
-        f"{len(data)} pictures: {first_out} are trained on; {_listed(out)} "
-        f"{'is' if len(out) == 1 else 'are'} held out, for before and after."
+        f"{len(data)} images: {first_out} for training; {_listed(out)} "
+        f"{'is' if len(out) == 1 else 'are'} held out for the comparison before and after."
     )
     learnt = {name for index in range(first_out) for name in _names(data[index])}
     unlearnt = [name for name in data.names if name not in learnt]
     if unlearnt:
-        sentence += f" Only held-out pictures show {_listed(unlearnt)}, so it cannot be learnt."
+        sentence += f" Only held-out images show {_listed(unlearnt)}, so it cannot be learnt."
     return sentence
 
 
@@ -62,7 +64,7 @@ def _labelled(picture: LabelledImage, is_out: bool) -> str:
     key = escape(picture.key, quote=True)
     return (
         f"<figure{' class=out' if is_out else ''}><img src='{_thumbnail(picture)}' alt=''>"
-        f"<button type='button' data-key=\"{key}\" title='Remove this picture' "
+        f"<button type='button' data-key=\"{key}\" title='Remove this image' "
         f'aria-label="Remove {key}">×</button><figcaption>{key}'
         f"<span>{escape(', '.join(_names(picture)))}{' · held out' if is_out else ''}</span>"
         "</figcaption></figure>"
@@ -70,7 +72,7 @@ def _labelled(picture: LabelledImage, is_out: bool) -> str:
 
 
 def _thumbnail(picture: LabelledImage) -> str:
-    """Its classes in their colours over it."""
+    """Draw the classes of an image over it."""
     size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     image = np.asarray(ImageOps.fit(Image.fromarray(picture.image), size)).astype(np.float32)
     classes = Image.fromarray(picture.classes.astype(np.int32))
@@ -82,7 +84,7 @@ def _thumbnail(picture: LabelledImage) -> str:
 
 
 def curve(losses: Sequence[float], seconds_left: float | None) -> str:
-    """The loss of every step so far, and its running mean.
+    """Draw the loss of every step so far, and its running mean.
 
     Args:
         losses: by step.
@@ -104,7 +106,7 @@ def curve(losses: Sequence[float], seconds_left: float | None) -> str:
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Mean over the ``window`` latest values; the first over as many, for they are the start."""
+    """Average the ``window`` latest values; the first values over fewer."""
     sums = np.cumsum([0.0, *values])
     ends = np.maximum(np.arange(1, len(values) + 1), min(window, len(values)))
     starts = np.maximum(0, ends - window)
@@ -121,7 +123,7 @@ def _line(values: Sequence[float], top: float, name: str) -> str:
 
 
 def results(adapted: AdaptationResult, title: str) -> str:
-    """Held-out pictures before and after side by side, a table, and one honest sentence."""
+    """Format held-out images before and after side by side, a table, and a summary."""
     pictures = "".join(
         _compared(picture, before, after)
         for picture, before, after in zip(
@@ -135,27 +137,28 @@ def results(adapted: AdaptationResult, title: str) -> str:
 
 
 def verdict(adapted: AdaptationResult) -> str:
-    """Better, the same or worse, and how far that can be trusted."""
+    """Summarise whether the method is better, unchanged or worse, and how reliable that is."""
     before, after = adapted.mean_before, adapted.mean_after
     change = round(after, 3) - round(before, 3)
-    word = "Better" if change > 0 else "Worse" if change < 0 else "As before"
+    word = "Better" if change > 0 else "Worse" if change < 0 else "Unchanged"
     number = len(adapted.pictures)
-    clicks = " Clicks were drawn from your masks." if adapted.mode == "manual" else ""
+    clicks = " Points were sampled from your masks." if adapted.mode == "manual" else ""
     return (
         f"{word}: mean IoU {before:.3f} → {after:.3f} ({change:+.3f}) on "
-        f"{_pictures(number, 'picture')} not trained on. So few tell little about others.{clicks}"
+        f"{_pictures(number, 'image')} not used for training. With so few images, the figure says "
+        f"little about others.{clicks}"
     )
 
 
 def _compared(picture: LabelledImage, before: Prediction, after: Prediction) -> str:
-    """One held-out picture: its labels, the answer before, the answer after."""
+    """Format one held-out image: its labels, the result before, the result after."""
     size = drawing.fit_size(picture.image.shape[:2], DISPLAY_SIDE)
     small = Image.fromarray(picture.image).resize(size[::-1], Image.Resampling.BILINEAR)
     classes = Image.fromarray(picture.classes.astype(np.int32))
     labels = np.asarray(classes.resize(size[::-1], Image.Resampling.NEAREST))
     values = picture.present()
     views = {
-        "as labelled": [labels == value for value in values],
+        "labels": [labels == value for value in values],
         "before": list(before.masks(size=size)),
         "after": list(after.masks(size=size)),
     }
@@ -190,8 +193,8 @@ def _table(adapted: AdaptationResult) -> str:
     )
     mean = _numbers(adapted.mean_before, adapted.mean_after)
     return (
-        "<table><caption>IoU of each class in each held-out picture</caption><thead><tr>"
-        "<th scope='col'>Picture</th><th scope='col'>Class</th><th scope='col'>Before</th>"
+        "<table><caption>IoU of each class in each held-out image</caption><thead><tr>"
+        "<th scope='col'>Image</th><th scope='col'>Class</th><th scope='col'>Before</th>"
         f"<th scope='col'>After</th><th scope='col'>Change</th></tr></thead><tbody>{body}"
         f"<tr class='mean'><td>mean</td><td></td>{mean}</tr></tbody></table>"
     )

@@ -1,4 +1,4 @@
-"""The Adapt tab: a few labelled pictures, a method, some minutes, and what they bring."""
+"""The Adapt tab: fine-tuning of a method on a few labelled images within minutes."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ from . import adapt_html
 from .training_run import TrainingRun, seconds_of, train
 
 BUDGETS = {"1 minute": 60.0, "3 minutes": 180.0, "10 minutes": 600.0}
-"""Seconds of training by what is shown."""
+"""Training time in seconds, by label."""
 
 EXAMPLE_PICTURES, EXAMPLE_SEED = 8, 4
 EXAMPLE_CLASS = "sticker"
-"""A word that the bundled CLIP has never met, for all shapes of a scene."""
+"""A class name that the bundled CLIP was not trained with, used for all shapes of a scene."""
 
 PARTS = {
-    "image_encoder": "what is added to SAM's encoder",
+    "image_encoder": "parameters added to SAM's encoder",
     "prompt_encoder": "SAM's prompt encoder",
     "mask_decoder": "SAM's mask decoder",
-    "vision": "the attention of CLIP's vision",
-    "clip": "the attention of CLIP",
-    "blocks": "its own blocks, with SAM's layers",
+    "vision": "attention of CLIP's image encoder",
+    "clip": "attention of CLIP",
+    "blocks": "its own blocks, including SAM's layers",
     "decoder": "its own decoder",
 }
-"""What the parts of a network are called for people; others are small."""
+"""Descriptions of a network's parts; those not listed are small."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class AdaptState:
-    """What one open page remembers of this tab, never shared.
+    """State of this tab in one open page, never shared.
 
     Attributes:
         pictures: labelled ones, in their order.
@@ -69,14 +69,14 @@ class AdaptState:
     stopped: bool = False
 
     def stop(self) -> None:
-        """End a training after the step at hand, and what waits before it begins."""
+        """End the training after the current step, and queued training before it starts."""
         self.stopped = True
         if self.training_run is not None:
             self.training_run.end()
 
 
 class AdaptTab:
-    """Layout and events; keeps no user's data, all of which is in the :class:`AdaptState`.
+    """Layout and events of the tab; user data lives in the :class:`AdaptState` only.
 
     Attributes:
         state: of one page.
@@ -85,7 +85,7 @@ class AdaptTab:
     """
 
     def __init__(self, models: ModelStore, bundles: gr.State) -> None:
-        """Build the tab inside the ``gr.Blocks`` that is open.
+        """Build the tab inside the open ``gr.Blocks``.
 
         Args:
             models: whose SAM and CLIP the trained copies stand on.
@@ -114,14 +114,15 @@ class AdaptTab:
     # ---- layout ----
 
     def _build_pictures(self) -> None:
-        self.example = gr.Button("Load the example: 8 labelled pictures", elem_id="adapt-example")
+        self.example = gr.Button("Load the example: 8 labelled images", elem_id="adapt-example")
         gr.HTML(
-            "<p class='note'>Drawn shapes, all of them called “sticker”: a word that the small "
-            "models have never met. Or your own: each picture with a mask of its name (dog.jpg "
-            "with dog.png or dog_mask.png), or one zip with images/, masks/ and classes.json.</p>"
+            "<p class='note'>Synthetic shapes, all labelled “sticker”, a word that the small "
+            "models were not trained with. Or your own images: each with a mask of the same name "
+            "(dog.jpg with dog.png or dog_mask.png), or one zip with images/, masks/ and "
+            "classes.json.</p>"
         )
         self.files = gr.File(
-            label="Pictures and masks, or one zip",
+            label="Images and masks, or one zip",
             file_count="multiple",
             type="filepath",
             height=140,
@@ -129,11 +130,11 @@ class AdaptTab:
         )
         self.names = gr.Textbox(
             label="Classes in the masks",
-            info="One name for what is white; or all ids, index = id: background, dog, cat.",
+            info="One name for binary masks, or all class names by id: background, dog, cat.",
             placeholder="dog",
             elem_id="adapt-names",
         )
-        self.add_files = gr.Button("Add these pictures", elem_id="adapt-add")
+        self.add_files = gr.Button("Add these images", elem_id="adapt-add")
         self.message = gr.HTML(elem_id="adapt-message")
         self.listing = gr.HTML(
             adapt_html.listing(()),
@@ -153,21 +154,21 @@ class AdaptTab:
             [(title, key) for key, title in self.methods.items()],
             value=first,
             label="Method",
-            info="Those whose bundle is here; a copy of it is where training starts.",
+            info="Methods with a bundle; training starts from a copy of it.",
             elem_id="adapt-method",
         )
         self.trained = gr.HTML(_what_is_trained(first), elem_id="adapt-trained")
         self.budget = gr.Radio(
             _budgets(),
             value=_budgets()[0],
-            label="Time",
-            info="Of training, by the clock; a minute suffices for the example.",
+            label="Training time",
+            info="One minute is enough for the example.",
             elem_id="adapt-budget",
         )
         with gr.Row():
             self.start = gr.Button("Adapt", variant="primary", elem_id="adapt-start", scale=3)
             self.stop = StopButton("adapt-stop")
-        gr.HTML("<p class='note'>Stop ends it early and keeps what has been learnt so far.</p>")
+        gr.HTML("<p class='note'>Stop ends the training early and keeps its result so far.</p>")
         self.status = gr.HTML(elem_id="adapt-status")
         self.curve = gr.HTML(apply_default_css=False, elem_id="adapt-curve")
         self.download = gr.DownloadButton(
@@ -217,7 +218,7 @@ class AdaptTab:
     def add(
         self, state: AdaptState, image: np.ndarray, masks: Mapping[str, np.ndarray]
     ) -> AdaptState:
-        """Take a picture from elsewhere on the page; :meth:`show` then shows it.
+        """Add an image from elsewhere on the page; :meth:`show` then shows it.
 
         Args:
             state: of the page.
@@ -233,16 +234,16 @@ class AdaptTab:
         return state
 
     def show(self, state: AdaptState) -> Updates:
-        """Show the labelled pictures as they are now."""
+        """Show the current labelled images."""
         return {self.message: "", self.listing: adapt_html.listing(state.pictures)}
 
     def take_example(self, state: AdaptState) -> Updates:
-        """Put the example's pictures in the place of all others."""
+        """Replace all images by the example's."""
         state.pictures = example_pictures()
         return {self.state: state, **self.show(state)}
 
     def take_files(self, state: AdaptState, paths: Sequence[str] | None, names: str) -> Updates:
-        """Add uploaded pictures, all of them or none."""
+        """Add uploaded images, all of them or none."""
         try:
             more = read_upload([Path(path) for path in paths or ()], read_names(names) or ())
             state.pictures = with_more(state.pictures, more)
@@ -251,7 +252,7 @@ class AdaptTab:
         return {self.state: state, **self.show(state), self.files: None}
 
     def remove(self, state: AdaptState, chosen: gr.EventData) -> Updates:
-        """Remove the picture whose button was clicked."""
+        """Remove the image whose button was clicked."""
         state.pictures = tuple(one for one in state.pictures if one.key != chosen.key)
         return {self.state: state, **self.show(state)}
 
@@ -265,13 +266,13 @@ class AdaptTab:
         budget: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
-        """Train a copy of a method, showing its loss, then what it brought."""
+        """Train a copy of a method, showing its loss and finally the comparison."""
         if state.stopped:
-            yield {self.status: note("Stopped before it began.")}
+            yield {self.status: note("Stopped before it started.")}
             return
         lack = adapt_html.lacking(len(state.pictures))
         if lack or key is None:
-            yield {self.status: problem(lack or "No method that can be trained has a bundle here.")}
+            yield {self.status: problem(lack or "There is no bundle to start training from.")}
             return
         preset, id = key.split("/")
         method = find_method(id)
@@ -316,7 +317,7 @@ class AdaptTab:
             bundles.keep(SessionBundle(name, id, preset, folder, Path(archive)))
             came = {
                 self.status: note(
-                    f"Kept for this session as “{name}”; it is ticked under Compare and Evaluate."
+                    f"Saved for this session as “{name}” and selected in Compare and Evaluate."
                 ),
                 self.results: adapt_html.results(adapted, name),
                 self.download: gr.DownloadButton(value=archive, visible=True),
@@ -327,7 +328,11 @@ class AdaptTab:
             came = {self.status: problem(zero_gpu.refusal_message(error))}
         except Exception:
             logger.exception("adapting %s failed", key)
-            came = {self.status: problem("It failed unexpectedly; the server's log says why.")}
+            came = {
+                self.status: problem(
+                    "Training failed with an unexpected error; see the server log."
+                )
+            }
         finally:
             state.training_run = None
             if bundles.trained < number:
@@ -342,25 +347,25 @@ class AdaptTab:
 
 
 def _budgets() -> list[str]:
-    """Those that there is time for: a lent GPU must be given back."""
+    """Return the training times that fit into the time limit of a borrowed GPU."""
     most = zero_gpu.MAX_SECONDS - zero_gpu.START_SECONDS
     offered = {name for name, seconds in BUDGETS.items() if seconds <= most}
     return [name for name in BUDGETS if name in offered or not zero_gpu.ON_ZERO_GPU]
 
 
 def _tell(training_run: TrainingRun, progress: Callable[..., None]) -> None:
-    """Show how far a training is."""
+    """Show the progress of the training."""
     if not training_run.losses:
-        progress(0, desc="Asking for the masks before")
+        progress(0, desc="Predicting before training")
     elif training_run.is_training:
         seconds = f"{training_run.elapsed:.0f} of {training_run.seconds:.0f} s"
         progress(training_run.elapsed / training_run.seconds, desc=f"Training, {seconds}")
     else:
-        progress(1, desc="Asking for the masks after")
+        progress(1, desc="Predicting after training")
 
 
 def example_pictures() -> tuple[LabelledImage, ...]:
-    """Scenes of pairs that the bundle has never seen, every shape in them of one class."""
+    """Return scenes with class combinations unseen by the bundle, all shapes in one class."""
     scenes = SceneData(EXAMPLE_PICTURES, EXAMPLE_SEED, pairs="unseen")
     return tuple(
         from_masks(f"{EXAMPLE_CLASS} {index + 1}", scene.image, {EXAMPLE_CLASS: scene.classes >= 0})
@@ -369,7 +374,7 @@ def example_pictures() -> tuple[LabelledImage, ...]:
 
 
 def _trainable() -> dict[str, str]:
-    """Titles by ``preset/method`` of all whose weights can be trained on from a bundle."""
+    """Return titles by ``preset/method`` of all methods that can be trained from a bundle."""
     return {
         f"{preset.name}/{id}": f"{method.info.name} ({preset.name})"
         for preset in PRESETS.values()
@@ -379,7 +384,7 @@ def _trainable() -> dict[str, str]:
 
 
 def _what_is_trained(key: str | None) -> str:
-    """How many parameters change, and in which parts."""
+    """Describe how many parameters are trained, and in which parts."""
     if key is None:
         return ""
     preset, method = key.split("/")
@@ -388,9 +393,8 @@ def _what_is_trained(key: str | None) -> str:
         f"{PARTS[part]} ({_millions(number)})" for part, number in parts.items() if part in PARTS
     ]
     return (
-        f"<p class='note'>{escape(find_method(method).info.summary)} Trained: "
-        f"{_millions(sum(parts.values()))} parameters: {escape(', '.join(named))}. All else is "
-        "frozen.</p>"
+        f"<p class='note'>{escape(find_method(method).info.summary)} Trained parameters: "
+        f"{_millions(sum(parts.values()))}: {escape(', '.join(named))}. All others are frozen.</p>"
     )
 
 

@@ -1,4 +1,4 @@
-"""A training while it runs: what it tells, and how it is ended from elsewhere."""
+"""A running training: its progress, and how to end it from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..model_store import ModelStore
 from ..zero_gpu import seconds_for
 
 POLL = 1.0
-"""Seconds between two looks at a training."""
+"""Interval between updates of a training, seconds."""
 
 
 class TrainingUpdate(NamedTuple):
-    """News of a training.
+    """Progress of a training since the last update.
 
     Attributes:
         losses: of the steps since the news before.
@@ -34,7 +34,7 @@ class TrainingUpdate(NamedTuple):
 
 @dataclass
 class TrainingRun:
-    """A training as its page knows it; it may run in another process.
+    """A training as seen by its page; it may run in another process.
 
     Attributes:
         seconds: that it may take.
@@ -49,26 +49,26 @@ class TrainingRun:
     elapsed: float = 0.0
 
     def begin(self) -> None:
-        """Want steps."""
+        """Allow further steps."""
         self.keep_going.touch()
 
     def end(self) -> None:
-        """Want no further step."""
+        """Request an end after the current step."""
         self.keep_going.unlink(missing_ok=True)
 
     def update(self, update: TrainingUpdate) -> None:
-        """Take news."""
+        """Add an update."""
         self.losses += update.losses
         self.elapsed = update.elapsed
 
     @property
     def is_stopped(self) -> bool:
-        """Whether no further step is wanted."""
+        """Whether an end was requested."""
         return not self.keep_going.exists()
 
     @property
     def is_training(self) -> bool:
-        """Whether steps are still to come."""
+        """Whether further steps will follow."""
         return not self.is_stopped and self.elapsed < self.seconds
 
 
@@ -81,7 +81,7 @@ def train(
     folder: Path,
     keep_going: Path,
 ) -> Iterator[TrainingUpdate | AdaptationResult]:
-    """Adapt a method in a thread, telling of it now and then; at last comes what it brought.
+    """Adapt a method in a thread, yielding updates and finally the result.
 
     A task for :func:`..zero_gpu.lend`. What has been learnt is lost if it is closed, but not if
     ``keep_going`` goes.
@@ -133,7 +133,7 @@ def seconds_of(
     pictures: Sequence[LabelledImage],
     seconds: float,
 ) -> float:
-    """That a GPU is needed for :func:`train`: the training, and the answers before and after."""
+    """Estimate the GPU time of :func:`train`, including the predictions before and after."""
     # In the first mode for the page, and in all of them for the bundle's card.
     answers = 2 * held_out(len(pictures)) * (1 + len(method.info.modes))
     classes = answers * max(len(picture.names) for picture in pictures)

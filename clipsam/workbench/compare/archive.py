@@ -1,4 +1,4 @@
-"""A whole run as one archive: masks, maps, scores, a figure, and the command to repeat it."""
+"""A run as a zip archive: masks, maps, scores, a figure, and the command to reproduce it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .session import ComparisonRun
 from .views.display_settings import DisplaySettings
 
 AGAIN = "again"
-"""Where the command line of an archive writes to."""
+"""Output folder of the command line in an archive."""
 
 
 def write_zip(
@@ -35,11 +35,11 @@ def write_zip(
     truth: Truth | None = None,
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
 ) -> Path:
-    """Write a run as an archive: everything that the command line writes, and what a paper needs.
+    """Write a run as a zip archive: the command line's files, scores and a figure.
 
     A folder per method (:func:`write_prediction`), ``image.png``, ``results.json``,
-    ``prompt.json``, ``scores.csv``, ``figure.png``, ``figure.pdf``, and ``reproduce.txt`` with
-    the command line that makes the same masks.
+    ``prompt.json``, ``scores.csv``, ``figure.png``, ``figure.pdf``, and ``reproduce.txt`` with the
+    command line that reproduces the masks.
 
     Args:
         path: of the archive.
@@ -99,7 +99,7 @@ def write_zip(
 
 
 def score_columns() -> list[str]:
-    """Return the columns of ``scores.csv``; a cell is empty if nobody knows its value."""
+    """Return the columns of ``scores.csv``; unknown values are empty cells."""
     return [
         *("method", "mode", "title", "class", *shown_in_compare("mask"), *shown_in_compare("map")),
         *("presence", "area_fraction", "seconds", "peak_memory_mb"),
@@ -110,7 +110,7 @@ def score_columns() -> list[str]:
 def _scores(
     entry: dict, title: str, maps: Mapping[str, MapScore], parameters: Mapping[str, int]
 ) -> Iterator[dict]:
-    """Rows of ``scores.csv``: one per class of a method."""
+    """Yield the rows of ``scores.csv``, one per class of a method."""
     for one in entry["classes"]:
         yield {
             "method": entry["id"],
@@ -129,7 +129,7 @@ def _scores(
 
 
 def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
-    """A folder for each key, called as on the command line: by id, by mode too if needed."""
+    """Return a folder name for each key, as on the command line: id, and mode if needed."""
     ids = [one.method for one in predictions.values()]
     return {
         key: one.method if ids.count(one.method) == 1 else f"{one.method}-{one.mode}"
@@ -138,7 +138,7 @@ def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
 
 
 def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
-    """The words after ``python -m clipsam`` that make the same masks from :data:`IMAGE`.
+    """Return the arguments of ``python -m clipsam`` that reproduce the masks from :data:`IMAGE`.
 
     Raises:
         PromptError: a class name with a comma or a semicolon.
@@ -147,8 +147,8 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
     text = ", ".join("; ".join(concept.synonyms) for concept in concepts)
     if parse_classes(text) != tuple(concept.synonyms for concept in concepts):
         raise PromptError(
-            "A class name with a comma or a semicolon in it cannot be given on the command line, "
-            "so there is no archive of this run: name the class without it."
+            "Class names with a comma or a semicolon cannot be passed on the command line, so this "
+            "run cannot be archived. Rename the class."
         )
     # With "=", for a name may begin with a dash.
     words = ["segment", IMAGE, f"--text={text}"]
@@ -167,13 +167,11 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
 
 
 def _reproduction(words: Sequence[str]) -> str:
-    """``reproduce.txt``."""
+    """Return the content of ``reproduce.txt``."""
     return (
-        "# Unpack the archive, go into its folder, put the project's folder on PYTHONPATH, and "
-        "run:\n\n"
-        f"python -m clipsam {shlex.join(words)}\n\n"
-        f"# The folder {AGAIN!r} then holds the same masks, bit for bit, if weights, libraries "
-        "and kind of device are\n"
-        f"# the same. This archive was written with torch {torch.__version__} on "
+        "# Unpack the archive, change to its folder, add the project's folder to PYTHONPATH, and "
+        f"run:\n\npython -m clipsam {shlex.join(words)}\n\n# The folder {AGAIN!r} then holds "
+        "identical masks, provided that weights, library versions and\n# device type are the "
+        f"same. Written with torch {torch.__version__} on "
         f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
     )

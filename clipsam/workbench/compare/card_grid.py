@@ -1,4 +1,4 @@
-"""The cards of a run, one for each method in each mode, and what is clicked on them."""
+"""The result cards of a run, one per method and mode, and their events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BUTTONS = """
 
 @dataclass(frozen=True)
 class Card:
-    """Where one choice shows its result."""
+    """Components that show one choice's result."""
 
     column: gr.Column
     overlay: gr.HTML
@@ -41,7 +41,7 @@ class Card:
 
 
 class CardGrid:
-    """As many cards as a run can have choices; those of the latest run are shown.
+    """Result cards, one for each possible choice; those of the latest run are visible.
 
     Attributes:
         outputs: all that the updates of its methods change.
@@ -49,7 +49,7 @@ class CardGrid:
     """
 
     def __init__(self, session: gr.State, display: DisplayPanel) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the grid inside the open ``gr.Blocks``.
 
         Args:
             session: of the page.
@@ -71,7 +71,7 @@ class CardGrid:
             self.outputs += [card.column, card.overlay, card.details]
 
     def connect(self, version: gr.State, changes: Sequence[Callable[..., Dependency]]) -> None:
-        """Draw anew whenever the look or the answers change, and take clicked candidates.
+        """Redraw when display settings or answers change, and handle clicks on candidates.
 
         Args:
             version: changes with a candidate; among what ``changes`` tells of.
@@ -88,7 +88,7 @@ class CardGrid:
             )
 
     def hide(self, session: Session) -> Updates:
-        """Show none."""
+        """Hide all cards."""
         updates: Updates = {}
         for card in self._cards[: session.shown]:
             updates |= {card.column: gr.Column(visible=False), card.overlay: "", card.details: ""}
@@ -96,7 +96,7 @@ class CardGrid:
         return updates
 
     def begin(self, session: Session, earlier: ComparisonRun | None) -> Updates:
-        """One per choice of the latest run, with what it showed of the one before, if anything."""
+        """Show a card per choice of the latest run, with its previous content if it had any."""
         run = session.run
         count = len(run.choices)
         unused = self._cards[count : session.shown]
@@ -111,7 +111,7 @@ class CardGrid:
         return updates
 
     def answer(self, session: Session, index: int, display: DisplaySettings) -> Updates:
-        """What a choice of the latest run has answered, or why it could not."""
+        """Show the result of a choice in the latest run, or why it failed."""
         run, card = session.run, self._cards[index]
         choice = run.choices[index]
         return {
@@ -120,7 +120,7 @@ class CardGrid:
         }
 
     def restore(self, session: Session) -> Updates:
-        """One per choice of a run that is over; a redraw must follow."""
+        """Show a card per choice of a finished run; a redraw must follow."""
         updates: Updates = {}
         for _, choice, card in self._of(session.run):
             prediction = session.run.predictions.get(choice.key)
@@ -133,7 +133,7 @@ class CardGrid:
         return updates
 
     def redraw(self, values: Values) -> list[object]:
-        """The overlays of all cards, from the answers at hand."""
+        """Redraw the overlays of all cards from the current answers."""
         session: Session = values[self._session]
         if session.run is None:
             return [gr.skip()] * len(self._cards)
@@ -146,7 +146,7 @@ class CardGrid:
             yield index, choice, card
 
     def _candidate_taker(self, index: int) -> Callable[..., tuple[object, object]]:
-        """What a card does when one of SAM's candidates is clicked."""
+        """Return the listener for clicks on one of SAM's candidates."""
 
         def take(values: Values, chosen: gr.EventData) -> tuple[object, object]:
             session: Session = values[self._session]
@@ -164,7 +164,7 @@ class CardGrid:
 
 
 def _details(choice: MethodChoice, prediction: Prediction | None, threshold: float) -> str:
-    """What is below a card's picture: what led to the answer, what it cost, what the method is.
+    """Format what is below a card's image: intermediate results, cost, and the method's card.
 
     Nothing without an answer.
     """
@@ -175,7 +175,7 @@ def _details(choice: MethodChoice, prediction: Prediction | None, threshold: flo
 
 
 def _overlay(choice: MethodChoice, session: Session, display: DisplaySettings) -> object:
-    """What a card shows of the latest run; as before while its method has not answered."""
+    """Format a card's overlay in the latest run; unchanged while its method is running."""
     run = session.run
     if choice.key in run.failures:
         return card_html.failed(choice, run.failures[choice.key])

@@ -1,4 +1,4 @@
-"""HTML of the result cards: what one method found, what led it there, and what it cost.
+"""HTML of the result cards: masks, intermediate results, and cost.
 
 Masks are layers over the picture that the browser already has (CSS ``--picture``), so a slider's
 step sends a few kilobytes, and opacity (CSS ``--opacity``) sends nothing.
@@ -20,12 +20,12 @@ from .views.maps import block_by_block, similarity_maps
 
 
 def waiting(choice: MethodChoice) -> str:
-    """A card whose method has not answered yet."""
-    return f"{_head(choice)}<p class='note'>Waiting for its turn …</p>"
+    """Format the card of a method that has not run yet."""
+    return f"{_head(choice)}<p class='note'>Waiting …</p>"
 
 
 def failed(choice: MethodChoice, sentence: str) -> str:
-    """A card whose method could not answer."""
+    """Format the card of a method that failed."""
     return f"{_head(choice)}<p class='problem'>{escape(sentence)}</p>"
 
 
@@ -36,7 +36,7 @@ def overlay(
     image: np.ndarray,
     truth: Truth | None = None,
 ) -> str:
-    """A method's answer as it is to be seen; of competing classes first the label map.
+    """Format a method's result; for competing classes the label map first.
 
     Args:
         choice: what ran.
@@ -61,7 +61,7 @@ def overlay(
 
 
 def details(prediction: Prediction, threshold: float) -> str:
-    """How it was got, maps with what SAM was fed, block by block too, candidates, and costs.
+    """Format the details: notes, maps with SAM prompts, block by block, candidates, and cost.
 
     Args:
         prediction: what a method answered.
@@ -75,18 +75,19 @@ def details(prediction: Prediction, threshold: float) -> str:
     return (
         f"{note}{similarity_maps(prediction)}{block_by_block(prediction)}"
         f"{_candidates(prediction, threshold)}"
-        "<button type='button' class='send' title='These masks, as they are drawn now, become the "
-        "labels of this picture under Adapt'>Use these masks as labels in Adapt</button>"
+        "<button type='button' class='send' title='Use these masks, as drawn now, as labels of "
+        "this image in the Adapt tab'>Use as labels in Adapt</button>"
         f"<details class='cost'><summary>{prediction.total_seconds:.2f} s · peak memory "
         f"{prediction.peak_memory_mb:.0f} MB</summary><table>{steps}</table></details>"
     )
 
 
 def _candidates(prediction: Prediction, threshold: float) -> str:
-    """A fold per class with SAM's three masks to choose from."""
+    """Format a fold per class with SAM's three candidate masks."""
     return "".join(
-        f"<details class='candidates'><summary>SAM's three candidates for {escape(text)}</summary>"
-        f"<p class='note'>Click one to take it as the answer.</p>{figures}</details>"
+        "<details class='candidates'><summary>SAM's three candidates for "
+        f"{escape(text)}</summary><p class='note'>Click a candidate to use it as the "
+        f"result.</p>{figures}</details>"
         for index, text in enumerate(prediction.texts)
         if (figures := overlays.candidate_figures(prediction, index, threshold))
     )
@@ -98,12 +99,11 @@ def _head(choice: MethodChoice) -> str:
 
 
 def _switch(choice: MethodChoice) -> str:
-    """Which of the two views is shown: CSS reads it, and a redraw keeps it."""
+    """Format the switch between label map and masks; CSS reads it, and a redraw keeps it."""
     name = escape(f"view of {choice.key}")
     return (
-        f"<div class='switch' role='radiogroup' aria-label='View'>"
-        f"<label title='Each pixel in the colour of its best class'>"
-        f"<input type='radio' name='{name}' class='show-best' checked>label map</label>"
-        f"<label title='Each class on its own: masks may overlap'>"
-        f"<input type='radio' name='{name}' class='show-each'>mask of each class</label></div>"
+        "<div class='switch' role='radiogroup' aria-label='View'><label title='Each pixel in the "
+        f"colour of its best class'><input type='radio' name='{name}' class='show-best' "
+        "checked>label map</label><label title='Each class separately; masks may overlap'><input "
+        f"type='radio' name='{name}' class='show-each'>mask of each class</label></div>"
     )

@@ -1,4 +1,4 @@
-"""The Compare tab: one picture, several classes, several methods, side by side."""
+"""The Compare tab: one image, several classes, several methods, side by side."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .share_panel import SharePanel
 from .summary_panel import SummaryPanel
 from .truth_panel import TruthPanel
 
-EARLIER = "Earlier runs of this session: click one to come back to it"
+EARLIER = "Earlier runs of this session (click to restore)"
 
 RUN_LINKED = """() => {
   if (!new URLSearchParams(location.search).get("picture")) return;
@@ -47,14 +47,14 @@ RUN_LINKED = """() => {
   };
   look();
 }"""
-"""A link about a picture that is here is answered as soon as the browser shows it."""
+"""JavaScript that runs the methods once the image of a shared link is shown."""
 
 
 class CompareTab:
-    """Layout and events; keeps no user's data, all of which is in the :class:`Session`."""
+    """Layout and events of the tab; user data lives in the :class:`Session` only."""
 
     def __init__(self, models: ModelStore, bundles: gr.State) -> None:
-        """Build the tab inside the ``gr.Blocks`` that is open.
+        """Build the tab inside the open ``gr.Blocks``.
 
         Args:
             models: what runs.
@@ -83,17 +83,17 @@ class CompareTab:
 
     def _build_picture(self) -> None:
         with gr.Group(elem_id="picture-upload"):
-            self.upload = gr.UploadButton("Upload a picture, or paste or drop one", size="sm")
+            self.upload = gr.UploadButton("Image (upload, paste or drop)", size="sm")
         self.message = gr.HTML(elem_id="message")
         self.annotator = annotator()
         items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
-        self.strip = strip("Examples: click one, then Run", items, "examples")
+        self.strip = strip("Examples (click one, then Run)", items, "examples")
         self.history_strip = strip(EARLIER, [], "past", visible=False)
 
     def _build_controls(self) -> None:
         self.classes = gr.Textbox(
             label="Classes",
-            info="Comma between classes, semicolon between names of one class.",
+            info="Separate classes by commas, synonyms of a class by semicolons.",
             placeholder="dog; puppy, grass",
             elem_id="classes",
         )
@@ -103,8 +103,8 @@ class CompareTab:
             self.stop = StopButton("stop")
             self.live = gr.Checkbox(
                 True,
-                label="Again at every click",
-                info="After a run, a new point or box runs the methods again for its class.",
+                label="Rerun on click",
+                info="After a run, a new point or box reruns the methods for its class.",
                 elem_id="live",
                 scale=4,
             )
@@ -175,7 +175,7 @@ class CompareTab:
         )
 
     def open_links(self, page: gr.Blocks) -> None:
-        """Show what the page's address asks, and run it if its picture is here."""
+        """Restore the state encoded in the page URL, and run it if its image is available."""
         page.load(
             self.open_link,
             [self.session, self.bundles],
@@ -184,7 +184,7 @@ class CompareTab:
         ).then(None, None, None, js=RUN_LINKED, **PRIVATE)
 
     def join(self, other: AdaptTab) -> None:
-        """Send masks there as labels, and offer, ticked, what is trained there."""
+        """Connect the Adapt tab: send masks there as labels, offer bundles trained there."""
         for index, sends in enumerate(self.cards.senders):
             sends(
                 self._sender(index, other),
@@ -200,7 +200,7 @@ class CompareTab:
         )
 
     def open_cases_of(self, other: EvaluateTab, tabs: gr.Tabs, name: str) -> None:
-        """Show a measured case here when it is clicked there.
+        """Open a case of the Evaluate tab here when it is clicked.
 
         Args:
             other: the tab with the cases.
@@ -226,9 +226,9 @@ class CompareTab:
     # ---- pictures ----
 
     def take_upload(self, session: Session, path: str | None) -> Updates:
-        """Show an uploaded picture, or say what is wrong with it."""
+        """Show an uploaded image, or explain why it cannot be read."""
         if path is None:
-            return {self.message: problem("The upload was empty. Choose a picture.")}
+            return {self.message: problem("The upload was empty. Choose an image.")}
         try:
             image = open_image(path)
         except ImageError as error:
@@ -240,13 +240,13 @@ class CompareTab:
         return updates
 
     def take_example(self, session: Session, chosen: gr.EventData) -> Updates:
-        """Show an example, with its classes and its ground truth."""
+        """Show an example with its classes and ground truth."""
         example = self.examples[int(chosen.index)]
         updates = self._show(session, example.image, example.truth, example.title)
         return {**updates, self.classes: example.classes}
 
     def open_link(self, session: Session, bundles: SessionBundles, request: gr.Request) -> Updates:
-        """Show what the page's address asks; nothing if it asks nothing."""
+        """Restore the state encoded in the page URL, if any."""
         session.shown = 0
         examples = {example.title: example for example in self.examples}
         try:
@@ -269,13 +269,13 @@ class CompareTab:
         session.awaited = question
         height, width = question.size
         said = (
-            f"This link asks about a picture of {width} × {height} pixels, which stayed with its "
-            "owner: upload it, then press Run."
+            f"This link refers to an uploaded image of {width} × {height} pixels, which is not "
+            "part of the link. Upload the image, then press Run."
         )
         return {**updates, self.session: session, self.message: note(said)}
 
     def restore(self, session: Session, bundles: SessionBundles, chosen: gr.EventData) -> Updates:
-        """Show an earlier run again: picture, classes, marks, methods and results."""
+        """Restore an earlier run: image, classes, marks, methods and results."""
         entry = session.history[int(chosen.index)]
         updates = self._show(session, entry.run.encoded.image)
         session.restore(entry)
@@ -317,7 +317,7 @@ class CompareTab:
         values: Values,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
-        """Run the ticked methods one by one; each shows its card as soon as it has answered."""
+        """Run the selected methods one by one; each shows its card as soon as it has finished."""
         yield from self._run(RunRequest.read(self.controls, values), progress)
 
     def run_again(
@@ -325,7 +325,7 @@ class CompareTab:
         values: Values,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Updates]:
-        """Run after a point or box was set, if the user has run before and wants it so."""
+        """Rerun after a point or box was set, if there was a run before and the option is on."""
         # A Run pressed right after the click may have taken it along.
         if values[self.live] and self.freshness(values):
             request = RunRequest.read(self.controls, values)
@@ -337,10 +337,10 @@ class CompareTab:
     def _run(
         self, request: RunRequest, progress: gr.Progress, goes_on: bool = False
     ) -> Iterator[Updates]:
-        """The same; with ``goes_on``, classes that are asked as they were keep their answers."""
+        """Run the methods; with ``goes_on``, unchanged classes keep their results."""
         session, chosen = request.session, request.choices
         if session.stopped:
-            yield {self.status: note("Stopped before it began.")}
+            yield {self.status: note("Stopped before it started.")}
             return
         before = session.run
         try:
@@ -386,12 +386,12 @@ class CompareTab:
             return
         for choice in chosen:
             if choice.key not in run.predictions:
-                run.failures.setdefault(choice.key, "Stopped before it could answer.")
+                run.failures.setdefault(choice.key, "Stopped before it finished.")
         if run.predictions:
             session.remember(request.classes, request.marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
         stopped = "Stopped: " if run.stopped else ""
-        done = f"{len(run.predictions)} of {len(chosen)} done in {seconds:.2f} s."
+        done = f"{len(run.predictions)} of {len(chosen)} methods done in {seconds:.2f} s."
         yield {
             self.status: note(stopped + done),
             self.version: session.next_version(),  # A slider may have moved while the methods ran.
@@ -400,7 +400,7 @@ class CompareTab:
         }
 
     def _take(self, run: ComparisonRun, choice: MethodChoice, result: Prediction | str) -> None:
-        """Note what a method answered, or why it could not."""
+        """Store a method's prediction, or its error message."""
         if isinstance(result, str):
             run.failures[choice.key] = result
             return
@@ -410,7 +410,7 @@ class CompareTab:
             run.parameters[choice.key] = count_parameters(predictor)
 
     def freshness(self, values: Values) -> str:
-        """Say so when the results shown answer an earlier question."""
+        """Return a message if the results shown belong to an earlier prompt."""
         run = values[self.session].run
         if run is None:
             return ""
@@ -421,10 +421,10 @@ class CompareTab:
             fresh = False
         if fresh:
             return ""
-        return note("The results below answer what you asked before. Press Run.")
+        return note("The results below belong to an earlier prompt. Press Run.")
 
     def _sender(self, index: int, other: AdaptTab) -> Callable[..., Updates]:
-        """What a card does when its masks are to be labels."""
+        """Return the listener that sends a card's masks to the Adapt tab as labels."""
 
         def send(values: Values) -> Updates:
             theirs: AdaptState = values[other.state]
@@ -440,16 +440,16 @@ class CompareTab:
                 if shown and mask.any()
             }
             if not masks:
-                return {self.message: problem("This card shows no mask that could be a label.")}
+                return {self.message: problem("This card shows no mask to use as a label.")}
             try:
                 other.add(theirs, run.encoded.image, masks)
             except DataError as error:
                 return {self.message: problem(str(error))}
             count = len(theirs.pictures)
-            pictures = "picture is" if count == 1 else "pictures are"
+            pictures = "image is" if count == 1 else "images are"
             return {
                 self.message: "",
-                self.status: note(f"Sent: {count} labelled {pictures} under Adapt now."),
+                self.status: note(f"Sent. {count} labelled {pictures} now in the Adapt tab."),
                 other.state: theirs,
                 **other.show(theirs),
             }
@@ -457,14 +457,14 @@ class CompareTab:
         return send
 
     def warm_up(self) -> None:
-        """Load the models that a first Run will ask for, while the user looks at the page."""
+        """Load the models that a first run will need while the user reads the page."""
         for choice in ready(SessionBundles(), DEFAULT_PRESET):
             if choice.key in DEFAULT_KEYS:
                 self.models.warm_up(DEFAULT_PRESET, choice.method)
 
 
 def _earlier(session: Session) -> str:
-    """The strip of the runs that a session remembers."""
+    """Format the strip of earlier runs."""
     items = [
         Thumbnail(
             entry.run.encoded.image,

@@ -1,4 +1,4 @@
-"""The controls of how answers are drawn; a change of one runs no model."""
+"""Display controls; changing them runs no model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .views.display_settings import ALL_CLASSES, DisplaySettings
 from .views.overlays import VIEWS
 
 OVERLAP_WORDS: dict[Overlap, str] = {
-    "independent": "All of them",
-    "argmax": "The highest logit",
-    "highest-presence": "The likeliest present",
+    "independent": "To all of them",
+    "argmax": "To the highest logit",
+    "highest-presence": "To the highest presence",
 }
 
 SET_OPACITY = "value => {document.documentElement.style.setProperty('--opacity', value)}"
-"""JavaScript; overlays take it from there."""
+"""JavaScript that sets the opacity of the overlays."""
 
 
 class DisplayPanel:
@@ -29,7 +29,7 @@ class DisplayPanel:
     """
 
     def __init__(self, canvas: gr.HTML) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             canvas: on which a class is chosen.
@@ -40,12 +40,18 @@ class DisplayPanel:
             0,
             step=0.1,
             label="Threshold",
-            info="Pixels whose logit is above it are mask; nothing runs again.",
+            info="Pixels with a higher logit belong to the mask. No model is rerun.",
             elem_id="threshold",
         )
         with gr.Row():
             self._opacity = gr.Slider(
-                0, 1, 0.5, step=0.05, label="Opacity", info="Of the masks.", elem_id="opacity"
+                0,
+                1,
+                0.5,
+                step=0.05,
+                label="Opacity",
+                info="Opacity of the masks.",
+                elem_id="opacity",
             )
             self.min_presence = gr.Slider(
                 0,
@@ -53,21 +59,21 @@ class DisplayPanel:
                 0,
                 step=0.01,
                 label="Hide classes with presence below",
-                info="0 shows all.",
+                info="0 shows all classes.",
                 elem_id="least-presence",
             )
         self.view = gr.Radio(
             [(view.title, id) for id, view in VIEWS.items()],
             value=ALL_CLASSES,
             label="View",
-            info="All but the first show the class chosen on the picture.",
+            info="All but the first show the class selected on the image.",
             elem_id="view",
         )
         self.overlap = gr.Radio(
             [(words, rule) for rule, words in OVERLAP_WORDS.items()],
             value="independent",
-            label="Where classes overlap",
-            info="Who gets a pixel that several classes claim.",
+            label="Overlapping classes",
+            info="Which class a pixel claimed by several classes is assigned to.",
             elem_id="overlap",
         )
         self._canvas = canvas
@@ -75,7 +81,7 @@ class DisplayPanel:
         self._opacity.change(None, self._opacity, js=SET_OPACITY, **PRIVATE)
 
     def read(self, values: Values) -> DisplaySettings:
-        """Return what the controls and the canvas ask."""
+        """Read the display settings from the controls and the canvas."""
         return DisplaySettings(
             threshold=values[self.threshold],
             min_presence=values[self.min_presence],
@@ -85,7 +91,7 @@ class DisplayPanel:
         )
 
     def show(self, display: DisplaySettings) -> Updates:
-        """Set the controls to a look."""
+        """Set the controls to the display settings."""
         return {
             self.threshold: display.threshold,
             self.min_presence: display.min_presence,

@@ -1,4 +1,4 @@
-"""The figure of a run for a paper: the image, each method's masks and map, and the classes."""
+"""The figure of a run for a paper: image, masks and map of each method, and a legend."""
 
 from __future__ import annotations
 

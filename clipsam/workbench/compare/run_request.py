@@ -1,4 +1,4 @@
-"""What the controls of the Compare tab ask: which picture, classes, marks, methods and drawing."""
+"""The request of the Compare tab: image, classes, marks, methods and display settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .views.display_settings import DisplaySettings
 
 @dataclass(frozen=True)
 class RunControls:
-    """The components that say what is to be run.
+    """The components that define a run.
 
     Attributes:
         session: of the page.
@@ -43,7 +43,7 @@ class RunControls:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked, as it was typed, marked and ticked.
+    """Request as typed, marked and selected.
 
     Attributes:
         session: of the page.
@@ -63,7 +63,7 @@ class RunRequest:
 
     @classmethod
     def read(cls, controls: RunControls, values: Values) -> RunRequest:
-        """Read the controls."""
+        """Read the request from the controls."""
         return cls(
             session=values[controls.session],
             classes=values[controls.classes],
@@ -74,14 +74,14 @@ class RunRequest:
         )
 
     def new_run(self) -> ComparisonRun:
-        """Return what is to be run.
+        """Create the run.
 
         Raises:
             PromptError: there is no picture, method or class, or a mark lies outside the picture.
         """
         encoded = self.session.current_image()
         if not self.choices:
-            raise PromptError("Tick at least one method.")
+            raise PromptError("Select at least one method.")
         prompt = read_prompt(self.classes, self.marks)
         prompt.check_inside(encoded.size)
         return ComparisonRun(encoded, prompt, find_preset(self.preset).name, self.choices)

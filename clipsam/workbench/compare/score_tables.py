@@ -15,7 +15,7 @@ from ...types import Overlap, Prediction
 MEAN = "mean over these classes of this image's IoU"
 
 COSTS = ("Seconds", "Peak MB", "Parameters", "Trained")
-"""Headings of what a method costs."""
+"""Headings of a method's costs."""
 
 CHARTED = ("IoU", "Seconds", "Peak MB")
 """Columns of the methods' table that are drawn as bars."""
@@ -42,7 +42,7 @@ def score_table(
     threshold: float,
     overlap: Overlap = "independent",
 ) -> list[list[Cell]]:
-    """Rows under :func:`headers`: each method and class, then the method's mean.
+    """Return rows under :func:`headers`: each method and class, then the method's mean.
 
     Args:
         predictions: by key of the choice.
@@ -75,7 +75,7 @@ def method_table(
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
     overlap: Overlap = "independent",
 ) -> list[list[Cell]]:
-    """Rows under :func:`method_headers`: what each method scores and costs.
+    """Return rows under :func:`method_headers`: scores and costs of each method.
 
     Args:
         predictions: by key of the choice.
@@ -114,7 +114,7 @@ def method_table(
 
 
 def method_table_html(rows: Sequence[Sequence[Cell]]) -> str:
-    """Rows of :func:`method_table` as a table without the columns that nobody has."""
+    """Format rows of :func:`method_table` as a table, leaving out empty columns."""
     if not rows:
         return ""
     heads = method_headers()
@@ -129,13 +129,13 @@ def method_table_html(rows: Sequence[Sequence[Cell]]) -> str:
         for row in rows
     )
     return (
-        "<table><caption>Each method; scores are means over the classes that the ground truth "
-        f"knows</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        "<table><caption>Scores per method, averaged over the classes in the ground "
+        f"truth</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
 def bar_charts(rows: Sequence[Sequence[Cell]]) -> str:
-    """Bars of the :data:`CHARTED` columns of :func:`method_table`, a chart each.
+    """Format the :data:`CHARTED` columns of :func:`method_table` as one bar chart each.
 
     Bars are cells of a table: they wrap long names, and are read out. IoU goes from 0 to 1, all
     else from 0 to the highest. Colours are the page's, in light and dark.
@@ -166,7 +166,7 @@ def _bar(header: str, title: str, value: float, most: float) -> str:
 
 
 def _written(header: str, value: Cell) -> str:
-    """A number of the methods' table as people read it."""
+    """Format a number of the methods' table."""
     if value is None:
         return ""
     match header:
@@ -183,7 +183,7 @@ def _written(header: str, value: Cell) -> str:
 def _compared(
     prediction: Prediction, truth: Truth, threshold: float, overlap: Overlap
 ) -> Iterator[tuple[int, str, MaskComparison]]:
-    """Index, name and comparison of each class that the truth knows."""
+    """Yield index, name and comparison of each class in the ground truth."""
     known = [index for index, text in enumerate(prediction.texts) if text in truth.masks]
     masks = prediction.each_mask(threshold, None, overlap, known)
     for index, mask in zip(known, masks, strict=True):
@@ -192,7 +192,7 @@ def _compared(
 
 
 def table_html(rows: Sequence[Sequence[Cell]]) -> str:
-    """Rows of :func:`score_table` as a table; nothing without rows.
+    """Format rows of :func:`score_table` as a table; empty without rows.
 
     Not a ``gr.Dataframe``: that draws only the rows which it believes to be in view, and loads its
     code when first shown.
@@ -202,8 +202,8 @@ def table_html(rows: Sequence[Sequence[Cell]]) -> str:
     head = "".join(f"<th scope='col'>{escape(header)}</th>" for header in headers())
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return (
-        "<table><caption>At the threshold above</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        "<table><caption>At the threshold "
+        f"above</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
@@ -214,7 +214,7 @@ def _cell(value: Cell) -> str:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Mean of the numbers among ``values``; a class that is neither there nor found has none."""
+    """Average the numbers among ``values``; classes neither present nor predicted have none."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else float("nan")
 

@@ -1,4 +1,4 @@
-"""What one user's page remembers on the server: an image, a ground truth, and results."""
+"""Server-side state of one user's page: an image, a ground truth, and results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..choices import MethodChoice
 from .share_link import SharedState
 
 MapScores = dict[str, dict[str, MapScore]]
-"""By key of the choice, then by class."""
+"""Scores by key of the choice, then by class."""
 
 MAX_HISTORY = 12
-"""Runs that a session remembers: a picture and its logits each, some megabytes."""
+"""Runs kept per session; each holds an image and logits, a few megabytes."""
 
 
 @dataclass
 class ComparisonRun:
-    """One press of Run: what was asked, and what has been answered so far.
+    """One run: its request and the results so far.
 
     Attributes:
         encoded: the image that it is about.
@@ -51,26 +51,26 @@ class ComparisonRun:
 
     @property
     def titles(self) -> dict[str, str]:
-        """Of the choices, by key."""
+        """Titles of the choices, by key."""
         return {choice.key: choice.title for choice in self.choices}
 
     def answers(self, prompt: Prompt, preset: str) -> bool:
-        """Whether its results are what this prompt and preset would give."""
+        """Return whether the results are those of this prompt and preset."""
         return preset == self.preset and prompt.keys == self.prompt.keys
 
     def prediction_at(self, index: int) -> Prediction | None:
-        """What the choice at a place has answered; nothing if there is none such."""
+        """Return the prediction of a choice by index, or ``None``."""
         return self.predictions.get(self.choices[index].key) if index < len(self.choices) else None
 
     def earlier(self, run: ComparisonRun, key: str) -> Prediction | None:
-        """What a choice has answered here that a new run of it may go on from."""
+        """Return a choice's prediction from which a new run can reuse results, or ``None``."""
         fits = run.encoded is self.encoded and run.preset == self.preset
         return self.predictions.get(key) if fits else None
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """A run to come back to, with what was asked as it was asked.
+    """An earlier run that can be restored, with its request as entered.
 
     Attributes:
         run: with its results, and its image without features.
@@ -89,7 +89,7 @@ class HistoryEntry:
 
 @dataclass
 class Session:
-    """State of one open page, never shared; a field is ``None`` until it is there.
+    """State of one open page, never shared; fields are ``None`` until set.
 
     Attributes:
         encoded: the image with its features.
@@ -121,7 +121,7 @@ class Session:
     def show(
         self, image: np.ndarray, truth_file: TruthFile | None = None, example: str = ""
     ) -> None:
-        """Take a new image (uint8 (H, W, 3)); forget all that was about the old one."""
+        """Set a new image (uint8 (H, W, 3)) and forget everything about the old one."""
         self.encoded = EncodedImage(image)
         self.example = example
         self.awaited = None
@@ -129,47 +129,47 @@ class Session:
         self.take_truth(truth_file)
 
     def current_image(self) -> EncodedImage:
-        """The image to ask about.
+        """Return the current image.
 
         Raises:
             PromptError: there is none yet.
         """
         if self.encoded is None:
-            raise PromptError("There is no picture yet: upload one, or click an example.")
+            raise PromptError("There is no image yet. Upload one or choose an example.")
         return self.encoded
 
     def stop(self) -> None:
-        """End the run at hand after the class at hand, and what waits before it begins."""
+        """End the current run after the current class, and queued runs before they start."""
         self.stopped = True
         if self.run is not None:
             self.run.stopped = True
 
     def remember(self, classes: str, marks: object) -> None:
-        """Keep the latest run, in the place of an earlier one that asked the same."""
+        """Add the latest run to the history, replacing an earlier one with the same request."""
         run = replace(self.run, encoded=EncodedImage(self.run.encoded.image))
         entry = HistoryEntry(run, classes, marks, self.example, self.truth_file)
         others = [one for one in self.history if not _same_request(one, entry)]
         self.history = (entry, *others)[:MAX_HISTORY]
 
     def restore(self, entry: HistoryEntry) -> None:
-        """Show an earlier run again."""
+        """Restore an earlier run."""
         self.show(entry.run.encoded.image, entry.truth_file, entry.example)
         self.run = replace(entry.run, encoded=self.encoded)
 
     def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:
-        """Take another ground truth, or none, perhaps because of a problem with it."""
+        """Set another ground truth, or none, with the reason if it cannot be used."""
         self.truth_file = truth_file
         self.truth_problem = problem
         self._matched = None
         self._map_scores = {}
 
     def next_version(self) -> int:
-        """Count a change; what the page shows is asked for anew whenever this number changes."""
+        """Increment the version; the page updates whenever this number changes."""
         self.version += 1
         return self.version
 
     def truth(self, active: str | None) -> Truth | None:
-        """The ground truth for the latest run; ``None`` without one of the two.
+        """Return the ground truth of the latest run; ``None`` without one or without a run.
 
         Args:
             active: the class that a binary mask shows.
@@ -191,14 +191,14 @@ class Session:
         return self._matched[1]
 
     def fitting_truth(self, active: str | None) -> Truth | None:
-        """The same, but ``None`` for one that does not fit: what is wrong is said elsewhere."""
+        """Return the ground truth, or ``None`` if it does not fit; the error is shown elsewhere."""
         try:
             return self.truth(active)
         except TruthError:
             return None
 
     def map_scores(self, predictions: Mapping[str, Prediction], truth: Truth | None) -> MapScores:
-        """The scores that no threshold moves, by key; computed once for each prediction."""
+        """Return the threshold-independent scores by key, computed once per prediction."""
         if truth is None:
             return {}
         scores = {}

@@ -1,7 +1,7 @@
-"""A question of the Compare tab as the query of an address, and back.
+"""The state of the Compare tab as a URL query, and back.
 
-Everything is in the address, nothing is kept for it on the server: a picture that somebody uploaded
-stays with its owner, and a link about one waits until whoever opens it brings the picture.
+The URL holds everything and the server stores nothing: an uploaded image stays with its owner, and
+a link that refers to one waits until the recipient uploads it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ from .annotator import read_marks, read_prompt
 from .views.display_settings import DisplaySettings
 from .views.overlays import VIEWS
 
+FORMER_TITLES = {
+    "Pairs never trained on": "Unseen combinations",
+    "One is absent": "One class is absent",
+}
+"""Present titles of examples by those that older links use."""
+
 MAX_LENGTH = 6000
-"""Characters that every browser and server carries."""
+"""Longest URL that every browser and server supports, characters."""
 
 
 @dataclass(frozen=True)
 class SharedState:
-    """What a link asks.
+    """State encoded in a link.
 
     Attributes:
         example: title of the picture; empty for one that was uploaded.
@@ -48,12 +54,12 @@ class SharedState:
 
     @property
     def value(self) -> dict[str, object]:
-        """Of the canvas."""
+        """Value of the canvas."""
         return {"active": self.display.active, "marks": [mark.to_json() for mark in self.marks]}
 
 
 def write_link(question: SharedState) -> str:
-    """The query of an address, without its question mark.
+    """Return the URL query, without its question mark.
 
     Raises:
         PromptError: it would be too long.
@@ -76,13 +82,14 @@ def write_link(question: SharedState) -> str:
     )
     if len(query) > MAX_LENGTH:
         raise PromptError(
-            "These classes and marks are too many for a link: download all as zip instead."
+            "There are too many classes and marks for a link. Download the results as a zip "
+            "instead."
         )
     return query
 
 
 def read_link(query: Mapping[str, str], examples: Collection[str]) -> SharedState | None:
-    """What the query of an address asks; ``None`` if it is no link of ours.
+    """Parse the query of a URL; ``None`` if it is not a shared link.
 
     Args:
         query: its parameters.
@@ -107,14 +114,17 @@ def read_link(query: Mapping[str, str], examples: Collection[str]) -> SharedStat
     except (KeyError, ValueError, RecursionError):
         sound = False
     if not sound:
-        raise PromptError("This link was cut off or changed: ask for it again.")
+        raise PromptError("This link is incomplete or was changed. Ask for a new link.")
     find_preset(query["preset"])
-    if query["picture"] and query["picture"] not in examples:
-        raise PromptError(f"There is no example “{query['picture']}” here: ask for another link.")
+    example = FORMER_TITLES.get(query["picture"], query["picture"])
+    if example and example not in examples:
+        raise PromptError(
+            f"The example “{example}” of this link does not exist here. Ask for a new link."
+        )
     value = {"marks": marks}
     read_prompt(query["classes"], value)  # Refused here rather than when it runs.
     return SharedState(
-        query["picture"],
+        example,
         (height, width),
         query["classes"],
         tuple(read_marks(query["classes"], value)),

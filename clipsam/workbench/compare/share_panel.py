@@ -1,4 +1,4 @@
-"""What leaves the page: an archive of a run's results, and a link that asks the same again."""
+"""Export of results: an archive of a run, and a link to its settings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query
 
 
 class SharePanel:
-    """Two buttons, and what each brings.
+    """Two buttons and their results.
 
     Attributes:
         archive: the file, once it was asked for.
     """
 
     def __init__(self, message: gr.HTML, controls: RunControls) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             message: where it is said what is wrong.
@@ -36,19 +36,22 @@ class SharePanel:
         """
         self._message, self._controls = message, controls
         with gr.Row():
-            self._export = gr.Button("Download all as zip", size="sm", elem_id="export")
-            self._link = gr.Button("Link to this", size="sm", elem_id="link")
+            self._export = gr.Button("Download results (zip)", size="sm", elem_id="export")
+            self._link = gr.Button("Create link", size="sm", elem_id="link")
             self.archive = gr.File(label="Archive", visible=False, elem_id="archive")
             self._address = gr.Textbox(
                 label="Link",
-                info="Opens with all that you typed, marked and ticked; never with your picture.",
+                info=(
+                    "Restores classes, points, boxes and methods; an uploaded image is not "
+                    "included."
+                ),
                 buttons=["copy"],
                 visible=False,
                 elem_id="address",
             )
 
     def connect(self, status: gr.HTML) -> None:
-        """Answer the buttons; progress is shown at ``status``."""
+        """Connect the buttons; progress is shown at ``status``."""
         controls = self._controls
         self._link.click(
             self.offer_link,
@@ -65,11 +68,11 @@ class SharePanel:
         )
 
     def forget(self) -> Updates:
-        """Show no archive: the results are to be others."""
+        """Hide the archive, because the results are about to change."""
         return {self.archive: gr.File(visible=False)}
 
     def offer_link(self, values: Values) -> Updates:
-        """The address that asks what is asked now, but for its origin."""
+        """Return the URL that encodes the current state, without its origin."""
         request = RunRequest.read(self._controls, values)
         session = request.session
         try:
@@ -91,11 +94,11 @@ class SharePanel:
         return {self._message: "", self._address: gr.Textbox(query, visible=True)}
 
     def pack(self, values: Values) -> Updates:
-        """Everything of the latest run as an archive."""
+        """Write the latest run as an archive."""
         session: Session = values[self._controls.session]
         run, display = session.run, self._controls.display.read(values)
         if run is None or not run.predictions:
-            return {self._message: problem("There is nothing to download yet: press Run.")}
+            return {self._message: problem("There are no results to download yet. Press Run.")}
         # A copy: a run in progress may add to it.
         run = replace(run, predictions=dict(run.predictions))
         truth = session.fitting_truth(display.active)

@@ -1,4 +1,4 @@
-"""All methods of a run beside each other: scores and costs, where two differ, who agrees."""
+"""Comparison of all methods of a run: scores, costs, and where they differ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def costs(
     truth: Truth | None,
     maps: Mapping[str, Mapping[str, MapScore]],
 ) -> str:
-    """HTML: a table of what each method scores and costs, and a bar chart of each column.
+    """Format a table of scores and costs per method, and a bar chart of each column.
 
     Args:
         predictions: by key of the choice.
@@ -50,9 +50,9 @@ def differences(
     display: DisplaySettings,
     image: np.ndarray,
 ) -> str:
-    """HTML: how many methods say yes to each pixel of the chosen class, and every two's IoU."""
+    """Format how many methods predict each pixel of the chosen class, and their pairwise IoU."""
     if len(predictions) < 2:
-        return "<p class='note'>Run two methods or more to see where they differ.</p>"
+        return "<p class='note'>Run at least two methods to see where they differ.</p>"
     some = next(iter(predictions.values()))
     index = display.index(some)
     size = drawing.display_size(some.transform.image_size)
@@ -69,7 +69,7 @@ def differences(
 
 
 def slider() -> gr.HTML:
-    """Two answers over one picture, each on its side of a line that can be moved."""
+    """Build the slider that shows two results over one image, each on its side of a line."""
     return gr.HTML(
         js_on_load="""
             element.oninput = (event) => {
@@ -85,7 +85,7 @@ def slider() -> gr.HTML:
 def two(
     left: Prediction, right: Prediction, titles: tuple[str, str], display: DisplaySettings
 ) -> str:
-    """What :func:`slider` shows of two predictions."""
+    """Format what :func:`slider` shows of two predictions."""
     size = drawing.display_size(left.transform.image_size)
     sides = "".join(
         f"<div class='{side}'>{overlays.masks(one, display, size)[0]}</div>"
@@ -94,7 +94,7 @@ def two(
     names = "".join(f"<span>{escape(title)}</span>" for title in titles)
     height, width = size
     return (
-        f"<div class='overlay' style='aspect-ratio:{width}/{height}'>{sides}</div>"
-        "<input type='range' min='0' max='100' value='50' aria-label='Where the line is'>"
-        f"<div class='names'>{names}</div>"
+        f"<div class='overlay' style='aspect-ratio:{width}/{height}'>{sides}</div><input "
+        "type='range' min='0' max='100' value='50' aria-label='Position of the dividing "
+        f"line'><div class='names'>{names}</div>"
     )

@@ -1,4 +1,4 @@
-"""The panel of all methods of a run: costs, scores, where they differ, and two over one picture."""
+"""The panel that compares all methods of a run: costs, scores, differences, and two overlays."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from .summary_html import costs, differences, slider, two
 
 
 class SummaryPanel:
-    """Compares the answers at hand; runs nothing.
+    """Comparison of the current results; it runs no model.
 
     Attributes:
         sides: the two choices that the line lies between, see :meth:`offer`.
     """
 
     def __init__(self, session: gr.State, display: DisplayPanel) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             session: of the page.
             display: how answers are drawn.
         """
         self._session, self._display = session, display
-        with gr.Accordion("All methods: costs, scores, where they differ", open=False):
+        with gr.Accordion("All methods: cost, scores, differences", open=False):
             self._costs = gr.HTML(apply_default_css=False, elem_id="costs")
             self._differences = gr.HTML(apply_default_css=False, elem_id="differences")
             with gr.Row():
                 self.sides = [
                     gr.Dropdown(
                         [],
-                        label=f"{side} of the line",
-                        info="Of two methods' masks over one picture.",
+                        label=f"{side} image",
+                        info="Masks of two methods over one image.",
                         # Else Gradio refuses a value of the run before, which may still be asked.
                         allow_custom_value=True,
                         elem_id=side.lower(),
@@ -46,7 +46,7 @@ class SummaryPanel:
             self._two = slider()
 
     def connect(self, changes: Sequence[Callable[..., Dependency]]) -> None:
-        """Draw all of it anew whenever one of the events says that the look has changed."""
+        """Redraw everything whenever one of the events says that the display has changed."""
         gr.on(
             [*changes, *(side.change for side in self.sides)],
             self.summarise,
@@ -56,7 +56,7 @@ class SummaryPanel:
         )
 
     def offer(self, run: ComparisonRun) -> Updates:
-        """The methods that the line can lie between: at first the first and the last."""
+        """Update the methods that the slider can show: initially the first and the last."""
         made = [(run.titles[key], key) for key in run.predictions]
         keys = list(run.predictions) or [None]
         left, right = self.sides
@@ -66,7 +66,7 @@ class SummaryPanel:
         }
 
     def summarise(self, values: Values) -> tuple[str, str, str]:
-        """Costs and scores, where methods differ, and two of them over one picture."""
+        """Format costs and scores, differences, and two results over one image."""
         session: Session = values[self._session]
         left, right = (values[side] for side in self.sides)
         run, display = session.run, self._display.read(values)

@@ -1,4 +1,4 @@
-"""The Evaluate tab: methods measured on labelled images that somebody brings."""
+"""The Evaluate tab: methods measured on the user's labelled images."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from .tasks import EvaluationRequest
 logger = logging.getLogger(__name__)
 
 MAX_IMAGES = 256
-"""Measured at once: others wait as long."""
+"""Limit per evaluation, since other users wait meanwhile."""
 
 MAX_CLICKS = 20
 
 WHAT = (
-    "figures per method, each class of each image, everything as JSON, and a report with plots and "
-    "pictures. They are the files that the command line writes."
+    "scores per method, scores per class and image, everything as JSON, and a report with plots "
+    "and images. The command line writes the same files."
 )
 
-PRESENT, EVERY = "only those that an image shows", "all classes of the data"
+PRESENT, EVERY = "present classes only", "all classes of the data set"
 
 
 class EvaluateTab:
-    """Layout and events; keeps no user's data, all of which is in the :class:`EvaluateSession`.
+    """Layout and events of the tab; user data lives in the :class:`EvaluateSession` only.
 
     Attributes:
         session: the user's state.
@@ -50,7 +50,7 @@ class EvaluateTab:
     """
 
     def __init__(self, models: ModelStore, bundles: gr.State, folders: Sequence[Path] = ()) -> None:
-        """Build the tab inside the ``gr.Blocks`` that is open.
+        """Build the tab inside the open ``gr.Blocks``.
 
         Args:
             models: what runs.
@@ -72,12 +72,15 @@ class EvaluateTab:
 
     def _build_question(self) -> None:
         self.preset = preset_dropdown(
-            "Which SAM and CLIP run. Weights are downloaded under Compare.", "evaluate-preset"
+            "SAM and CLIP weights. Download them in the Compare tab.", "evaluate-preset"
         )
         self.methods = gr.CheckboxGroup(
             **_offer(SessionBundles(), DEFAULT_PRESET, DEFAULT_KEYS),
             label="Methods",
-            info="Those that can run with the preset. Manual modes get clicks from the truth.",
+            info=(
+                "Methods that can run with the preset. Manual modes get points from the ground "
+                "truth."
+            ),
             show_select_all=True,
             elem_id="evaluate-methods",
         )
@@ -88,7 +91,7 @@ class EvaluateTab:
                 16,
                 step=1,
                 label="Images",
-                info="At most so many, chosen by chance.",
+                info="Maximum number, drawn at random.",
                 min_width=240,
                 elem_id="evaluate-images",
             )
@@ -98,7 +101,7 @@ class EvaluateTab:
                 minimum=0,
                 maximum=2**31 - 1,
                 label="Seed",
-                info="Of that choice; the command line's is 0.",
+                info="Seed of the random image subset; the command line uses 0.",
                 min_width=240,
                 elem_id="evaluate-seed",
             )
@@ -106,8 +109,11 @@ class EvaluateTab:
             self.classes = gr.Radio(
                 [PRESENT, EVERY],
                 value=PRESENT,
-                label="Classes asked",
-                info="The papers ask only for those shown; all also finds false alarms.",
+                label="Queried classes",
+                info=(
+                    "The papers query only the classes present; all classes also reveals false "
+                    "alarms."
+                ),
                 min_width=240,
                 elem_id="evaluate-classes",
             )
@@ -116,8 +122,8 @@ class EvaluateTab:
                 MAX_CLICKS,
                 5,
                 step=1,
-                label="Clicks",
-                info="Points per class in manual modes, inside the truth.",
+                label="Points",
+                info="Points per class in manual modes, inside the ground truth.",
                 min_width=240,
                 elem_id="evaluate-clicks",
             )
@@ -131,7 +137,7 @@ class EvaluateTab:
         self.left_out = gr.HTML(elem_id="left-out")
         self.board = table("leaderboard")
         with gr.Column(visible=False) as self.files:
-            gr.HTML(f"<p class='note'>To download: {WHAT}</p>")
+            gr.HTML(f"<p class='note'>Downloads: {WHAT}</p>")
             with gr.Row(elem_id="evaluate-files"):
                 self.downloads = {
                     name: gr.DownloadButton(
@@ -142,7 +148,7 @@ class EvaluateTab:
         self.by_class = table("per-class")
         self.shown = gr.Dropdown(
             label="Cases of",
-            info="The worst and the best of this method, a case being a class in an image.",
+            info="The worst and the best cases of this method; a case is a class in an image.",
             visible=False,
             elem_id="cases-of",
         )
@@ -176,7 +182,7 @@ class EvaluateTab:
         self.shown.input(self.show_cases, [self.session, self.shown], self.cases, **QUICK)
 
     def join(self, other: AdaptTab) -> None:
-        """Offer, ticked, what is trained there."""
+        """Offer bundles trained there, and select them."""
         other.finished.then(
             self.take_bundle,
             [self.bundles, self.preset, self.methods],
@@ -189,20 +195,20 @@ class EvaluateTab:
     def offer(
         self, bundles: SessionBundles, preset: str, ticked: Sequence[str]
     ) -> gr.CheckboxGroup:
-        """Offer what can run with a preset; what is ticked stays so where it can."""
+        """Update the methods for a preset, keeping the selection where possible."""
         return gr.CheckboxGroup(**_offer(bundles, preset, ticked))
 
     def take_bundle(
         self, bundles: SessionBundles, preset: str, ticked: Sequence[str]
     ) -> gr.CheckboxGroup:
-        """Offer what the session trained last, ticked, beside what is ticked already."""
+        """Offer the most recently trained bundle and select it in addition."""
         new = (choice.key for choice in bundles.kept[-1].choices) if bundles.kept else ()
         return self.offer(bundles, preset, (*ticked, *new))
 
     # ---- running ----
 
     def without_results(self) -> Updates:
-        """A page on which nothing has been measured."""
+        """Return updates that clear all results."""
         texts = (self.message, self.status, self.left_out, self.board, self.by_class, self.cases)
         return {
             **dict.fromkeys(texts, ""),
@@ -215,7 +221,7 @@ class EvaluateTab:
         values: Values,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Iterator[Updates]:
-        """Measure image by image; the leaderboard follows each."""
+        """Evaluate image by image, updating the leaderboard after each."""
         try:
             yield from self._run(values, progress)
         except ClipsamError as error:
@@ -223,14 +229,14 @@ class EvaluateTab:
         except gr.Error as error:
             yield {self.message: problem(refusal_message(error))}
         except Exception:
-            logger.exception("measuring failed")
-            sentence = "Measuring failed unexpectedly; the server's log says why."
+            logger.exception("evaluation failed")
+            sentence = "The evaluation failed with an unexpected error; see the server log."
             yield {self.status: "", self.message: problem(sentence)}
 
     def _run(self, values: Values, progress: gr.Progress) -> Iterator[Updates]:
         session: EvaluateSession = values[self.session]
         if session.source is None:
-            raise DataError("There are no images yet: upload a zip of them.")
+            raise DataError("There are no images yet. Upload a zip of labelled images.")
         request = self._read_request(values)
         if session.measuring is not None:
             session.measuring.close()
@@ -243,7 +249,7 @@ class EvaluateTab:
             measuring.release()
 
     def _read_request(self, values: Values) -> EvaluationRequest:
-        """What is to be measured.
+        """Read what is to be evaluated.
 
         Raises:
             PromptError: no preset, method or seed, or a method that cannot run.
@@ -253,12 +259,12 @@ class EvaluateTab:
         every, ticked = all_offered(values[self.bundles], preset), values[self.methods]
         choices = tuple(choice for choice in every if choice.key in ticked)
         if not choices:
-            raise PromptError("Tick at least one method.")
+            raise PromptError("Select at least one method.")
         for choice in choices:
             if reason := choice.problem(chosen):
                 raise PromptError(f"{choice.title} cannot run with {preset}: {reason}.")
         if seed is None:
-            raise PromptError("The seed is missing: type a whole number, such as 0.")
+            raise PromptError("The seed is missing. Enter an integer, such as 0.")
         return EvaluationRequest(
             part=str(values[self.data.part]),
             preset=preset,
@@ -314,14 +320,14 @@ class EvaluateTab:
     # ---- looking ----
 
     def show_cases(self, session: EvaluateSession, key: str) -> str:
-        """The worst and best cases of a method."""
+        """Show the worst and best cases of a method."""
         measuring = session.measuring
         choices = () if measuring is None else measuring.request.choices
         found = (cases_html(*measuring.cases(choice)) for choice in choices if choice.key == key)
         return next(found, "")
 
     def case(self, session: EvaluateSession, index: int) -> Example:
-        """The image of a case, with its classes and its truth, to be opened in Compare.
+        """Return the image of a case, with its classes and ground truth, for the Compare tab.
 
         Args:
             session: the user's.
@@ -331,12 +337,12 @@ class EvaluateTab:
             DataError: it is not there any more.
         """
         if session.measuring is None:
-            raise DataError("This case is not there any more: run again.")
+            raise DataError("This case is no longer available. Run the evaluation again.")
         return session.measuring.example(index)
 
 
 def _offer(bundles: SessionBundles, preset: str, ticked: Sequence[str]) -> dict[str, object]:
-    """The methods to tick, and which of them are."""
+    """Return the methods and the selection."""
     offered = ready(bundles, preset)
     return {
         "choices": [(choice.title, choice.key) for choice in offered],
@@ -347,16 +353,16 @@ def _offer(bundles: SessionBundles, preset: str, ticked: Sequence[str]) -> dict[
 def _told(measuring: Measuring) -> str:
     images = f"{measuring.done} of {measuring.total}"
     if measuring.done < measuring.total:
-        return f"Stopped after {images} images; what has been measured stays."
+        return f"Stopped after {images} images. Results so far are kept."
     return f"{images} images done."
 
 
 def _left_out(measuring: Measuring) -> str:
-    """The images that could not be used, and why."""
+    """List the images that could not be used, with reasons."""
     if not measuring.left_out:
         return ""
     listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in measuring.left_out)
     return (
-        f"<details><summary>{len(measuring.left_out)} left out: these images could not be used"
-        f"</summary><ul>{listed}</ul></details>"
+        f"<details><summary>{len(measuring.left_out)} images could not be "
+        f"used</summary><ul>{listed}</ul></details>"
     )

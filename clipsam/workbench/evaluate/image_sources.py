@@ -1,4 +1,4 @@
-"""Labelled images that somebody brings to be measured: a zip, or a folder of the server's."""
+"""The user's labelled images: a zip, or a folder on the server."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from .unpacking import unpack
 MAX_CLASSES = 1000
 
 RIGHT = (
-    "Right are images/, masks/ (for each image a PNG of class ids with its name) and classes.json "
-    "(a list of names), or a COCO JSON of instances or panoptic segments with its images."
+    "Expected images/, masks/ (for each image a PNG of class ids with the same name) and "
+    "classes.json (a list of names), or a COCO JSON of instances or panoptic segments with its "
+    "images."
 )
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a data set, as ``open_data`` finds it.
+    """A part of a data set, as accepted by ``open_data``.
 
     Attributes:
         kind: of the data set.
@@ -36,7 +37,7 @@ class Part:
 
 
 class Source:
-    """What somebody brought, looked through.
+    """The user's images, validated.
 
     Attributes:
         name: what its owner calls it.
@@ -44,7 +45,8 @@ class Source:
     """
 
     def __init__(self, name: str, root: Path, room: TemporaryDirectory) -> None:
-        """
+        """Find the parts.
+
         Args:
             name: what its owner calls it.
             root: where it lies.
@@ -62,10 +64,10 @@ class Source:
         except DataError as error:
             raise DataError(self.describe_error(error)) from None
         if not self.parts:
-            raise DataError(f"{name} holds no labelled images. {RIGHT}")
+            raise DataError(f"{name} contains no labelled images. {RIGHT}")
 
     def _listed_parts(self, root: Path) -> dict[str, Part]:
-        """Parts that a COCO JSON lists."""
+        """Return the parts that a COCO JSON lists."""
         parts: dict[str, Part] = {}
         for number, listing in enumerate(find_listings(root)):
             folder = Path(self._room.name) / f"listing-{number}"
@@ -81,47 +83,49 @@ class Source:
 
     @property
     def first_part(self) -> str:
-        """What is measured unless its owner says otherwise: rather no training images."""
+        """The default part, preferably not the training images."""
         held_back = [name for kind in ("val", "test") for name in self.parts if kind in name]
         return [*held_back, *self.parts][0]
 
     def open(self, part: str) -> SegmentationData:
-        """The images of a part.
+        """Open the images of a part.
 
         Raises:
             DataError: no such part, or it is not what it should be.
         """
         if part not in self.parts:
-            raise DataError(f"{self.name} has no part “{part}”: choose {' or '.join(self.parts)}.")
+            raise DataError(
+                f"{self.name} has no part “{part}”, expected {' or '.join(self.parts)}."
+            )
         found = self.parts[part]
         try:
             data = open_data(f"{found.kind}:{found.folder}", found.name)
         except DataError as error:
             raise DataError(f"{self.describe_error(error)} {RIGHT}") from None
         except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
-            raise DataError(f"{self.name}: “{part}” is damaged ({error}). {RIGHT}") from None
+            raise DataError(f"{self.name}: part “{part}” is damaged ({error}). {RIGHT}") from None
         if not len(data):
-            raise DataError(f"{self.name}: “{part}” holds no image. {RIGHT}")
+            raise DataError(f"{self.name}: part “{part}” contains no image. {RIGHT}")
         if not 1 <= len(data.names) <= MAX_CLASSES:
             raise DataError(
-                f"{self.name} names {len(data.names):,} classes: 1 to {MAX_CLASSES:,} are right."
+                f"{self.name} has {len(data.names):,} classes, expected 1 to {MAX_CLASSES:,}."
             )
         return data
 
     def describe_error(self, error: Exception) -> str:
-        """What an error says, as a sentence with paths as the owner knows them."""
+        """Describe an error in one sentence, with paths as the user knows them."""
         text = str(error)
         for path, shown in self._shown.items():
             text = text.replace(path, shown)
         return text if text.endswith(".") else f"{text}."
 
     def close(self) -> None:
-        """Delete what was unpacked."""
+        """Delete the unpacked files."""
         self._room.cleanup()
 
 
 def from_zip(path: Path) -> Source:
-    """Unpack a zip into a temporary folder and look through it.
+    """Unpack a zip into a temporary folder and find its parts.
 
     Raises:
         DataError: not a zip, one that cannot be trusted, or nothing labelled in it.
@@ -139,7 +143,7 @@ def from_zip(path: Path) -> Source:
 
 
 def from_server(folders: Sequence[Path], name: str) -> Source:
-    """Look through a folder of the server's.
+    """Open a folder on the server.
 
     Args:
         folders: whose sub-folders may be looked at.
@@ -150,12 +154,12 @@ def from_server(folders: Sequence[Path], name: str) -> Source:
     """
     found = offered(folders).get(name)
     if found is None:
-        raise DataError(f"The server has no folder “{name}”: choose one from the list.")
+        raise DataError(f"The server has no folder “{name}”. Choose one from the list.")
     return Source(name, found, TemporaryDirectory(prefix="clipsam-"))
 
 
 def offered(folders: Sequence[Path]) -> dict[str, Path]:
-    """Sub-folders of the folders allowed, by the names they are shown with.
+    """List the sub-folders of the allowed folders, by display name.
 
     What is hidden is not offered, nor a link that leads out of its folder.
     """
@@ -169,7 +173,7 @@ def offered(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _without_wrapping(root: Path) -> Path:
-    """The innermost folder that holds everything."""
+    """Return the innermost folder that contains everything."""
     while True:
         visible = [path for path in root.iterdir() if path.name[0] != "."]
         if len(visible) != 1 or visible[0].is_symlink() or not visible[0].is_dir():
@@ -180,7 +184,7 @@ def _without_wrapping(root: Path) -> Path:
 
 
 def _folder_parts(root: Path) -> dict[str, Part]:
-    """Parts with ``images/`` and ``masks/``."""
+    """Return the parts with ``images/`` and ``masks/``."""
 
     def labelled(folder: Path) -> bool:
         return (folder / "images").is_dir() and (folder / "masks").is_dir()

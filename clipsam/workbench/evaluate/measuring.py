@@ -1,4 +1,4 @@
-"""Methods measured on images that somebody brought, image by image, until done or stopped."""
+"""Evaluation of methods on the user's images, image by image, until done or stopped."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ from .tasks import (
 logger = logging.getLogger(__name__)
 
 FILES = ("results.csv", "samples.csv", "results.json", "report.html")
-"""What is written in the end, as the command line does."""
+"""Files written at the end, as on the command line."""
 
 CASES = 6
-"""Shown of the worst, and of the best."""
+"""Number of worst and of best cases shown."""
 
 CASE_SIDE = 240
-"""Long side of a case's picture, pixels."""
+"""Long side of a case's thumbnail, pixels."""
 
 MAX_PIXELS = 32 * 10**6
-"""Of images that are scored with one lent GPU: nine bytes each in memory, and copied there."""
+"""Pixels scored per GPU request; each takes nine bytes of memory and is copied."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One class of one image, as a method found it.
+    """The result of a method for one class of one image.
 
     Attributes:
         number: tells the image and the class, whatever the method, see :meth:`Measuring.example`.
@@ -73,7 +73,7 @@ class Case:
 
 
 class Measuring:
-    """One press of Run: what is measured, and what has been so far.
+    """One evaluation: its request and the results so far.
 
     Attributes:
         request: what is to be measured.
@@ -82,7 +82,8 @@ class Measuring:
     """
 
     def __init__(self, models: ModelStore, source: Source, request: EvaluationRequest) -> None:
-        """
+        """Prepare the evaluation.
+
         Args:
             models: what runs.
             source: where the images come from.
@@ -111,21 +112,21 @@ class Measuring:
 
     @property
     def total(self) -> int:
-        """Images to be measured."""
+        """Number of images in the evaluation."""
         return len(self._data)
 
     @property
     def done(self) -> int:
-        """Images measured or left out."""
+        """Number of images evaluated or left out."""
         return self.measured + len(self.left_out)
 
     @property
     def measured(self) -> int:
-        """Images measured."""
+        """Number of images evaluated."""
         return len(self._rows)
 
     def measure(self, step: Callable[[int, MethodChoice], None]) -> Iterator[None]:
-        """Measure image by image; yields after each.
+        """Evaluate image by image, yielding after each.
 
         Args:
             step: called before each method with what has been answered and what is next.
@@ -159,7 +160,7 @@ class Measuring:
     def _run(
         self, task: Callable[..., Iterator], arguments: tuple[object, ...], seconds: float
     ) -> Iterator:
-        """Run a task with the methods asked, which stay in memory until the end where they can."""
+        """Run a task with the requested methods, which stay in memory until the end if possible."""
         if zero_gpu.ON_ZERO_GPU:
             arguments = (task, self.request, *arguments)
             return zero_gpu.lend(self._models, with_methods, arguments, seconds)
@@ -168,8 +169,11 @@ class Measuring:
         return task(self._predictors, self.request, *arguments)
 
     def _batches(self) -> Iterator[tuple[dict[int, LabelledImage], float]]:
-        """Images by their places, with the seconds that they need: as many as a lent GPU scores in
-        its time, else one by one. One that cannot be read is none."""
+        """Yield batches of images by index with their estimated time, seconds.
+
+        On a borrowed GPU a batch is as large as its time allows, otherwise one image. Unreadable
+        images are left out.
+        """
         batch: dict[int, LabelledImage] = {}
         classes = 0
         for index in range(self.total):
@@ -193,29 +197,29 @@ class Measuring:
             yield batch, self._seconds(len(batch), classes)
 
     def _read(self, index: int) -> LabelledImage | None:
-        """An image; ``None`` if it must be left out."""
+        """Read an image; ``None`` if it must be left out."""
         try:
             return self._data[index]
         except ClipsamError as error:
             self.left_out.append(self._source.describe_error(error))
         except Exception:
-            logger.exception("measuring failed")
+            logger.exception("evaluation failed")
             self.left_out.append(f"{self._data.keys[index]} {FAILED}")
         return None
 
     def _classes(self, sample: LabelledImage) -> int:
-        """Asked in an image, by all choices together."""
+        """Count the classes queried in an image, over all choices."""
         shown = len(sample.present())
         known = len(sample.names) if self.request.every_class else shown
         return sum(shown if choice.needs_marks else known for choice in self.request.choices)
 
     def _seconds(self, images: int, classes: int) -> float:
-        """That a GPU is needed for images, and classes in all of them."""
+        """Estimate the GPU time for a number of images and classes, seconds."""
         methods = [choice.method for choice in self.request.choices]
         return zero_gpu.seconds_for(self.request.preset, methods, images * len(methods), classes)
 
     def _take(self, index: int, sample: LabelledImage, scored: ScoredImage) -> None:
-        """Keep what is known of an image."""
+        """Store the results of an image."""
         self._rows[index] = scored.rows
         for number, (choice, run) in enumerate(self._runs.items()):
             shown = scored.shown(number, run)
@@ -225,7 +229,7 @@ class Measuring:
     # ---- figures ----
 
     def summary(self) -> dict[MethodChoice, dict]:
-        """Figures so far of each choice that has any, as ``results.json`` holds them."""
+        """Return the scores so far of each choice, in the format of ``results.json``."""
         rows = [row for rows in self._rows.values() for row in rows]
         figures = {
             (one["method"], one["mode"]): one for one in summarize(rows, self.request.preset)
@@ -237,7 +241,7 @@ class Measuring:
         }
 
     def shown_in(self) -> dict[str, int]:
-        """How many images show a class, most frequent first."""
+        """Count the images that show each class, most frequent first."""
         images: dict[str, set[str]] = {}
         for row in (row for rows in self._rows.values() for row in rows):
             if row.score.present:
@@ -245,7 +249,7 @@ class Measuring:
         return dict(sorted(((n, len(i)) for n, i in images.items()), key=lambda p: (-p[1], p[0])))
 
     def write(self) -> dict[str, Path]:
-        """Write the tables and the report of what has been measured, as the command line does.
+        """Write the tables and the report, as on the command line.
 
         Returns:
             :data:`FILES` and where they are.
@@ -281,11 +285,11 @@ class Measuring:
         return {name: out / name for name in FILES}
 
     def release(self) -> None:
-        """Let go of the methods, which stay in memory until then."""
+        """Release the methods, which stay in memory until then."""
         self._predictors = None
 
     def close(self) -> None:
-        """Stop, and delete what was written."""
+        """Stop, and delete the written files."""
         self.stopped = True
         if self._files is not None:
             self._files.cleanup()
@@ -293,21 +297,21 @@ class Measuring:
     # ---- cases ----
 
     def cases(self, choice: MethodChoice) -> tuple[list[Case], list[Case]]:
-        """The worst and the best of a choice so far, no case in both."""
+        """Return the worst and the best cases of a choice so far, without overlap."""
         worst, best = self._worst[choice], self._best[choice]
         # While they are few, all are in both.
         count = len({case.number for case in (*worst, *best)})
         return worst[: (count + 1) // 2], best[: count // 2]
 
     def example(self, number: int) -> Example:
-        """The image of a case, to be looked at with all its classes, the case's first.
+        """Return the image of a case with all its classes, the case's class first.
 
         Raises:
             DataError: there is no such case.
         """
         index, value = divmod(number, len(self._data.names))
         if index not in self._rows:
-            raise DataError("This case is not there any more: run again.")
+            raise DataError("This case is no longer available. Run the evaluation again.")
         sample = self._data[index]
         names = _typed(sample.names)
         request = [value, *(other for other in sample.present() if other != value)]
@@ -329,7 +333,7 @@ class Measuring:
         mask: np.ndarray,
         truth: np.ndarray,
     ) -> None:
-        """Keep a sample if it is among the worst or the best so far; only then it is drawn."""
+        """Keep and draw a sample if it is among the worst or the best so far."""
         number = index * len(sample.names) + _typed(sample.names).index(_typed([score.name])[0])
         case = None
         for cases, best in ((self._worst[choice], False), (self._best[choice], True)):
@@ -345,7 +349,7 @@ class Measuring:
 
 @dataclass
 class EvaluateSession:
-    """State of one open page, never shared; a field is ``None`` until it is there.
+    """State of one open page, never shared; fields are ``None`` until set.
 
     Attributes:
         source: the images brought.
@@ -358,13 +362,13 @@ class EvaluateSession:
     stopped: bool = False
 
     def stop(self) -> None:
-        """End the run at hand at its next step, and what waits before it begins."""
+        """End the current evaluation at its next step, and queued ones before they start."""
         self.stopped = True
         if self.measuring is not None:
             self.measuring.stopped = True
 
     def take(self, source: Source | None) -> None:
-        """Take other images, or none; forget and delete what was about the old ones."""
+        """Set other images, or none, and delete everything about the old ones."""
         if self.measuring is not None:
             self.measuring.close()
         if self.source is not None:
@@ -377,28 +381,28 @@ class EvaluateSession:
 
 
 def _as_typed(choice: MethodChoice) -> str:
-    """A choice as the command line takes it, the bundle's folder being where it is called."""
+    """Format a choice as on the command line, with the bundle's folder name."""
     bundle = "" if choice.bundle is None else f"@{choice.bundle.name}"
     return f"{choice.method}:{choice.mode}{bundle}"
 
 
 def sample_iou(score: SampleScore) -> float:
-    """IoU of a class in an image; 1 where there is neither mask nor truth."""
+    """Return the IoU of a class in an image; 1 where both mask and ground truth are empty."""
     return iou(score.counts) if score.counts.union else 1.0
 
 
 def _rank(score: SampleScore) -> tuple[object, ...]:
-    """Worst first; of equals the largest, as in the report."""
+    """Sort key: worst first, ties by largest area, as in the report."""
     return sample_iou(score), -score.counts.truth, score.image, score.name
 
 
 def _typed(names: Sequence[str]) -> list[str]:
-    """Names without what separates names where they are typed."""
+    """Remove the separators of typed class names from names."""
     return [" ".join(name.replace(",", " ").replace(";", " ").split()) for name in names]
 
 
 def _picture(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, colour: str) -> str:
-    """What was found in colour, over the image, with the truth's outline → data URI.
+    """Draw the prediction in colour over the image, with the ground-truth outline, as a data URI.
 
     Args:
         image: uint8 (H, W, 3).

@@ -1,4 +1,4 @@
-"""What of a measurement needs models: images scored, and the report with its pictures.
+"""Parts of an evaluation that need models: scoring of images, and the report.
 
 Runs in the page's process or, where a GPU is lent, in another one: see :mod:`..zero_gpu`.
 """
@@ -25,17 +25,17 @@ from ..choices import MethodChoice
 from ..model_store import ModelStore
 
 SEED = 0
-"""Of the points, as the command line's first."""
+"""Seed of the points, equal to the command line's first."""
 
-FAILED = "failed unexpectedly; the server's log says why."
-"""Said of an image."""
+FAILED = "failed with an unexpected error; see the server log."
+"""Message about a failed image."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What is to be measured.
+    """Request for an evaluation.
 
     Attributes:
         part: of the source.
@@ -56,7 +56,7 @@ class EvaluationRequest:
     clicks: int
 
     def runs(self) -> dict[MethodChoice, MethodRun]:
-        """What runs for each choice."""
+        """Return the run of each choice."""
         return {
             choice: MethodRun(
                 weights_of(choice), choice.mode, self.clicks if choice.needs_marks else 0
@@ -66,7 +66,7 @@ class EvaluationRequest:
 
 
 def weights_of(choice: MethodChoice) -> str:
-    """What tells a method with its weights from all others, as the command line calls it.
+    """Return the key of a method with its weights, as on the command line.
 
     That is its id, or ``ID@BUNDLE`` with the name of a folder that the session trained.
     """
@@ -74,7 +74,7 @@ def weights_of(choice: MethodChoice) -> str:
 
 
 def load_methods(models: ModelStore, request: EvaluationRequest) -> dict[str, Predictor]:
-    """What runs, by :func:`weights_of` its choices, all of it in memory at once.
+    """Load the requested methods, by :func:`weights_of` their choices, all at once.
 
     Raises:
         PromptError: together they take more than the page may.
@@ -88,8 +88,8 @@ def load_methods(models: ModelStore, request: EvaluationRequest) -> dict[str, Pr
         sizes |= {p.data_ptr(): p.nbytes for p in network.parameters()}
         if len(predictors) > 1 and sum(sizes.values()) > models.max_bytes:
             raise PromptError(
-                "These methods together need more memory than the "
-                f"{models.max_bytes / 2**30:.0f} GB that the page may use: tick fewer."
+                f"Together these methods need more than the {models.max_bytes / 2**30:.0f} GB of "
+                "memory available to the page. Select fewer."
             )
     return predictors
 
@@ -100,7 +100,7 @@ def with_methods(
     request: EvaluationRequest,
     *arguments: object,
 ) -> Iterator:
-    """A task of this module, with the methods loaded where it runs."""
+    """Run a task of this module with the methods loaded in its process."""
     yield from task(load_methods(models, request), request, *arguments)
 
 
@@ -108,7 +108,7 @@ def with_methods(
 
 
 class ScoringStep(NamedTuple):
-    """A run is about to score an image.
+    """Notice that a run is about to score an image.
 
     Attributes:
         index: of the image among those given.
@@ -120,7 +120,7 @@ class ScoringStep(NamedTuple):
 
 
 class ScoredImage(NamedTuple):
-    """An image that all runs have scored.
+    """An image scored by all runs.
 
     Attributes:
         index: of the image among those given.
@@ -133,7 +133,7 @@ class ScoredImage(NamedTuple):
     masks: list[np.ndarray]
 
     def shown(self, number: int, run: MethodRun) -> list[tuple[SampleScore, np.ndarray]]:
-        """Score and mask of each class that the image shows, of one run and its number."""
+        """Score and mask of each class present in the image, by number of the run."""
         scores = [
             row.score
             for row in self.rows
@@ -159,7 +159,7 @@ def score_images(
     request: EvaluationRequest,
     samples: Sequence[LabelledImage],
 ) -> Iterator[ScoringStep | ScoredImage | LeftOut]:
-    """Score images, each with all runs; one that fails does not stop the others.
+    """Score images with all runs; a failing image does not stop the others.
 
     Args:
         predictors: methods by :func:`weights_of` their choices.
@@ -172,7 +172,7 @@ def score_images(
         except PromptError as error:
             yield LeftOut(index, f"{sample.key}: {error}")
         except Exception:
-            logger.exception("measuring failed")
+            logger.exception("evaluation failed")
             yield LeftOut(index, f"{sample.key} {FAILED}")
 
 
@@ -215,7 +215,7 @@ def conclude(
     data: SegmentationData,
     out: Path,
 ) -> Iterator[None]:
-    """Write the tables and the report of images that have their rows already; yields at the end.
+    """Write the tables and the report of images already scored; yields at the end.
 
     Args:
         predictors: methods by :func:`weights_of` their choices.

@@ -119,14 +119,14 @@ def test_unknown_id(tmp_path, kind, wrong, known):
     _, images, mask_path, _ = next(layout for layout in LAYOUTS if layout[0] == kind)
     picture(tmp_path / images / f"{Path(mask_path).stem}.jpg", 2)
     mask(tmp_path / mask_path, [0, wrong])
-    with pytest.raises(DataError, match=f"{mask_path} holds class id {wrong}, but {known}"):
+    with pytest.raises(DataError, match=f"{mask_path} contains class id {wrong}, but {known}"):
         open_data(f"{kind}:{tmp_path}", "val")[0]
 
 
 def test_damaged(tmp_path):
     with pytest.raises(
         DataError,
-        match=r"does not have the folders JPEGImages/ and annotations_detectron2/val/, nor images/",
+        match=r"lacks the folders JPEGImages/ and annotations_detectron2/val/, nor images/",
     ):
         open_data(f"pas-20:{tmp_path}", "val")
     path = pas_20(tmp_path)

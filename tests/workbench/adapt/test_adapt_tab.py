@@ -75,15 +75,15 @@ def test_pictures_come_from_elsewhere_on_the_page(tab: AdaptTab) -> None:
     assert len(state.pictures) == 4
     html = tab.show(state)[tab.listing]
     assert html.count("<figure") == 4
-    assert "4 pictures: 3 are trained on; from Compare 4 is held out" in html
+    assert "4 images: 3 for training; from Compare 4 is held out" in html
 
 
 @pytest.mark.parametrize(
     ("count", "sentence"),
     [
-        (0, "There is no labelled picture yet; 4 to 32 are needed: add 4 or more."),
-        (1, "There is 1 labelled picture yet; 4 to 32 are needed: add 3 or more."),
-        (3, "There are 3 labelled pictures yet; 4 to 32 are needed: add 1 or more."),
+        (0, "There is no labelled image yet; 4 to 32 are needed. Add at least 4."),
+        (1, "There is 1 labelled image yet; 4 to 32 are needed. Add at least 3."),
+        (3, "There are 3 labelled images yet; 4 to 32 are needed. Add at least 1."),
         (4, ""),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_class_that_only_held_out_pictures_show_is_named() -> None:
     image, masks = square(9)
     pictures = [from_masks(f"{n}", *square(n)) for n in range(3)]
     html = adapt_html.listing([*pictures, from_masks("3", image, {"cat": masks["dog"]})])
-    assert "Only held-out pictures show cat" in html
+    assert "Only held-out images show cat" in html
 
 
 def test_names_are_no_markup() -> None:
@@ -119,12 +119,12 @@ def test_an_unlucky_end_is_called_so() -> None:
         return AdaptationResult(Path(), "manual", (picture,), (), (), rows)
 
     assert adapt_html.verdict(adapted(0.4)).startswith(
-        "Worse: mean IoU 0.500 → 0.400 (-0.100) on 1 pic"
+        "Worse: mean IoU 0.500 → 0.400 (-0.100) on 1 image"
     )
     assert adapt_html.verdict(adapted(0.6)).startswith("Better: mean IoU 0.500 → 0.600 (+0.100)")
-    assert adapt_html.verdict(adapted(0.5)).startswith("As before")
-    assert "Clicks were drawn from your masks" in adapt_html.verdict(adapted(0.5))
-    assert "Clicks" not in adapt_html.verdict(replace(adapted(0.5), mode="semi-automatic"))
+    assert adapt_html.verdict(adapted(0.5)).startswith("Unchanged")
+    assert "Points were sampled from your masks" in adapt_html.verdict(adapted(0.5))
+    assert "sampled" not in adapt_html.verdict(replace(adapted(0.5), mode="semi-automatic"))
 
 
 def test_the_running_mean_begins_with_its_first_window() -> None:
@@ -183,7 +183,7 @@ def test_two_sessions_train_apart_and_the_store_stays_as_it_was(
         for picture in example_pictures()[:4]:
             tab.add(state, picture.image, {name: picture.classes == 0})
         *_, last = tab.run(state, mine, "tiny/clip-guided-sam", "a blink")
-        assert "Kept for this session as “CLIP-Guided SAM, adapted 1”" in last[tab.status]
+        assert "Saved for this session as “CLIP-Guided SAM, adapted 1”" in last[tab.status]
         (bundle,) = mine.kept
         assert (bundle.method, bundle.preset) == ("clip-guided-sam", "tiny")
         own = store.predictor("tiny", "clip-guided-sam", bundle.folder)
@@ -227,7 +227,7 @@ def test_a_page_that_is_closed_ends_its_training(tab: AdaptTab, steps: list[int]
 def test_stop_keeps_what_has_been_learnt_so_far(tab: AdaptTab, steps: list[int]) -> None:
     state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
     last = stopped_at_once(tab, state, bundles)
-    assert "Kept for this session" in last[tab.status]
+    assert "Saved for this session" in last[tab.status]
     config, _ = load_bundle(bundles.kept[0].folder)
     assert config["training"]["steps"] == len(steps)
     assert f"step {len(steps)} ·" in last[tab.curve]
@@ -239,7 +239,7 @@ def test_stop_ends_what_still_waits_for_others(tab: AdaptTab) -> None:
     assert tab.stop.begin(state).interactive
     tab.stop.end(state)
     (only,) = tab.run(state, bundles, "tiny/sam-decoder", "10 minutes")
-    assert "Stopped before it began" in only[tab.status] and not bundles.kept
+    assert "Stopped before it started" in only[tab.status] and not bundles.kept
     tab.stop.begin(state)
     assert not state.stopped
 
@@ -264,7 +264,7 @@ def test_an_unexpected_failure_is_one_sentence(
     state = AdaptState(pictures=example_pictures()[:4])
     bundles = SessionBundles()
     *_, last = tab.run(state, bundles, "tiny/sam-decoder", "1 minute")
-    assert "It failed unexpectedly" in last[tab.status]
+    assert "Training failed with an unexpected error" in last[tab.status]
     assert state.training_run is None and not bundles.kept
 
 
@@ -314,7 +314,7 @@ def test_stop_is_seen_in_a_fork(
     monkeypatch.setattr(training_run, "POLL", 0.05)
     state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
     last = stopped_at_once(tab, state, bundles)
-    assert "Kept for this session" in last[tab.status]
+    assert "Saved for this session" in last[tab.status]
     config, _ = load_bundle(bundles.kept[0].folder)
     assert f"step {config['training']['steps']} ·" in last[tab.curve]
     bundles.close()
@@ -442,7 +442,7 @@ def test_stop_keeps_what_has_been_learnt(window: object) -> None:
     window.wait_for_selector("#adapt-curve figcaption:has-text(' s left')")
     window.click("#adapt-stop")
     window.wait_for_selector("#adapt-results .verdict")
-    window.wait_for_selector("#adapt-status :text('Kept for this session')")
+    window.wait_for_selector("#adapt-status :text('Saved for this session')")
     window.wait_for_selector("#adapt-start:enabled")
 
 
@@ -492,7 +492,7 @@ def test_two_windows_hold_their_own_pictures(
     second.goto(adapt_address)
     second.wait_for_selector("#adapt-listing p")
     second.click("#adapt-start")
-    second.wait_for_selector("#adapt-status :text('There is no labelled picture yet')")
+    second.wait_for_selector("#adapt-status :text('There is no labelled image yet')")
     assert second.locator("#adapt-listing figure").count() == 0
     other.close()
 

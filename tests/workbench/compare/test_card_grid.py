@@ -95,12 +95,12 @@ def test_views_and_overlap_need_no_model(bench: Workbench, predictions: list[Pre
     bench.choose_methods(SURGERY)
     bench.run()
     (prediction,) = predictions
-    bench.tab.locator("#overlap label", has_text="The highest logit").click()
+    bench.tab.locator("#overlap label", has_text="To the highest logit").click()
     bench.expect_mask(SURGERY, 1, prediction.masks(overlap="argmax")[1])
     for view, shows in (
-        ("Errors", "rightly nothing"),
+        ("Errors", "true negative"),
         ("Logits", "white is the threshold"),
-        ("What SAM was told", "red cross"),
+        ("SAM prompts", "red cross"),
         ("Mask alone", "red cross"),
     ):
         if shows == "red cross":
@@ -132,7 +132,7 @@ def test_all_methods_beside_each_other(bench: Workbench, predictions: list[Predi
     bench.example("Shapes")
     bench.choose_methods(SURGERY, GUIDED)
     bench.run()
-    bench.tab.locator("button", has_text="All methods: costs").click()
+    bench.tab.locator("button", has_text="All methods: cost").click()
     masks = [one.class_mask(0, 0.0) for one in predictions]
     iou = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
     bench.expect_text("#differences", f"{iou:.3f}")

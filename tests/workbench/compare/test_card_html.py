@@ -70,7 +70,7 @@ def test_each_class_has_a_layer_and_a_line() -> None:
 def test_nothing_above_the_threshold_is_said_and_not_drawn() -> None:
     html = card_html.overlay(METHOD_ARG, prediction(["dog"]), DisplaySettings(5.0, 0.0), IMAGE)
     assert "<img" not in html
-    assert "nothing above the threshold" in html
+    assert "empty mask" in html
 
 
 def test_a_class_that_is_unlikely_present_is_hidden_and_said_so() -> None:
@@ -105,7 +105,7 @@ def test_competing_classes_share_a_label_map_with_a_legend() -> None:
     assert "area 62.5 % · presence 0.20" in html
     assert html.count("alt='label map'") == 1
     assert "area 37.5 % · presence 0.20" in html
-    assert "none above the threshold <span>area 12.5 %" in html
+    assert "no class above the threshold <span>area 12.5 %" in html
     for index in range(2):
         assert f"<li style='--c:{drawing.class_colour(index)}'><i></i>" in html
 
@@ -119,14 +119,14 @@ def test_classes_that_do_not_compete_have_no_label_map() -> None:
 def test_a_label_map_follows_the_threshold() -> None:
     found = joint_prediction()
     layers, legend = overlays.labels(found, DisplaySettings(-5.0, 0.0), (8, 8))
-    assert "none above" not in legend
+    assert "no class above" not in legend
     layers, legend = overlays.labels(found, DisplaySettings(2.0, 0.0), (8, 8))
     assert "area 50.0 % · presence 0.90" in legend
     assert "no pixel · presence 0.20" in legend
-    assert "none above the threshold <span>area 50.0 %" in legend
+    assert "no class above the threshold <span>area 50.0 %" in legend
     layers, legend = overlays.labels(found, DisplaySettings(5.0, 0.0), (8, 8))
     assert layers == ""
-    assert "none above the threshold <span>area 100.0 %" in legend
+    assert "no class above the threshold <span>area 100.0 %" in legend
 
 
 def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
@@ -137,7 +137,7 @@ def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
     winners[:, :4] = 0
     assert f"src='{drawing.label_map_layer(winners)}'" in layers
     assert "hidden" in legend
-    assert "none above the threshold <span>area 12.5 %" in legend
+    assert "no class above the threshold <span>area 12.5 %" in legend
 
 
 def test_each_block_s_map_is_shown_with_its_range_and_points() -> None:
@@ -149,7 +149,7 @@ def test_each_block_s_map_is_shown_with_its_range_and_points() -> None:
     assert html.count("<circle") == 8
     assert html.count("<span>0.500</span>") == 4
     assert html.count("<span>0.875</span>") == 4
-    assert html.count("of the last block") == 2
+    assert html.count("in the last block") == 2
 
 
 def test_blocks_that_do_not_ask_sam_show_their_maps_alone() -> None:
@@ -158,7 +158,7 @@ def test_blocks_that_do_not_ask_sam_show_their_maps_alone() -> None:
     assert "<circle" not in html
     assert "<path" not in html
     assert "point" not in html
-    assert "cosine, SAM is not asked" in html
+    assert "cosine, no SAM prompts" in html
 
 
 def test_methods_that_look_once_have_no_blocks() -> None:

@@ -109,6 +109,28 @@ def test_a_click_asks_for_its_class_alone(
     assert guided.asked[len(asked) + 1 :] == asked
 
 
+def test_a_mark_stays_with_its_class_under_another_of_its_names(
+    bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
+) -> None:
+    bench.upload_picture(scene[0], (256, 256))
+    bench.type_classes("green square")
+    bench.choose_methods(SAM)
+    bench.click(0.3, 0.6)
+
+    def drawn() -> str:
+        return bench.tab.evaluate("document.querySelector('#annotator canvas').toDataURL()")
+
+    before = drawn()
+    bench.type_classes("shape; Green  square")
+    wait_for(bench, lambda: drawn() == before)
+    bench.run()
+    (concept,) = predictions[0].prompt.concepts
+    assert concept.text == "shape"
+    assert np.allclose(concept.points, [[0.3 * 256, 0.6 * 256]], atol=0.5)
+    bench.type_classes("shape")
+    wait_for(bench, lambda: drawn() != before)
+
+
 def test_a_box_and_undo_and_clear(
     bench: Workbench, predictions: list[Prediction], scene: tuple[Path, np.ndarray]
 ) -> None:
@@ -155,7 +177,7 @@ def test_an_unexpected_failure_hides_no_other_result(
     monkeypatch.setattr(ClipSurgerySamPredictor, "_predict_concept", broken)
     bench.example("Shapes")
     bench.run()
-    assert "failed unexpectedly" in bench.card(SURGERY).locator(".problem").inner_text()
+    assert "failed with an unexpected error" in bench.card(SURGERY).locator(".problem").inner_text()
     bench.expect_maps(GUIDED, 3)
 
 
@@ -221,7 +243,7 @@ def test_stop_ends_a_run_after_the_class_at_hand(
     guided.go_on()
     bench.expect_text("#status", "Stopped: 0 of 2 done")
     assert guided.asked == ["red heart", "red cross"] and predictions == []
-    bench.card(SURGERY).locator(".problem", has_text="Stopped before it could answer").wait_for()
+    bench.card(SURGERY).locator(".problem", has_text="Stopped before it finished").wait_for()
     bench.run()
     bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0))
     assert len(predictions) == 2
@@ -281,7 +303,7 @@ def test_stop_ends_what_still_waits_for_others(
     second.tab.click("#stop")
     guided.go_on()
     bench.expect_text("#status", "2 of 2 done")
-    second.expect_text("#status", "Stopped before it began")
+    second.expect_text("#status", "Stopped before it started")
     assert [made.texts[0] for made in predictions] == ["red heart", "red heart"]
     other.close()
 
@@ -306,12 +328,12 @@ def test_two_windows_do_not_share_a_picture(
 
 def test_run_without_a_picture(bench: Workbench) -> None:
     bench.tab.click("#run")
-    bench.expect_text("#message", "There is no picture yet")
+    bench.expect_text("#message", "There is no image yet")
 
 
 @pytest.mark.parametrize(
     ("classes", "sentence"),
-    [("", "Type at least one class name"), ("Dog, cat, dog", "is named twice")],
+    [("", "Enter at least one class name"), ("Dog, cat, dog", "is given twice")],
 )
 def test_classes_that_cannot_be_used(bench: Workbench, classes: str, sentence: str) -> None:
     bench.example("Lion")
@@ -324,7 +346,7 @@ def test_no_method(bench: Workbench) -> None:
     bench.example("Lion")
     bench.choose_methods()
     bench.tab.click("#run")
-    bench.expect_text("#message", "Tick at least one method")
+    bench.expect_text("#message", "Select at least one method")
 
 
 def test_methods_by_class_names_are_ticked_and_cleared_at_once(bench: Workbench) -> None:
@@ -338,7 +360,7 @@ def test_methods_by_class_names_are_ticked_and_cleared_at_once(bench: Workbench)
 
 
 def test_a_class_that_is_absent_runs(bench: Workbench, predictions: list[Prediction]) -> None:
-    bench.example("One is absent")
+    bench.example("One class is absent")
     bench.run()
     for index in range(3):
         bench.expect_mask(GUIDED, index, predictions[0].class_mask(index))

@@ -128,7 +128,7 @@ def test_a_candidate_takes_the_place_of_one_class_s_answer(candidate: int) -> No
 
 @pytest.mark.parametrize(
     ("index", "candidate", "says"),
-    [(0, 0, "no candidate 1 for “c0”; SAM gave none"), (1, 3, "no candidate 4 .* gave 3")],
+    [(0, 0, "no candidate 1 for “c0”; SAM returned none"), (1, 3, "no candidate 4 .* gave 3")],
 )
 def test_candidates_that_are_not_there(index: int, candidate: int, says: str) -> None:
     with pytest.raises(PromptError, match=says):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import pytest
 
 from clipsam.errors import PromptError
 from clipsam.marks import Box, Point
-from clipsam.workbench.compare.share_link import MAX_LENGTH, SharedState, read_link, write_link
+from clipsam.workbench.compare.share_link import (
+    FORMER_TITLES,
+    MAX_LENGTH,
+    SharedState,
+    read_link,
+    write_link,
+)
 from clipsam.workbench.compare.views.display_settings import DisplaySettings
+from clipsam.workbench.examples import all_examples
 
 EXAMPLES = ("Lion", "One & only")
 QUESTION = SharedState(
@@ -56,16 +64,27 @@ def test_a_link_of_version_0_1_opens() -> None:
     assert write_link(QUESTION) == query
 
 
+def test_a_link_with_an_examples_former_title_opens() -> None:
+    titles = {example.title for example in all_examples()}
+    assert set(FORMER_TITLES.values()) <= titles and not FORMER_TITLES.keys() & titles
+    query = dict(parse_qsl(write_link(replace(QUESTION, example="One is absent"))))
+    assert read_link(query, titles).example == "One class is absent"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("view=errors", "view=x", "was cut off or changed"),
-        ("size=640x480", "size=0x480", "was cut off or changed"),
-        ("threshold=-1.5", "threshold=nan", "was cut off or changed"),
-        ("&overlap=argmax", "", "was cut off or changed"),
+        ("view=errors", "view=x", "is incomplete or was changed"),
+        ("size=640x480", "size=0x480", "is incomplete or was changed"),
+        ("threshold=-1.5", "threshold=nan", "is incomplete or was changed"),
+        ("&overlap=argmax", "", "is incomplete or was changed"),
         ("preset=tiny", "preset=giant", "There is no preset “giant”"),
-        ("picture=One+%26+only", "picture=Tiger", "There is no example “Tiger”"),
-        ("marks=%5B", "marks=", "was cut off or changed"),
+        (
+            "picture=One+%26+only",
+            "picture=Tiger",
+            "The example “Tiger” of this link does not exist",
+        ),
+        ("marks=%5B", "marks=", "is incomplete or was changed"),
         ("%22x%22%3A1.25", "%22x%22%3A%22a%22", "neither a point nor a box"),
     ],
 )
@@ -78,5 +97,5 @@ def test_what_was_changed_on_the_way_is_said(old: str, new: str, sentence: str) 
 
 def test_too_much_for_an_address() -> None:
     mark = Point("犬", 1.25, 470.0, 1)
-    with pytest.raises(PromptError, match="too many for a link"):
+    with pytest.raises(PromptError, match="too many classes and marks for a link"):
         write_link(SharedState(**{**vars(QUESTION), "marks": (mark,) * (MAX_LENGTH // 30)}))

@@ -1,4 +1,4 @@
-"""What the page's controls ask of a drawing."""
+"""Display settings of the Compare tab."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ....marks import find_class
 from ....types import Overlap, Prediction
 
 ALL_CLASSES = "masks"
-"""The view of all classes at once, which is shown first; others are of the class chosen."""
+"""Default view, which shows all classes; the others show the selected class."""
 
 
 @dataclass(frozen=True)
 class DisplaySettings:
-    """How results are to be drawn; no model runs for a change of it.
+    """How results are drawn; changing it runs no model.
 
     Attributes:
         threshold: logits above it are mask.
@@ -30,6 +30,6 @@ class DisplaySettings:
     active: str | None = None
 
     def index(self, prediction: Prediction) -> int:
-        """Place of the chosen class among those answered; the first if it is none of them."""
+        """Return the index of the selected class in a prediction; 0 if it has none such."""
         classes = [concept.synonyms for concept in prediction.prompt.concepts]
         return (find_class(self.active, classes) if self.active else None) or 0
