@@ -12,7 +12,7 @@ from ..data.samples import SegmentationData
 from ..evaluation.runner import MethodRun
 from ..methods.base import TrainablePredictor
 from ..models.esc_net import EscNetConfig
-from ..models.tuned_sam import TunedSamConfig
+from ..models.tuned_sam_model import TunedSamConfig
 from ..weights.presets import Preset
 from .esc_net_stage import EscNetStage
 from .loop import Stage

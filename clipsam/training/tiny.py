@@ -23,7 +23,7 @@ from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
 from ..models.sam_model import build_sam
 from ..models.trunk import LEVELS, STRIDE, Trunk, own_state
-from ..models.tuned_sam import TunedSamConfig
+from ..models.tuned_sam_model import TunedSamConfig
 from ..registry import find_method
 from ..types import PromptError
 from ..weights.backbones import load_backbones, read_tokenizer
