@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .result import Result
     from .types import Concept, Prediction, Prompt, parse_classes
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ClipsamError",

@@ -169,7 +169,7 @@ class EncodedImage:
         """
         if not isinstance(stem, TrunkStem):
             return pixels
-        digest = hashlib.blake2b(pixels.cpu().numpy(), digest_size=16).digest()
+        digest = hashlib.blake2b(pixels.cpu().numpy().data, digest_size=16).digest()
         return self.cached(("trunk", digest), lambda: stem.trunk(pixels))
 
 

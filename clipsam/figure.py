@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import shorten, wrap
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ FONT, SMALL = 7, 6
 LETTER = 0.56
 """Average width of a letter as a fraction of the font size."""
 
-LAYOUT = {"bbox_inches": "tight", "pad_inches": 0.02}
+LAYOUT: Mapping[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.02}
 """How a figure is to be saved: the legend lies outside of it."""
 
 
@@ -167,7 +168,9 @@ def _mark(axes: Axes, result: ConceptResult) -> None:
     """Draw SAM prompts as discs, crosses and rectangles, in pixels of the original image."""
     used = result.prompts
     inside, outside = used.points[used.labels == 1], used.points[used.labels == 0]
-    axes.scatter(*inside.T, s=9, c="#ff3860", edgecolors="white", linewidths=0.5)
-    axes.scatter(*outside.T, s=9, c="white", marker="X", edgecolors="black", linewidths=0.5)
+    axes.scatter(inside[:, 0], inside[:, 1], s=9, c="#ff3860", edgecolors="white", linewidths=0.5)
+    axes.scatter(
+        outside[:, 0], outside[:, 1], s=9, c="white", marker="X", edgecolors="black", linewidths=0.5
+    )
     for x0, y0, x1, y1 in used.boxes:
         axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=0.8)

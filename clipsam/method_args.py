@@ -60,10 +60,10 @@ def load_methods_from_args(
     """
     asked = []
     for text in texts:
-        method, _, bundle = text.partition("@")
-        method, _, mode = method.partition(":")
+        choice, _, folder = text.partition("@")
+        method, _, mode = choice.partition(":")
         find_method(method)
-        asked.append((method, mode, Path(bundle) if bundle else None))
+        asked.append((method, mode, Path(folder) if folder else None))
     chosen = find_preset(preset)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if compiled and device == "cpu":

@@ -241,7 +241,7 @@ class Predictor(ABC):
         memory = PeakMemory(self.backbones.device)
         keys = prompt.keys
         asked = [index for index, key in enumerate(keys) if key not in kept]
-        concepts, how = ([given[index] for index in asked] for given in (prompt.concepts, modes))
+        concepts, how = [prompt.concepts[i] for i in asked], [modes[i] for i in asked]
         found = self._predict_all(encoded, concepts, how, options, watch, progress)
         answers = dict(kept)
         answers.update(zip((keys[index] for index in asked), found, strict=True))

@@ -78,7 +78,7 @@ class Result:
             compared = None if self.truth is None else self.truth.compare(text, mask)
             if compared is not None:
                 for name, metric in shown_in_compare("mask").items():
-                    scores[text][name] = metric.measure(compared)
+                    scores[text][name] = metric.of_sample(compared)
         return scores
 
     def plot(self, classes: Sequence[str] | None = None) -> Figure:

@@ -74,7 +74,7 @@ def test_every_form_of_an_image_and_of_classes(model, result, scene, photo) -> N
 @pytest.mark.parametrize(
     ("image", "classes", "marks", "message"),
     [
-        ("nowhere.png", CLASSES, {}, "There is no file nowhere.png"),
+        ("nowhere.png", CLASSES, {}, "nowhere.png does not exist"),
         (np.zeros((9, 9), np.uint8), CLASSES, {}, r"uint8 \(H, W, 3\)"),
         (np.zeros((9, 9, 3), np.uint8), [], {}, "at least one class"),
         (np.zeros((9, 9, 3), np.uint8), CLASSES, {"points": [("sky", 1, 1, 1)]}, "“sky”"),

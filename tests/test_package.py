@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -136,16 +136,16 @@ print(json.dumps([areas, heavy, clipsam.__version__, clipsam.__file__, baselines
 
 def test_the_page(programs: Path, elsewhere: Path) -> None:
     """It is served with its own styles and canvas."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     started = elsewhere / "log"
     with started.open("w") as log:
         page = subprocess.Popen(
-            [programs / "clipsam-app", "--port", "0"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            [programs / "clipsam-app", "--port", port], stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            config = json.loads(_get(f"{_address(page, started)}/config"))
+            config = json.loads(_answer(f"http://127.0.0.1:{port}/config", page, started))
         finally:
             page.terminate()
             page.wait(30)
@@ -172,22 +172,13 @@ def _marker(one: Requirement) -> str:
     return str(one.marker).replace('"', "'")
 
 
-def _address(page: subprocess.Popen, log: Path) -> str:
-    """Where the page says that it runs."""
+def _answer(address: str, page: subprocess.Popen, log: Path) -> bytes:
+    """Return what the page answers, as soon as it does."""
     for _ in range(SECONDS):
-        found = re.search(r"http://[\d.]+:\d+", log.read_text())
-        if found is not None:
-            return found.group()
         assert page.poll() is None, log.read_text()
-        threading.Event().wait(1)
-    raise AssertionError(log.read_text())
-
-
-def _get(address: str) -> bytes:
-    for _ in range(10):
         try:
             with urllib.request.urlopen(address, timeout=30) as answer:
                 return answer.read()
         except URLError:
             threading.Event().wait(1)
-    raise AssertionError(address)
+    raise AssertionError(log.read_text())

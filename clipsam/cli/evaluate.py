@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Literal
 
 from ..data.readers.registry import shows_single_objects
 from ..errors import PromptError
@@ -97,7 +98,7 @@ def _shard(text: str) -> Shard:
     return Shard(index, count)
 
 
-def _absent(text: str | None) -> int | str | None:
+def _absent(text: str | None) -> int | Literal["all"] | None:
     if text is None or text == "all":
         return text
     if not text.isdecimal() or int(text) < 1:

@@ -13,8 +13,7 @@ import torch
 from ..data.readers import open_data
 from ..data.splits import choose_split
 from ..errors import PromptError
-from ..methods.base import TrainablePredictor
-from ..registry import find_method, methods
+from ..methods.base import find_trainable
 from ..training.loop import start_accelerator
 from ..training.recipe import apply_settings
 from ..training.stages import recipe_for
@@ -69,12 +68,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train and log the result."""
-    method, preset = find_method(args.method), find_preset(args.preset)
-    if not issubclass(method, TrainablePredictor):
-        trained = [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
-        raise PromptError(
-            f"{method.info.name} has no trainable weights. Choose one of {', '.join(trained)}."
-        )
+    method, preset = find_trainable(args.method), find_preset(args.preset)
     data = open_data(args.data, args.part)
     recipe = recipe_for(method, preset)
     if args.seed is not None:

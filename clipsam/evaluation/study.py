@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -64,7 +65,7 @@ class Settings:
     clicks: int = 5
     seeds: int = 1
     limit: int | None = None
-    absent: int | str | None = None
+    absent: int | Literal["all"] | None = None
     single_object: bool = False
     precision: Precision = "auto"
     compiled: bool = False

@@ -108,7 +108,8 @@ class Truth:
         text = prediction.texts[index]
         if text not in self.masks:
             return None
-        return self.compare(text, prediction.class_mask(index, threshold)).counts
+        compared = self.compare(text, prediction.class_mask(index, threshold))
+        return None if compared is None else compared.counts
 
     def compare(self, text: str, mask: np.ndarray) -> MaskComparison | None:
         """Compare a class's mask, bool (H, W), with the truth; ``None`` if it is not in it."""

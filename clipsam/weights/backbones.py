@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 import torch
@@ -70,7 +71,7 @@ class Backbones:
         """A context for SAM's encoders in inference; cast to float32 what comes out of it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def extra_network(self, published: PublishedWeights, method: str) -> nn.Module:
+    def extra_network(self, published: PublishedWeights, method: str) -> Any:
         """Another published network, loaded from this machine to the same device.
 
         Methods that hold it at the same time share one; it goes when the last of them goes.
@@ -135,7 +136,9 @@ def made_for_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    known: Mapping[str, bool] = (
+        getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    )
     return any(known.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 

@@ -67,7 +67,11 @@ def push_bundle(
     about = methods[config["method"]]
     source = place if isinstance(place, str) else f"path/to/{place.resolve().name}"
     card = _own_card(bundle) or model_card(bundle, config, about, source).encode()
-    files = {CONFIG: bundle / CONFIG, WEIGHTS: bundle / WEIGHTS, CARD: card}
+    files: dict[str, Path | bytes] = {
+        CONFIG: bundle / CONFIG,
+        WEIGHTS: bundle / WEIGHTS,
+        CARD: card,
+    }
     if isinstance(place, str):
         message = f"{about.name} for the preset {config['preset']}"
         return upload(place, files, message, private)
@@ -203,10 +207,12 @@ def _download(repo: str) -> Path:
         check_space(sum(file.missing_bytes for file in files), Path(constants.HF_HUB_CACHE))
         for file in files:
             fetch(file)
-        cached = tuple(find_cached(repo, file.name, files[0].commit) for file in files)
-        if None in cached:
-            raise WeightsError(f"{repo} was changed during the download; try again")
-    return cached[0].parent
+        paths = [find_cached(repo, file.name, files[0].commit) for file in files]
+        cached = (None, None) if None in paths else (paths[0], paths[1])
+    config = cached[0]
+    if config is None:
+        raise WeightsError(f"{repo} was changed during the download; try again")
+    return config.parent
 
 
 def _is_free(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ from ... import drawing
 from ...evaluation.truth import Truth
 from ...figure import LAYOUT, FigurePage
 from ...registry import find_method
+from ...types import Overlap
 from .session import ComparisonRun
 from .views.display_settings import DisplaySettings
 
@@ -47,12 +49,12 @@ def write_figure(
         masks = (drawing.nearest(mask, size) for mask in known)
         page.show_below(0, drawing.overlay_masks(shown, masks), "ground truth")
     for column, prediction in enumerate(predictions.values(), start=1):
-        rule = "argmax" if find_method(prediction.method).joint else display.overlap
-        masks = prediction.each_mask(display.threshold, size, rule)
-        page.show(column, drawing.overlay_masks(shown, masks))
+        rule: Overlap = "argmax" if find_method(prediction.method).joint else display.overlap
+        made = prediction.each_mask(display.threshold, size, rule)
+        page.show(column, drawing.overlay_masks(shown, made))
         if mapped:
             page.show_map(column, prediction, index)
     page.add_legend(texts)
-    options = {"dpi": DPI, **LAYOUT}
+    options: dict[str, Any] = {"dpi": DPI, **LAYOUT}
     page.figure.savefig(folder / "figure.png", **options)
     page.figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None}, **options)
