@@ -159,8 +159,7 @@ def _ask_once(names: Sequence[str]) -> tuple[Prompt, np.ndarray]:
     """Build a prompt of distinct names, since classes may share one, as nine pairs of A-847 do.
 
     Returns:
-        A prompt of the distinct names, and the place among ``names`` of each, int64: the first,
-        which would win over its equals anyway.
+        A prompt of the distinct names, and the first index of each in ``names``, int64.
     """
     places: dict[str, int] = {}
     for place, name in enumerate(names):

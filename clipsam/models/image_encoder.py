@@ -30,8 +30,8 @@ class AdapterConfig:
     """Placement of adapters in the encoder.
 
     Attributes:
-        layout: ``parallel`` (beside attention and MLP), ``series`` (after both), ``mix`` (after
-            attention, beside the MLP) or ``lora`` (inside q and v).
+        layout: ``parallel`` (to attention and MLP), ``series`` (after both), ``mix`` (after
+            attention, parallel to the MLP) or ``lora`` (inside q and v).
         text: the MLP adapter sees the class text (SAM-PTx, CLIP-Guided SAM).
         vision: the MLP adapter sees CLIP's patch features (CLIP-Guided SAM).
         similarity: the MLP adapter sees the class's similarity, on every channel of what it sees

@@ -32,8 +32,8 @@ class Instances:
 
     Attributes:
         logits: float (Q, h, w) over the square input.
-        scores: float (Q,), probability of each that it is one.
-        presence: probability that there is any in the image.
+        scores: float (Q,), probability of each instance.
+        presence: probability that the image contains one.
     """
 
     logits: Tensor

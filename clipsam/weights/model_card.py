@@ -32,10 +32,10 @@ class MethodSummary:
     """Description of a method for the card.
 
     Attributes:
-        name: for people.
-        paper: where it comes from, ``arXiv …``.
-        modes: what it can be asked to do.
-        summary: one sentence: what it does.
+        name: display name.
+        paper: its source, ``arXiv …``.
+        modes: its modes; the first is the default.
+        summary: one sentence about the method.
     """
 
     name: str
@@ -51,7 +51,7 @@ def model_card(bundle: Path, config: dict, about: MethodSummary, source: str) ->
         bundle: its folder.
         config: its ``config.json``.
         about: its method.
-        source: what it is pulled from; the part after the last slash names it.
+        source: repository or folder to pull it from; the part after the last slash is its name.
     """
     method, preset, folder = config["method"], PRESETS[config["preset"]], Path(source).name
     front = ModelCardData(

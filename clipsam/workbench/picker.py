@@ -22,14 +22,14 @@ class MethodPicker:
 
     Attributes:
         preset: the preset's name.
-        by_text, by_marks: keys of the ticked choices that need names only, and marks too.
+        by_text, by_marks: keys of the selected choices that need names only, or marks too.
     """
 
     def __init__(self, bundles: gr.State) -> None:
         """Build the panel inside the open ``gr.Blocks``.
 
         Args:
-            bundles: what the session has trained.
+            bundles: bundles trained in the session.
         """
         self._bundles = bundles
         self.preset = preset_dropdown(

@@ -2,7 +2,7 @@
 
 Estimates from the sizes of the network's tensors, in float32; from some ten classes on, measured
 peaks are within a factor of 2 of them. What does not grow with the classes is left out: about 50 MB
-beside the weights.
+in addition to the weights.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def classes_at_a_time(
         grid: side of CLIP's grid, cells.
         images: in the batch.
         classes: N_c.
-        budget: bytes beside the weights; below what all classes keep, one is taken at a time.
+        budget: bytes in addition to the weights; if it is too small, one class is taken at a time.
         most: maps (images × classes) at a time, however large the budget.
 
     Returns:

@@ -43,16 +43,16 @@ def write_zip(
 
     Args:
         path: of the archive.
-        run: at least one of its methods has answered.
+        run: a run with at least one result.
         display: threshold, overlap, and the class whose similarity maps the figure shows.
-        truth: what masks are scored with.
-        maps: the scores that no threshold moves, by key, where they were computed before.
+        truth: the ground truth.
+        maps: threshold-independent scores by key, if already computed.
 
     Returns:
         ``path``.
 
     Raises:
-        PromptError: a class name that the command line cannot carry.
+        PromptError: a class name cannot be passed on the command line.
     """
     predictions, image = run.predictions, run.encoded.image
     folders = folder_names(predictions)
@@ -141,7 +141,7 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
     """Return the arguments of ``python -m clipsam`` that reproduce the masks from :data:`IMAGE`.
 
     Raises:
-        PromptError: a class name with a comma or a semicolon.
+        PromptError: a class name contains a comma or a semicolon.
     """
     predictions, concepts = run.predictions, run.prompt.concepts
     text = ", ".join("; ".join(concept.synonyms) for concept in concepts)

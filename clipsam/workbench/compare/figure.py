@@ -48,8 +48,8 @@ def write_figure(
     """Write ``figure.png`` and ``figure.pdf``; the same run gives the same bytes.
 
     Args:
-        folder: where to.
-        run: at least one of its methods has answered.
+        folder: output folder.
+        run: a run with at least one result.
         display: threshold, overlap (ignored by methods whose classes compete), and the class whose
             similarity maps are shown.
         truth: shown below the image, if there is one.
@@ -186,7 +186,7 @@ class _Page:
         """Create axes without ticks or frame.
 
         Args:
-            cell: where.
+            cell: index of the cell.
             top, height: inches, from the cell's top.
             across: left end and width, as shares of the cell's.
         """

@@ -53,9 +53,9 @@ class EvaluateTab:
         """Build the tab inside the open ``gr.Blocks``.
 
         Args:
-            models: what runs.
-            bundles: what the session has trained.
-            folders: whose sub-folders may be measured on, besides what users bring.
+            models: the loaded models.
+            bundles: bundles trained in the session.
+            folders: folders whose sub-folders every user may evaluate on.
         """
         self.models = models
         self.bundles = bundles
@@ -334,7 +334,7 @@ class EvaluateTab:
             index: as the ``click`` event of :attr:`cases` carries it.
 
         Raises:
-            DataError: it is not there any more.
+            DataError: the case is no longer available.
         """
         if session.measuring is None:
             raise DataError("This case is no longer available. Run the evaluation again.")
