@@ -141,8 +141,8 @@ class SamProposalsClipPredictor(JointPredictor):
             note = "Empty mask: every proposed mask matches another class better."
         else:
             note = "Empty mask: SAM proposed no mask in this image."
-        asked = torch.unique(proposals.points[won], dim=0).cpu().numpy()
-        points = encoded.sam_transform(self.backbones.preset).coordinates_back(asked)
+        prompts = torch.unique(proposals.points[won], dim=0).cpu().numpy()
+        points = encoded.sam_transform(self.backbones.preset).coordinates_back(prompts)
         return ConceptResult(
             logits=logits,
             prompts=SamPrompts(points, np.ones(len(points), np.int64)),

@@ -149,7 +149,7 @@ def load_protocol(name: str) -> Protocol:
         name,
         kind,
         classes=class_list("pas-20") if background else prompts,
-        # Of a class's synonyms the first is asked.
+        # The first of a class's synonyms is queried.
         prompts=tuple(names.split(", ")[0] for names in prompts),
         background=background,
     )

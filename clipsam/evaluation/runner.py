@@ -99,19 +99,19 @@ def score_image(
     """
     valid = sample.classes != VOID
     options = PredictOptions(mode=run.mode, seed=seed)
-    asked: list[tuple[Prompt, list[np.ndarray]]] = []
+    queries: list[tuple[Prompt, list[np.ndarray]]] = []
     if sample.present():
         truths = [sample.classes == value for value in sample.present()]
-        asked.append((prompt_of(sample, run.clicks, seed), truths))
+        queries.append((prompt_of(sample, run.clicks, seed), truths))
     if absent and run.mode != MANUAL and valid.any():
         prompt = Prompt(tuple(Concept((name,)) for name in absent))
         truths = [np.zeros_like(valid)] * len(absent)
-        if predictor.joint and asked:
-            present, shown = asked.pop()
+        if predictor.joint and queries:
+            present, shown = queries.pop()
             prompt, truths = Prompt(present.concepts + prompt.concepts), shown + truths
-        asked.append((prompt, truths))
+        queries.append((prompt, truths))
     scores = []
-    for prompt, truths in asked:
+    for prompt, truths in queries:
         prediction = predictor.predict(encoded, prompt, options)
         for index, truth in enumerate(truths):
             logits = prediction.class_logits(index)

@@ -102,11 +102,11 @@ python -m clipsam pull {shlex.quote(source)} --out {shlex.quote(folder)}
 
 def segment_command(method: str, preset: str, modes: tuple[str, ...], folder: str | None) -> str:
     """Format a command line that uses a bundle in a folder; ``None`` for the default folder."""
-    asked = method if folder is None else shlex.quote(f"{method}@{folder}")
+    method_arg = method if folder is None else shlex.quote(f"{method}@{folder}")
     point = ' --point "dog:120,80,1"' if modes == ("manual",) else ""
     return (
         f'python -m clipsam segment photo.jpg --text "dog"{point} --preset {preset} '
-        f"--method {asked} --out results/"
+        f"--method {method_arg} --out results/"
     )
 
 

@@ -32,7 +32,7 @@ def needed_weights(preset: Preset) -> dict[PublishedWeights, list[str]]:
     return wanted
 
 
-def get_ticked(preset: str, repos: Sequence[str], progress: Callable[..., None]) -> str:
+def download_selected(preset: str, repos: Sequence[str], progress: Callable[..., None]) -> str:
     """Download the selected weights and report the result.
 
     Args:
@@ -82,19 +82,19 @@ class Downloads:
         self.message = gr.HTML(elem_id="download-message")
 
     def offer(
-        self, preset: str, ticked: Sequence[str] | None = None
+        self, preset: str, selected: Sequence[str] | None = None
     ) -> dict[gr.blocks.Block, object]:
         """Update the list for a preset.
 
         Args:
             preset: its name.
-            ticked: repositories that stay ticked, in a fold that stays as it is; ``None`` begins
-                anew, for another preset.
+            selected: repositories that stay selected, in an accordion that stays as it is; ``None``
+                resets both, for another preset.
         """
         fold, repos = _offer(preset)
-        if ticked is not None:
+        if selected is not None:
             del fold["open"]
-            repos["value"] = [repo for _, repo in repos["choices"] if repo in ticked]
+            repos["value"] = [repo for _, repo in repos["choices"] if repo in selected]
         return {self.fold: gr.Accordion(**fold), self.repos: gr.CheckboxGroup(**repos)}
 
 

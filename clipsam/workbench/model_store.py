@@ -124,11 +124,11 @@ class ModelStore:
         if self.device == CPU:
             return
         most = min(self.max_bytes, torch.cuda.mem_get_info(self.device)[1] // 2)
-        *idle, asked = (
+        *idle, newest = (
             weights(one.network(), one.backbones.sam, one.backbones.clip)
             for one in self._predictors.values()
         )
-        kept, fits = dict(asked), True
+        kept, fits = dict(newest), True
         for held in reversed(idle):
             both = kept | held
             fits = fits and sum(tensor.nbytes for tensor in both.values()) <= most

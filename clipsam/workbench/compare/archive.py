@@ -67,7 +67,7 @@ def write_zip(
             for key, one in predictions.items()
         }
         write_results(room, IMAGE, run.prompt, list(entries.values()))
-        asked = {
+        request = {
             "preset": run.preset,
             "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
             "classes": prompt_json(run.prompt),
@@ -75,7 +75,7 @@ def write_zip(
             "overlap": display.overlap,
             "seed": run.seed,
         }
-        (room / "prompt.json").write_text(json.dumps(asked, indent=2, ensure_ascii=False))
+        (room / "prompt.json").write_text(json.dumps(request, indent=2, ensure_ascii=False))
         scored = {
             key: (maps or {}).get(key) or ({} if truth is None else score_maps(prediction, truth))
             for key, prediction in predictions.items()

@@ -84,15 +84,15 @@ def _blocks(index: int, text: str, result: ConceptResult, size: tuple[int, int])
 
 
 def _block(number: int, seen: BlockTrace) -> str:
-    told = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
-    return f"block {number + 1}: M<sup>{number}</sup>{told}"
+    prompts = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
+    return f"block {number + 1}: M<sup>{number}</sup>{prompts}"
 
 
 def _explained(block_traces: tuple[BlockTrace, ...]) -> str:
-    asks = any(seen.regions is not None for seen in block_traces)
-    told = "prompts SAM with the outlined regions and a point in each, and " if asks else ""
+    prompts_sam = any(seen.regions is not None for seen in block_traces)
+    use = "prompts SAM with the outlined regions and a point in each, and " if prompts_sam else ""
     return (
-        f"Each block receives a map, {told}refines it into the next. The masks above come from the "
+        f"Each block receives a map, {use}refines it into the next. The masks above come from the "
         "last block."
     )
 
