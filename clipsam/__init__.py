@@ -32,7 +32,7 @@ _MODULES = {
     "Prediction": "types",
     "Predictor": "predictor",
     "Prompt": "types",
-    "EncodedImage": "scene",
+    "EncodedImage": "encoded_image",
     "load_predictor": "registry",
     "parse_classes": "types",
 }

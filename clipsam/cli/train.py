@@ -16,7 +16,8 @@ from ..errors import PromptError
 from ..methods.base import TrainablePredictor
 from ..registry import find_method, methods
 from ..training.loop import start_accelerator
-from ..training.recipe import apply_settings, recipe_for
+from ..training.recipe import apply_settings
+from ..training.stages import recipe_for
 from ..training.train_method import TrainingJob, train_method
 from ..weights.availability import method_status
 from ..weights.backbones import load_backbones

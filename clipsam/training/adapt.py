@@ -22,7 +22,8 @@ from ..types import Prediction
 from ..weights.backbones import Backbones, assemble, build_networks
 from ..weights.presets import Preset
 from .loop import Watch
-from .recipe import Recipe, TunedSamRecipe, recipe_for
+from .recipe import Recipe
+from .stages import recipe_for
 from .train_method import TrainingJob, train_method
 
 MIN_IMAGES = 4
@@ -110,7 +111,7 @@ def adapt_recipe(
     changed = {"steps": ENDLESS, "validations": 1, "schedule": "cosine"}
     if preset.bundled:
         changed |= {"augmentation": "paper", "batch_size": 4, "warmup": 5}
-    if isinstance(recipe, TunedSamRecipe):
+    if recipe.classes_per_image is not None:
         most = max(len(picture.names) for picture in pictures)
         changed["classes_per_image"] = min(recipe.classes_per_image, most)
     return dataclasses.replace(recipe, **changed)

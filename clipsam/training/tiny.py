@@ -23,6 +23,7 @@ from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
 from ..models.sam_model import build_sam
 from ..models.trunk import LEVELS, STRIDE, Trunk, own_state
+from ..models.tuned_sam_model import TunedSamConfig
 from ..registry import find_method
 from ..types import PromptError
 from ..weights.backbones import load_backbones, read_tokenizer
@@ -307,9 +308,10 @@ class TinyTraining:
     def _train_method(
         self, method: str, bundle: Path, work: Path, without: Sequence[str] = ()
     ) -> None:
-        recipe, counts = self.recipe.tuned_sam, self.recipe.low_data
-        if find_method(method).config_type is EscNetConfig:
-            recipe, counts = self.recipe.esc_net, self.recipe.large
+        recipe, counts = {
+            TunedSamConfig: (self.recipe.tuned_sam, self.recipe.low_data),
+            EscNetConfig: (self.recipe.esc_net, self.recipe.large),
+        }[find_method(method).config_type]
         backbones = load_backbones(PRESET, self.device, bundle)
         self._trunk_of(backbones.clip).remember(REMEMBERED)
         torch.manual_seed(recipe.seed)

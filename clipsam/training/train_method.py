@@ -9,11 +9,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..data.checking import check_data
@@ -24,14 +22,12 @@ from ..evaluation.metrics import class_wise_miou
 from ..evaluation.runner import MethodRun, evaluate
 from ..measure import hardware
 from ..methods.base import TrainablePredictor
-from ..methods.esc_net import EscNetPredictor
 from ..types import PromptError
 from ..weights.bundle import CONFIG, save_bundle
 from .curve import draw_curve
-from .esc_net_stage import EscNetStage
-from .loop import Stage, Watch, start_accelerator, train
+from .loop import Watch, start_accelerator, train
 from .recipe import Recipe
-from .tuned_sam_stage import TunedSamStage
+from .stages import STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +36,6 @@ WORK = "training"
 
 CACHE_BYTES = 2 * 2**30
 """Training images are kept in memory, reduced, if they take less."""
-
-
-class MethodStage(Stage, Protocol):
-    """What the training of a method has beyond a :class:`Stage`."""
-
-    runs: tuple[MethodRun, ...]
-    """In which modes it is validated."""
-
-    def samples(self, pairs: tuple[tuple[int, int], ...]) -> Dataset:
-        """Training samples of (image index, class value) pairs; ``epoch`` of them show all."""
-        ...
-
-    def finish(self, trained_on: SegmentationData) -> None:
-        """After training: bring up to date what depends on the weights."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +104,7 @@ def train_method(
         checked = check_data(data, chosen, job.skip_bad, lambda *_: bar.update())
     for sentence in checked.left_out:
         logger.warning("left out: %s", sentence)
-    stage = _stage(predictor, data, recipe, job.mode)
+    stage = STAGES[predictor.config_type].stage(predictor, data, recipe, job.mode)
     samples = stage.samples(checked.samples)
 
     def validate() -> float:
@@ -174,14 +155,6 @@ def validation_score(
     """Class-wise mIoU with one seed, the mean over the runs."""
     scores = evaluate(data, {"it": predictor}, runs, (0,))
     return float(np.mean([class_wise_miou(scores[run, 0]) for run in runs]))
-
-
-def _stage(
-    predictor: TrainablePredictor, data: SegmentationData, recipe: Recipe, mode: str | None
-) -> MethodStage:
-    """The training that fits a method's network."""
-    kind = EscNetStage if isinstance(predictor, EscNetPredictor) else TunedSamStage
-    return kind(predictor, data, recipe, mode)
 
 
 def _identity(predictor: TrainablePredictor, job: TrainingJob) -> dict:
