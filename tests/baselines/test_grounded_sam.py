@@ -365,7 +365,7 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
             "whose shapes differ",
         ),
         ("vocab.txt", lambda b: b[:-9], "different tokens, one per line"),
-        ("vocab.txt", lambda b: b.replace(b"[CLS]", b"[cls]"), "as number 101, holds"),
+        ("vocab.txt", lambda b: b.replace(b"[CLS]", b"[cls]"), "with id 101, got"),
         (
             "vocab.txt",
             lambda b: b.replace(b"[unused7]", b"[unused8]"),

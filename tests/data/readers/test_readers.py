@@ -105,7 +105,7 @@ def test_folder_mask_of_another_size(tmp_path):
 def test_folder_unreadable_image_is_named_with_its_folder(tmp_path):
     folder = make_folder(tmp_path)
     (folder / "images" / "a.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"images/a\.png: a\.png is not a picture"):
+    with pytest.raises(DataError, match=r"images/a\.png: a\.png is not a supported image"):
         FolderData(folder)[0]
 
 
