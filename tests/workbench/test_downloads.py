@@ -19,7 +19,7 @@ from tests.standins import SAVE, save_all
 from tests.weights.conftest import point_at
 from tests.weights.standin_hub import StandinHub
 
-HERE = "Downloaded and verified"
+HERE = "Downloaded and verified: "
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_progress_counts_bytes(hub: StandinHub, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(downloads, "POLL", 0.001)
     seen: list[object] = []
     said = download_selected("tiny", [CLIPSEG.repo], lambda done, **_: seen.append(done))
-    assert said == f"{CLIPSEG.repo}: {HERE}"
+    assert said == f"{HERE}{CLIPSEG.repo}."
     assert seen[0] == 0
     total = sum(map(len, hub.files[CLIPSEG.repo].values())) // 10**6
     assert all(0 <= done <= of <= total for done, of in seen[1:])
@@ -89,7 +89,7 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     hub.fail = lambda _: None
     assert page.get_by_label(CLIPSEG.repo).is_checked()
     page.locator("#download").click()
-    page.locator("#download-message", has_text=HERE).wait_for()
+    page.locator("#download-message", has_text=HERE.strip()).wait_for()
     assert page.get_by_label(CLIPSEG.repo).count() == 0
     page.locator("#examples button", has_text="Shapes").first.click()
     page.wait_for_selector("#annotator .filled")
