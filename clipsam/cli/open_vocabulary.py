@@ -56,7 +56,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar=METHOD_ARG,
         help="without a mode, the first of its modes; a bundle is a folder written by `train`",
     )
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--preset", default="tiny", help="SAM and CLIP weights")
     parser.add_argument("--limit", type=int, help="number of images, drawn at random")
     parser.add_argument("--out", type=Path, help="output folder for the scores of every class")
     parser.set_defaults(run=run)
