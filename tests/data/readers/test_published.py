@@ -116,7 +116,7 @@ def test_coco_compressed_run_lengths_and_objects_over_a_crowd(tmp_path):
             "annotation 0 is 5 × 4 pixels, but its image is 6 × 4",
         ),
         ({"category_id": 5, "segmentation": [box(0, 0, 2, 2)]}, "category 5"),
-        ({"category_id": 5}, "every entry of annotations should have .*segmentation"),
+        ({"category_id": 5}, "every entry of annotations must have .*segmentation"),
         ({"category_id": 1, "segmentation": [], "image_id": 8}, "image 8"),
     ],
 )

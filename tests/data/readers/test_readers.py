@@ -112,7 +112,7 @@ def test_folder_unreadable_image_is_named_with_its_folder(tmp_path):
 def test_folder_two_images_of_one_stem(tmp_path):
     folder = make_folder(tmp_path)
     Image.fromarray(IMAGE).save(folder / "images" / "a.jpg")
-    with pytest.raises(DataError, match="more than one image a;"):
+    with pytest.raises(DataError, match="more than one image a,"):
         FolderData(folder)
 
 
