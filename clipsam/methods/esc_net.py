@@ -26,7 +26,7 @@ from ..models.esc_net import (
     load_sam_decoder,
     sam_decoder_state,
 )
-from ..models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
+from ..models.esc_net.chunking import MAX_MAPS, MAX_MAPS_ON_GPU
 from ..predictor import JointPredictor, MethodInfo, PredictOptions
 from ..types import BlockTrace, Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
@@ -227,7 +227,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         device, budget = self.backbones.device, self.memory_budget
         if budget is None:
             budget = int(MEMORY_SHARE * free_memory(device))
-        maps = MOST_MAPS_ON_GPU if device.type == "cuda" else MOST_MAPS
+        maps = MAX_MAPS_ON_GPU if device.type == "cuda" else MAX_MAPS
         images, _, _, grid = features.dense.shape
         fitting = classes_at_a_time(self.config, grid, images, len(text), budget, maps)
         return min(fitting, most or fitting)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig
 
-MOST_MAPS = 32
+MAX_MAPS = 32
 """Largest number of maps (images × classes) at a time on a CPU.
 
 More are not faster, and with enough memory all machines use the same chunks.
 """
 
-MOST_MAPS_ON_GPU = 256
+MAX_MAPS_ON_GPU = 256
 """Largest number of maps at a time on a GPU, enough to saturate any (estimated, not measured)."""
 
 SLACK = 2
@@ -35,7 +35,7 @@ def classes_at_a_time(
     images: int,
     classes: int,
     budget: int,
-    most: int = MOST_MAPS,
+    most: int = MAX_MAPS,
 ) -> int:
     """Return the largest chunk whose forward pass stays within the budget, as far as possible.
 

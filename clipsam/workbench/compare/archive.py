@@ -24,7 +24,7 @@ from .figure import write_figure
 from .session import ComparisonRun
 from .views.display_settings import DisplaySettings
 
-AGAIN = "again"
+OUTPUT_FOLDER = "again"
 """Output folder of the command line in an archive."""
 
 
@@ -163,14 +163,14 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
     for concept in concepts:
         words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
     words += [f"--preset={run.preset}", f"--threshold={display.threshold!r}", f"--seed={run.seed}"]
-    return [*words, f"--overlap={display.overlap}", f"--out={AGAIN}"]
+    return [*words, f"--overlap={display.overlap}", f"--out={OUTPUT_FOLDER}"]
 
 
 def _reproduction(words: Sequence[str]) -> str:
     """Return the content of ``reproduce.txt``."""
     return (
         "# Unpack the archive, change to its folder, add the project's folder to PYTHONPATH, and "
-        f"run:\n\npython -m clipsam {shlex.join(words)}\n\n# The folder {AGAIN!r} then holds "
+        f"run:\n\npython -m clipsam {shlex.join(words)}\n\n# The folder {OUTPUT_FOLDER!r} then holds "
         "identical masks, provided that weights, library versions and\n# device type are the "
         f"same. Written with torch {torch.__version__} on "
         f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"

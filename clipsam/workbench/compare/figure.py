@@ -25,7 +25,7 @@ matplotlib.rcParams["pdf.fonttype"] = 42
 WIDTH = 7.0
 """Width of the page's text, inches: two columns of most journals."""
 
-MOST_COLUMNS = 5
+MAX_COLUMNS = 5
 
 WIDEST, HIGHEST = 2.2, 2.6
 """Largest width and height of a panel, inches."""
@@ -91,7 +91,7 @@ class _Page:
             titles: of each cell; the text after a “·” starts a new line.
             two_rows: whether there are panels below the first.
         """
-        rows = -(-len(titles) // MOST_COLUMNS)
+        rows = -(-len(titles) // MAX_COLUMNS)
         columns = -(-len(titles) // rows)  # As many in each row, rather than a rest in the last.
         ratio = size[0] / size[1]
         self.columns = columns
