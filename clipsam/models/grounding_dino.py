@@ -86,7 +86,7 @@ def caption(phrase: str) -> str:
 
 
 def pad_slender(image: np.ndarray) -> np.ndarray:
-    """Pad an image, uint8 (H, W, 3), with black below or right if beyond :data:`MAX_ASPECT_RATIO`."""
+    """Pad an image, uint8 (H, W, 3), with black if beyond :data:`MAX_ASPECT_RATIO`."""
     height, width = image.shape[:2]
     below = max(0, -(-width // MAX_ASPECT_RATIO) - height)
     right = max(0, -(-height // MAX_ASPECT_RATIO) - width)

@@ -170,8 +170,10 @@ def _reproduction(words: Sequence[str]) -> str:
     """Return the content of ``reproduce.txt``."""
     return (
         "# Unpack the archive, change to its folder, add the project's folder to PYTHONPATH, and "
-        f"run:\n\npython -m clipsam {shlex.join(words)}\n\n# The folder {OUTPUT_FOLDER!r} then holds "
-        "identical masks, provided that weights, library versions and\n# device type are the "
-        f"same. Written with torch {torch.__version__} on "
+        "run:\n\n"
+        f"python -m clipsam {shlex.join(words)}\n\n"
+        f"# The folder {OUTPUT_FOLDER!r} then holds identical masks, provided that weights, library "
+        "versions and\n"
+        f"# device type are the same. Written with torch {torch.__version__} on "
         f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
     )
