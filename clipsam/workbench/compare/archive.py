@@ -172,8 +172,7 @@ def _reproduction(words: Sequence[str]) -> str:
         "# Unpack the archive, change to its folder, add the project's folder to PYTHONPATH, and "
         "run:\n\n"
         f"python -m clipsam {shlex.join(words)}\n\n"
-        f"# The folder {OUTPUT_FOLDER!r} then holds identical masks, provided that weights, library "
-        "versions and\n"
-        f"# device type are the same. Written with torch {torch.__version__} on "
+        f"# The folder {OUTPUT_FOLDER!r} then holds identical masks, provided that weights,\n"
+        f"# library versions and device type are the same. Written with torch {torch.__version__} on "
         f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
     )
