@@ -173,6 +173,6 @@ def _reproduction(words: Sequence[str]) -> str:
         "run:\n\n"
         f"python -m clipsam {shlex.join(words)}\n\n"
         f"# The folder {OUTPUT_FOLDER!r} then holds identical masks, provided that weights,\n"
-        f"# library versions and device type are the same. Written with torch {torch.__version__} on "
-        f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
+        f"# library versions and device type are the same. Written with torch {torch.__version__} "
+        f"on {'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
     )
