@@ -17,7 +17,7 @@ from .types import ConceptResult, Prediction
 WIDTH = 7.0
 """Width of the page's text, inches: two columns of most journals."""
 
-MOST_COLUMNS = 5
+MAX_COLUMNS = 5
 
 WIDEST, HIGHEST = 2.2, 2.6
 """Largest width and height of a panel, inches."""
@@ -46,7 +46,7 @@ class FigurePage:
             titles: of each cell; the text after a “·” starts a new line.
             two_rows: whether there are panels below the first.
         """
-        rows = -(-len(titles) // MOST_COLUMNS)
+        rows = -(-len(titles) // MAX_COLUMNS)
         columns = -(-len(titles) // rows)  # As many in each row, rather than a rest in the last.
         ratio = size[0] / size[1]
         self.columns = columns
@@ -141,7 +141,7 @@ class FigurePage:
         """Create axes without ticks or frame.
 
         Args:
-            cell: where.
+            cell: index of the cell.
             top, height: inches, from the cell's top.
             across: left end and width, as shares of the cell's.
         """
@@ -168,9 +168,7 @@ def _mark(axes: Axes, result: ConceptResult) -> None:
     """Draw SAM prompts as discs, crosses and rectangles, in pixels of the original image."""
     used = result.prompts
     inside, outside = used.points[used.labels == 1], used.points[used.labels == 0]
-    axes.scatter(inside[:, 0], inside[:, 1], s=9, c="#ff3860", edgecolors="white", linewidths=0.5)
-    axes.scatter(
-        outside[:, 0], outside[:, 1], s=9, c="white", marker="X", edgecolors="black", linewidths=0.5
-    )
+    axes.scatter(*inside.T[:2], 9, "#ff3860", edgecolors="white", linewidths=0.5)
+    axes.scatter(*outside.T[:2], 9, "white", "X", edgecolors="black", linewidths=0.5)
     for x0, y0, x1, y1 in used.boxes:
         axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=0.8)

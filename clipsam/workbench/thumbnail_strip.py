@@ -37,7 +37,7 @@ def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: An
 
     Args:
         heading: above it.
-        items: what is in it.
+        items: the thumbnails.
         elem_id: of the component.
         settings: others of ``gr.HTML``.
     """

@@ -28,8 +28,8 @@ def write_figure(
     """Write ``figure.png`` and ``figure.pdf``; the same run gives the same bytes.
 
     Args:
-        folder: where to.
-        run: at least one of its methods has answered.
+        folder: output folder.
+        run: a run with at least one result.
         display: threshold, overlap (ignored by methods whose classes compete), and the class whose
             similarity maps are shown.
         truth: shown below the image, if there is one.
