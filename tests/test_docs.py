@@ -14,8 +14,10 @@ import yaml
 import clipsam.cli
 from clipsam.cli import COMMANDS
 from clipsam.data.readers.registry import SCENES, readers
+from clipsam.methods.base import TrainablePredictor
 from clipsam.registry import METHODS, methods
-from clipsam.training.card import RUNS, read_figures
+from clipsam.training.card import read_figures
+from clipsam.training.card_figures import RUNS
 from clipsam.weights import published
 from clipsam.weights.presets import PRESETS
 from clipsam.weights.published import Published
@@ -141,6 +143,14 @@ def test_methods_that_need_a_download_say_so() -> None:
     shown = {id: cells[-1] for id, cells in rows("README.md", "id").items()}
     needy = {id for id, cls in methods().items() if cls.beside(PRESETS["tiny"])}
     assert {id for id, cell in shown.items() if cell == "download"} == needy
+
+
+def test_every_method_that_can_be_trained_is_named() -> None:
+    text = read("docs/training.md").partition("Methods that can be trained:")[2]
+    named = re.findall(r"`([^`]+)`", text.partition("\n\n")[0])
+    assert set(named) == {
+        id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)
+    }
 
 
 def test_every_preset_is_listed() -> None:
