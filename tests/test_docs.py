@@ -93,6 +93,14 @@ def test_links_resolve(page: Path) -> None:
 
 
 @pages
+def test_named_files_exist(page: Path) -> None:
+    """Those written out from the top; ``NAME`` in one is the reader's to choose."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for path in re.findall(r"`((?:clipsam|baselines|checkpoints|tests|docs)/[\w./-]*)`", text):
+        assert "NAME" in path or (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+@pages
 def test_commands_parse(page: Path, capsys: pytest.CaptureFixture) -> None:
     for command, *arguments in shell_commands(page):
         if command == "--help":
