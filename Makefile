@@ -42,6 +42,7 @@ pictures: $(VENV)/test.installed
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell $$(git ls-files "*.py" "*.md" "*.toml" "*.txt" "*.js" "*.html" "*.css")
 
 $(VENV)/app.installed: requirements.txt $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import build_page, launch
 
 
@@ -20,14 +20,17 @@ def main() -> None:
         "--weights-gb",
         type=float,
         default=4.0,
-        help="weights kept in memory; beyond this the method unused for longest is unloaded",
+        help="memory limit for weights in GB; above it, the least recently used method is unloaded",
     )
     parser.add_argument(
         "--data-folder",
         type=Path,
         action="append",
         default=[],
-        help="repeatable: every visitor may measure on the labelled images in its sub-folders",
+        help=(
+            "repeatable: folder whose sub-folders with labelled images every visitor may "
+            "evaluate on"
+        ),
     )
     args = parser.parse_args()
     models = ModelStore(max_bytes=int(args.weights_gb * 2**30))
@@ -35,8 +38,8 @@ def main() -> None:
         launch(build_page(models, args.data_folder), server_name=args.host, server_port=args.port)
     except OSError:
         sys.exit(
-            f"{args.host}:{args.port} cannot be used, perhaps because something runs there "
-            "already: choose another --port."
+            f"Cannot listen on {args.host}:{args.port}; the port may be in use. Choose another "
+            "--port."
         )
 
 

@@ -1,1 +1,1 @@
-"""Pipelines to compare with."""
+"""Baseline methods."""

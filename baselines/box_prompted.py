@@ -1,4 +1,4 @@
-"""What pipelines have in common that prompt an unchanged SAM with boxes that a detector found."""
+"""Shared base of pipelines that prompt an unchanged SAM with a detector's boxes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, nms
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.sam_prompting import empty_result
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
-from clipsam.weights.published import Published
+from clipsam.weights.published import PublishedWeights
 
 from .prompted_sam import SamPrompter
 
 
 @dataclass(frozen=True)
 class DetectionConfig:
-    """Which boxes are handed to SAM.
+    """Selection of the boxes that prompt SAM.
 
     Attributes:
         score_threshold: boxes whose score is not above it are dropped.
@@ -40,17 +40,18 @@ class DetectionConfig:
 
 
 class BoxPromptedPredictor(SamPrompter):
-    """One mask per box, and a class gets their union; a pipeline is a detector.
+    """Base class of box-prompted pipelines: one mask per box, and their union per class.
 
     ``presence`` is the highest score of all boxes of the class that the image shows some of, sure
     enough or not.
     """
 
-    published: ClassVar[Published]
-    """The detector; methods that hold the same one share it."""
+    published: ClassVar[PublishedWeights]
+    """The detector; methods with the same one share it."""
 
     def __init__(self, backbones: Backbones, config: DetectionConfig | None = None) -> None:
-        """
+        """Fetch the detector.
+
         Args:
             backbones: the preset's networks.
             config: ``None`` takes the detector's own.
@@ -60,25 +61,25 @@ class BoxPromptedPredictor(SamPrompter):
         """
         super().__init__(backbones)
         self.config = config or self.design()
-        self.detector = backbones.beside(self.published, self.info.id)
+        self.detector = backbones.extra_network(self.published, self.info.id)
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
-        """The detector beside the SAM, whatever the preset."""
-        return (*super().beside(preset), cls.published)
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
+        """Return the detector in addition to SAM's networks, whatever the preset."""
+        return (*super().extra_networks(preset), cls.published)
 
     @classmethod
     @abstractmethod
     def design(cls) -> DetectionConfig:
-        """What suits the detector."""
+        """Return the detector's default configuration."""
 
     def network(self) -> nn.Module:
-        """SAM and the detector; nothing of them is trained here."""
+        """Return SAM and the detector, both frozen."""
         return nn.ModuleList([super().network(), self.detector])
 
     @abstractmethod
-    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
-        """Everything that the detector proposes for one name, likely or not.
+    def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
+        """Return all detections of one name, likely or not.
 
         Returns:
             float (N, 5): score in [0, 1] and (x0, y0, x1, y1) in pixels of the original image,
@@ -86,22 +87,27 @@ class BoxPromptedPredictor(SamPrompter):
         """
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        detections = torch.cat([self._detect(scene, name, watch) for name in concept.synonyms])
-        scores, boxes = _shown(detections.float().cpu(), scene.size)
+        detections = torch.cat([self._detect(encoded, name, watch) for name in concept.synonyms])
+        scores, boxes = _shown(detections.float().cpu(), encoded.size)
         presence = float(scores.max()) if len(scores) else 0.0
         boxes = self._chosen(scores, boxes)
         if not len(boxes):
             note = (
-                f"Nothing found: of “{concept.text}” the detector is {presence:.3f} sure, and more "
-                f"than {self.config.score_threshold:g} is asked."
+                f"Empty mask: best detection score for “{concept.text}” is {presence:.3f}; the "
+                f"threshold is {self.config.score_threshold:g}."
             )
             return empty_result(self._mask_side, note=note, presence=presence)
-        return self._segment(scene, PromptsUsed(boxes=boxes), watch, presence=presence)
+        return self._segment(encoded, SamPrompts(boxes=boxes), watch, presence=presence)
 
     def _chosen(self, scores: Tensor, boxes: Tensor) -> np.ndarray:
-        """The boxes (N, 4) that are sure enough and distinct, the surest first."""
+        """Return the distinct boxes (N, 4) above the threshold, best first."""
         sure = scores > self.config.score_threshold
         boxes, scores = boxes[sure], scores[sure]
         kept = nms(boxes, scores, self.config.nms_threshold)[: self.config.most]
@@ -109,7 +115,7 @@ class BoxPromptedPredictor(SamPrompter):
 
 
 def _shown(detections: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Scores (N,) and boxes (N, 4), cut to the image, of those detections that it shows some of."""
+    """Clip boxes to the image; return scores (N,) and boxes (N, 4) of those that overlap it."""
     boxes = clip_boxes_to_image(detections[:, 1:], size)
     inside = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     return detections[inside, 0], boxes[inside]

@@ -1,4 +1,4 @@
-"""Plain CLIP + SAM: what CLIP Surgery + SAM would be without the Surgery.
+"""Plain CLIP + SAM: CLIP Surgery + SAM without the Surgery.
 
 Shows why Surgery matters: a plain CLIP's patches gather what lies elsewhere in the image, and its
 map is often high beside the object ("opposite visualization", CLIP Surgery, arXiv 2304.05653).
@@ -13,7 +13,7 @@ from .map_prompted import DENSE, VANILLA, ClipMapPredictor
 
 
 class ClipSamPredictor(ClipMapPredictor):
-    """Points from the similarities of CLIP's own patches with the text.
+    """Points from the similarities of CLIP's own patch features with the text.
 
     The presets' calibrations are of Surgery's maps, whose similarities are others. Nobody measured
     a plain map's, so the paper's point threshold of 0.8 holds and presence is unknown.
@@ -26,8 +26,8 @@ class ClipSamPredictor(ClipMapPredictor):
         kind="baseline",
         modes=(VANILLA, DENSE),
         summary=(
-            "Points where plain CLIP's similarity map is high, handed to an unchanged SAM: shows "
-            "what CLIP Surgery is for."
+            "Points where plain CLIP's similarity map is high prompt an unchanged SAM; shows the "
+            "benefit of CLIP Surgery."
         ),
     )
 

@@ -1,4 +1,4 @@
-"""CLIP Surgery + SAM (arXiv 2304.05653): points from the similarity map, for SAM as it is or tuned.
+"""CLIP Surgery + SAM (arXiv 2304.05653): points from the similarity map, unchanged or tuned SAM.
 
 The tuned ones are the comparisons of CLIP-Guided SAM: CLIP prompts SAM, but nothing of
 it enters SAM's encoder, and CLIP stays frozen.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
 from clipsam.models.clip import SurgeryVision
-from clipsam.models.tuned_sam import TunedSamConfig
+from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.predictor import MethodInfo
 from clipsam.prompting import Calibration
 from clipsam.weights.presets import Preset
@@ -17,7 +17,7 @@ from .map_prompted import DENSE, VANILLA, ClipMapPredictor
 
 
 class ClipSurgerySamPredictor(ClipMapPredictor):
-    """Vanilla, or modified as in CLIP-Guided SAM: with the map as dense prompt too."""
+    """CLIP Surgery + SAM, optionally with the map as dense prompt, as in CLIP-Guided SAM."""
 
     info = MethodInfo(
         id="clip-surgery-sam",
@@ -26,7 +26,7 @@ class ClipSurgerySamPredictor(ClipMapPredictor):
         kind="baseline",
         modes=(VANILLA, DENSE),
         summary=(
-            "Points where CLIP's similarity map is high, handed to an unchanged SAM; optionally "
+            "Points where CLIP's similarity map is high prompt an unchanged SAM, optionally with "
             "the map itself as dense prompt."
         ),
         quoted="in 2605.24807: mIoU 41.2, with dense prompt 48.6 (VOC 1/16)",
@@ -37,12 +37,12 @@ class ClipSurgerySamPredictor(ClipMapPredictor):
 
     @property
     def calibration(self) -> Calibration:
-        """The preset's: it was measured on these maps."""
+        """The preset's calibration, measured on these maps."""
         return self.backbones.calibration
 
 
 class DecoderTunedPredictor(TunedSamPredictor):
-    """CLIP Surgery's points and map for a SAM whose decoder was tuned on them."""
+    """CLIP Surgery's points and map for a SAM with a decoder tuned on them."""
 
     info = MethodInfo(
         id="clip-surgery-sam-decoder",
@@ -50,20 +50,18 @@ class DecoderTunedPredictor(TunedSamPredictor):
         paper="arXiv 2605.24807",
         kind="baseline",
         modes=("semi-automatic", "manual"),
-        summary=(
-            "CLIP's similarity map prompts a SAM whose prompt encoder and mask decoder were tuned."
-        ),
+        summary=("CLIP's similarity map prompts a SAM with tuned prompt encoder and mask decoder."),
         quoted="mIoU 58.8 (VOC 1/16), 34.6 (COCO 1/512)",
     )
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """Nothing is added to the encoder."""
+        """Return a network without additions to the encoder."""
         return TunedSamConfig(clip="surgery", dense_prompt=True)
 
 
 class AdaptersTunedPredictor(TunedSamPredictor):
-    """The same with plain adapters in SAM's encoder."""
+    """CLIP Surgery + SAM with tuned decoder and plain adapters in SAM's encoder."""
 
     info = MethodInfo(
         id="clip-surgery-sam-adapters",
@@ -72,13 +70,13 @@ class AdaptersTunedPredictor(TunedSamPredictor):
         kind="baseline",
         modes=("semi-automatic", "manual"),
         summary=(
-            "CLIP's similarity map prompts a SAM with tuned decoder and parallel adapters that "
-            "know no words."
+            "CLIP's similarity map prompts a SAM with tuned decoder and parallel adapters without "
+            "text."
         ),
         quoted="mIoU 61.4 (VOC 1/16), 36.2 (COCO 1/512)",
     )
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """SU-SAM's parallel adapters."""
+        """Return SU-SAM's parallel adapters."""
         return TunedSamConfig(adapters(preset), clip="surgery", dense_prompt=True)

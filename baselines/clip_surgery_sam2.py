@@ -10,7 +10,7 @@ from .sam2 import Sam2Prompter
 
 
 class ClipSurgerySam2Predictor(Sam2Prompter, ClipSurgerySamPredictor):
-    """The same points and the same map; only the SAM that is told differs."""
+    """CLIP Surgery + SAM with SAM 2.1; points and map are the same."""
 
     info = MethodInfo(
         id="clip-surgery-sam2",
@@ -18,5 +18,5 @@ class ClipSurgerySam2Predictor(Sam2Prompter, ClipSurgerySamPredictor):
         paper="arXiv 2408.00714",
         kind="baseline",
         modes=(VANILLA, DENSE),
-        summary="Points where CLIP's similarity map is high, handed to an unchanged SAM 2.1.",
+        summary="Points where CLIP's similarity map is high prompt an unchanged SAM 2.1.",
     )

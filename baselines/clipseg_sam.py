@@ -1,4 +1,4 @@
-"""CLIPSeg + SAM: a network that was trained to find what a name says tells SAM where to look.
+"""CLIPSeg + SAM: the map of a text-guided segmentation network prompts SAM.
 
 CLIPSeg (arXiv 2112.10003) gives each name a coarse map; SAM turns it into a sharp mask.
 """
@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.predictor import MethodInfo
-from clipsam.scene import Scene
 from clipsam.types import Concept
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
-from clipsam.weights.published import CLIPSEG, Published
+from clipsam.weights.published import CLIPSEG, PublishedWeights
 
 from .map_prompted import DENSE, VANILLA, MapPromptedPredictor
 
 
 class ClipSegSamPredictor(MapPromptedPredictor):
-    """The map is CLIPSeg's probability; of synonyms, the highest at each pixel.
+    """CLIPSeg's probability map prompts SAM; synonyms are combined by the maximum per pixel.
 
     ``presence`` is the highest probability anywhere in the map.
     """
@@ -33,15 +33,16 @@ class ClipSegSamPredictor(MapPromptedPredictor):
         kind="baseline",
         modes=(DENSE, VANILLA),
         summary=(
-            "The map of CLIPSeg, which was trained to segment what a text names, handed to an "
-            "unchanged SAM: as dense prompt and as points, or as points alone."
+            "The map of CLIPSeg, a text-guided segmentation network, prompts an unchanged SAM: as "
+            "dense prompt and points, or as points alone."
         ),
     )
     map_name = "CLIPSeg's map"
     map_unit = "probability"
 
     def __init__(self, backbones: Backbones) -> None:
-        """
+        """Fetch CLIPSeg.
+
         Args:
             backbones: the preset's SAM; CLIPSeg comes with a CLIP of its own.
 
@@ -49,22 +50,24 @@ class ClipSegSamPredictor(MapPromptedPredictor):
             WeightsError: CLIPSeg is not on this machine, damaged, or another network.
         """
         super().__init__(backbones)
-        self.clipseg = backbones.beside(CLIPSEG, self.info.id)
+        self.clipseg = backbones.extra_network(CLIPSEG, self.info.id)
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
-        """CLIPSeg beside the SAM, whatever the preset."""
-        return (*super().beside(preset), CLIPSEG)
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
+        """Return CLIPSeg in addition to SAM's networks, whatever the preset."""
+        return (*super().extra_networks(preset), CLIPSEG)
 
     def network(self) -> nn.Module:
-        """SAM and CLIPSeg; nothing of them is trained here."""
+        """Return SAM and CLIPSeg, both frozen."""
         return nn.ModuleList([super().network(), self.clipseg])
 
-    def _map(self, scene: Scene, concept: Concept, watch: Stopwatch) -> Tensor:
+    def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIPSeg text"):
             texts = torch.stack([self.clipseg.read_text(name) for name in concept.synonyms])
         with watch.step("CLIPSeg image"):
-            activations = scene.cached(("CLIPSeg",), lambda: self.clipseg.read_image(scene.image))
+            activations = encoded.cached(
+                ("CLIPSeg",), lambda: self.clipseg.read_image(encoded.image)
+            )
         with watch.step("CLIPSeg decoder"):
             return self.clipseg.logits(activations, texts).amax(0, keepdim=True).sigmoid()
 

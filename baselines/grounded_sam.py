@@ -1,20 +1,20 @@
-"""Grounded SAM (arXiv 2401.14159): Grounding DINO finds boxes for a name, SAM cuts them out."""
+"""Grounded SAM (arXiv 2401.14159): Grounding DINO detects boxes for a name, SAM segments them."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.grounding_dino import GroundingDino
 from clipsam.predictor import MethodInfo
-from clipsam.scene import Scene
 from clipsam.weights.published import GROUNDING_DINO
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
 
 
 class GroundedSamPredictor(BoxPromptedPredictor):
-    """One run of the detector per name.
+    """Grounded SAM, with one detector run per name.
 
     The authors' demos put all names into one text and then ask which words a box is for, by a
     threshold of their own; alone, a name needs none.
@@ -26,7 +26,7 @@ class GroundedSamPredictor(BoxPromptedPredictor):
         paper="arXiv 2401.14159",
         kind="baseline",
         modes=("text",),
-        summary="Boxes that Grounding DINO finds for the name, each handed to an unchanged SAM.",
+        summary="Boxes that Grounding DINO detects for the name prompt an unchanged SAM.",
         quoted="in 2605.24807: mIoU 72.0 (VOC 1/16), 61.3 (COCO 1/512)",
     )
     published = GROUNDING_DINO
@@ -34,11 +34,11 @@ class GroundedSamPredictor(BoxPromptedPredictor):
 
     @classmethod
     def design(cls) -> DetectionConfig:
-        """The box threshold of the authors' ``grounded_sam_demo.py``, NMS of their simple demo."""
+        """Return the box threshold of ``grounded_sam_demo.py`` and the NMS of the simple demo."""
         return DetectionConfig(score_threshold=0.3, nms_threshold=0.8)
 
-    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
+    def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
         with watch.step("Grounding DINO"):
-            return scene.cached(
-                (self.published.repo, name), lambda: self.detector.detect(scene.image, name)
+            return encoded.cached(
+                (self.published.repo, name), lambda: self.detector.detect(encoded.image, name)
             )

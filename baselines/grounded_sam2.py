@@ -1,4 +1,4 @@
-"""Grounded SAM 2: Grounded SAM (arXiv 2401.14159) with SAM 2.1 in the place of SAM."""
+"""Grounded SAM 2: Grounded SAM (arXiv 2401.14159) with SAM 2.1 instead of SAM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .sam2 import Sam2Prompter
 
 
 class GroundedSam2Predictor(Sam2Prompter, GroundedSamPredictor):
-    """The same boxes; only the SAM that is told differs."""
+    """Grounded SAM with SAM 2.1; the boxes are the same."""
 
     info = MethodInfo(
         id="grounded-sam2",
@@ -17,5 +17,5 @@ class GroundedSam2Predictor(Sam2Prompter, GroundedSamPredictor):
         paper="arXiv 2401.14159",
         kind="baseline",
         modes=("text",),
-        summary="Boxes that Grounding DINO finds for the name, each handed to SAM 2.1.",
+        summary="Boxes that Grounding DINO detects for the name prompt SAM 2.1.",
     )

@@ -1,20 +1,20 @@
-"""OWLv2 + SAM: OWLv2 (arXiv 2306.09683) finds boxes for a name, SAM cuts them out."""
+"""OWLv2 + SAM: OWLv2 (arXiv 2306.09683) detects boxes for a name, SAM segments them."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.owlv2 import Owlv2
 from clipsam.predictor import MethodInfo
-from clipsam.scene import Scene
 from clipsam.weights.published import OWLV2
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
 
 
 class Owlv2SamPredictor(BoxPromptedPredictor):
-    """The image is read once, however many names are asked."""
+    """OWLv2 + SAM; the image is encoded once for all names."""
 
     info = MethodInfo(
         id="owlv2-sam",
@@ -22,24 +22,26 @@ class Owlv2SamPredictor(BoxPromptedPredictor):
         paper="arXiv 2306.09683",
         kind="baseline",
         modes=("text",),
-        summary="Boxes that OWLv2 finds for the name, each handed to an unchanged SAM.",
+        summary="Boxes that OWLv2 detects for the name prompt an unchanged SAM.",
     )
     published = OWLV2
     detector: Owlv2
 
     @classmethod
     def design(cls) -> DetectionConfig:
-        """The threshold that transformers documents for the class.
+        """Return the threshold documented by transformers.
 
         Its NMS is not the authors', who use none: without it SAM is asked the same many times.
         """
         return DetectionConfig(score_threshold=0.1)
 
-    def _detect(self, scene: Scene, name: str, watch: Stopwatch) -> Tensor:
+    def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
         repo = self.published.repo
         with watch.step("OWLv2 image"):
-            features = scene.cached((repo, "features"), lambda: self.detector.features(scene.image))
+            features = encoded.cached(
+                (repo, "features"), lambda: self.detector.features(encoded.image)
+            )
         with watch.step("OWLv2 text and boxes"):
-            return scene.cached(
-                (repo, "name", name), lambda: self.detector.detect(features, name, scene.size)
+            return encoded.cached(
+                (repo, "name", name), lambda: self.detector.detect(features, name, encoded.size)
             )

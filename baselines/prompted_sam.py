@@ -1,54 +1,54 @@
-"""What pipelines have in common that tell an unchanged SAM where to look."""
+"""Shared base of pipelines that prompt an unchanged SAM."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.models.sam import decode_masks
+from clipsam.models.sam_model import decode_masks
 from clipsam.predictor import Predictor
 from clipsam.sam_prompting import class_result, prompt_tensors
-from clipsam.scene import Scene
-from clipsam.types import ConceptResult, PromptsUsed
+from clipsam.types import ConceptResult, SamPrompts
 
 
 class SamPrompter(Predictor):
-    """The SAM is the preset's; a pipeline says by what it is told."""
+    """Base class of pipelines that prompt the preset's SAM."""
 
     def network(self) -> nn.Module:
-        """SAM; nothing of it is trained here."""
+        """Return SAM, frozen."""
         return self._sam
 
     @property
     def _sam(self) -> nn.Module:
-        """The SAM that is told."""
+        """The SAM to prompt."""
         return self.backbones.sam
 
-    def _embed(self, scene: Scene) -> object:
-        """The image as SAM's decoder takes it, made once per scene."""
-        return scene.sam_embedding(self.backbones)
+    def _embed(self, encoded: EncodedImage) -> object:
+        """Encode the image for SAM's decoder, once per image."""
+        return encoded.sam_embedding(self.backbones)
 
     def _segment(
         self,
-        scene: Scene,
-        prompts: PromptsUsed,
+        encoded: EncodedImage,
+        prompts: SamPrompts,
         watch: Stopwatch,
         dense: Tensor | None = None,
         **result: object,
     ) -> ConceptResult:
-        """SAM's answer for one class.
+        """Segment one class.
 
         Args:
-            scene: remembers SAM's image embedding.
+            encoded: remembers SAM's image embedding.
             prompts: points and boxes in pixels of the original image.
             watch: takes the time.
             dense: (1, 1, 4h, 4w) mask logits.
             result: further fields of the :class:`ConceptResult`.
         """
         with watch.step("SAM encoder"):
-            embedding = self._embed(scene)
+            embedding = self._embed(encoded)
         with watch.step("SAM decoder"):
-            transform, device = self._transform(scene), self.backbones.device
+            transform, device = self._transform(encoded), self.backbones.device
             points, boxes = prompt_tensors(prompts, transform, device)
             logits, scores = self._decode_masks(embedding, points, boxes, dense)
             return class_result(logits, scores, prompts, **result)
@@ -60,7 +60,7 @@ class SamPrompter(Predictor):
         boxes: Tensor | None,
         dense: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Masks of B prompts in one image, see :func:`~clipsam.models.sam.decode_masks`.
+        """Decode B prompts in one image, see :func:`~clipsam.models.sam_model.decode_masks`.
 
         Args:
             embedding: as :meth:`_embed` gives it.

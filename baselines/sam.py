@@ -1,19 +1,19 @@
-"""SAM alone (arXiv 2304.02643): the user points, the class name plays no part."""
+"""SAM alone (arXiv 2304.02643): prompted by the user, without the class name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options
-from clipsam.scene import Scene
+from clipsam.predictor import MethodInfo, PredictOptions
 from clipsam.types import Concept, ConceptResult
 
 from .prompted_sam import SamPrompter
 
 
 class SamPredictor(SamPrompter):
-    """One click asks for the best of three candidates, more clicks or a box for the one mask."""
+    """SAM; one point selects the best of three candidates, more points or a box the single mask."""
 
     info = MethodInfo(
         id="sam",
@@ -21,13 +21,18 @@ class SamPredictor(SamPrompter):
         paper="arXiv 2304.02643",
         kind="baseline",
         modes=("manual",),
-        summary="Points and boxes only: what SAM makes of your clicks, knowing no words.",
+        summary="Points and boxes only; class names are ignored.",
     )
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        result = self._segment(scene, concept.prompts, watch)
+        result = self._segment(encoded, concept.prompts, watch)
         ambiguous = concept.box is None and len(concept.points) == 1
         if not ambiguous:
             return result

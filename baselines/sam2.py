@@ -1,38 +1,39 @@
-"""SAM 2.1 (arXiv 2408.00714) on single images, alone and in the place of a pipeline's SAM."""
+"""SAM 2.1 (arXiv 2408.00714) on single images, alone or instead of a pipeline's SAM."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform, normalize
-from clipsam.models.sam2 import STRIDE, Sam2Image, decode_masks, embed
+from clipsam.models.sam2_model import STRIDE, Sam2Image, decode_masks, embed
 from clipsam.predictor import MethodInfo
-from clipsam.scene import Scene
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import IMAGENET_MEAN, IMAGENET_STD, Preset
-from clipsam.weights.published import Published
+from clipsam.weights.published import PublishedWeights
 
 from .prompted_sam import SamPrompter
 from .sam import SamPredictor
 
 
 class Sam2Prompter(SamPrompter):
-    """Puts SAM 2.1 in the place of SAM; stands before a pipeline among the bases of a class."""
+    """Mixin that replaces SAM by SAM 2.1; precedes a pipeline among the bases of a class."""
 
     def __init__(self, backbones: Backbones, *given: object) -> None:
-        """
+        """Fetch SAM 2.1.
+
         Args:
             backbones: the preset's networks.
             given: what the pipeline takes besides.
         """
         super().__init__(backbones, *given)
-        self.sam2: Sam2Image = backbones.beside(backbones.preset.sam2_source, self.info.id)
+        self.sam2: Sam2Image = backbones.extra_network(backbones.preset.sam2_source, self.info.id)
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
-        """SAM 2.1 of the preset's size, and what the pipeline runs."""
-        return preset.sam2_source, *super().beside(preset)
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
+        """Return SAM 2.1 of the preset's size, and the pipeline's networks."""
+        return preset.sam2_source, *super().extra_networks(preset)
 
     @property
     def _sam(self) -> nn.Module:
@@ -42,24 +43,24 @@ class Sam2Prompter(SamPrompter):
     def _mask_side(self) -> int:
         return self.sam2.config.mask_side
 
-    def _transform(self, scene: Scene) -> SquareTransform:
-        """SAM 2 sees the image squashed."""
-        return SquareTransform(scene.size, self.sam2.config.image_size, "squash", direct=True)
+    def _transform(self, encoded: EncodedImage) -> SquareTransform:
+        """Return the resizing to a square, as in SAM 2."""
+        return SquareTransform(encoded.size, self.sam2.config.image_size, "squash", direct=True)
 
     @torch.no_grad()
-    def _embed(self, scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-        """Image embedding and two finer feature maps, see :func:`~clipsam.models.sam2.embed`."""
+    def _embed(self, encoded: EncodedImage) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed the image, see :func:`~clipsam.models.sam2_model.embed`."""
         side = self.sam2.config.image_size
         shapes = ((256, side // STRIDE), (32, side // 4), (64, side // 8))
 
         def compute() -> Tensor:
-            square = torch.from_numpy(self._transform(scene).image(scene.image))
+            square = torch.from_numpy(self._transform(encoded).image(encoded.image))
             pixels = normalize(square.permute(2, 0, 1)[None], IMAGENET_MEAN, IMAGENET_STD)
             maps = embed(self.sam2, pixels.to(self.backbones.device))
             return torch.cat([one.flatten() for one in maps])
 
         # A scene remembers one tensor under one name.
-        packed = scene.cached(("sam 2", self.backbones.preset.sam2_source), compute)
+        packed = encoded.cached(("sam 2", self.backbones.preset.sam2_source), compute)
         parts = packed.split([channels * cells**2 for channels, cells in shapes])
         return tuple(
             part.view(1, channels, cells, cells)
@@ -73,13 +74,13 @@ class Sam2Prompter(SamPrompter):
         boxes: Tensor | None,
         dense: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """See :func:`~clipsam.models.sam2.decode_masks`; ``embedding`` as :meth:`_embed` gives."""
+        """Decode masks from the result of :meth:`_embed`."""
         image, *finer = embedding
         return decode_masks(self.sam2, image, finer, points, boxes, dense)
 
 
 class Sam2Predictor(Sam2Prompter, SamPredictor):
-    """As SAM: one click asks for the best of three candidates, more or a box for the one mask."""
+    """SAM 2.1; one point selects the best of three candidates, more points or a box one mask."""
 
     info = MethodInfo(
         id="sam2",
@@ -87,5 +88,5 @@ class Sam2Predictor(Sam2Prompter, SamPredictor):
         paper="arXiv 2408.00714",
         kind="baseline",
         modes=("manual",),
-        summary="Points and boxes only: what SAM 2.1 makes of your clicks, knowing no words.",
+        summary="Points and boxes only, with SAM 2.1; class names are ignored.",
     )

@@ -1,26 +1,26 @@
-"""SAM 3 alone (arXiv 2511.16719): it finds and segments all instances of a phrase by itself."""
+"""SAM 3 alone (arXiv 2511.16719): detects and segments all instances of a phrase."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor
+from clipsam.predictor import MethodInfo, PredictOptions, Predictor
 from clipsam.sam_prompting import empty_result
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
-from clipsam.weights.published import SAM3, Published
+from clipsam.weights.published import SAM3, PublishedWeights
 
 SCORE_THRESHOLD = 0.5
-"""Instances with a score above this are kept, as in SAM 3's own examples."""
+"""Score above which instances are kept, as in SAM 3's examples."""
 
 
 class Sam3Predictor(Predictor):
-    """Words in, instances out; a class gets their union: each pixel's highest logit among them.
+    """SAM 3; a class gets the union of its instances, the highest logit at each pixel.
 
     Neither the preset's SAM nor its CLIP runs. The prompts of an answer are empty, for nothing but
     words is fed. ``presence`` is SAM 3's own: that the class is anywhere in the image, found or
@@ -34,13 +34,14 @@ class Sam3Predictor(Predictor):
         kind="baseline",
         modes=("text",),
         summary=(
-            "One network for words and masks: finds every instance of a class by its name alone "
-            "and segments it."
+            "One network for text and masks: detects and segments every instance of a class by its "
+            "name."
         ),
     )
 
     def __init__(self, backbones: Backbones) -> None:
-        """
+        """Fetch SAM 3.
+
         Args:
             backbones: say where to compute; nothing of them is used.
 
@@ -48,29 +49,34 @@ class Sam3Predictor(Predictor):
             WeightsError: SAM 3 is not on this machine, damaged, or another network.
         """
         super().__init__(backbones)
-        self.sam3 = backbones.beside(SAM3, self.info.id)
+        self.sam3 = backbones.extra_network(SAM3, self.info.id)
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
-        """SAM 3, whatever the preset."""
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
+        """Return SAM 3, whatever the preset."""
         return (SAM3,)
 
     def network(self) -> nn.Module:
-        """SAM 3; nothing of it is trained here."""
+        """Return SAM 3, frozen."""
         return self.sam3
 
-    def _transform(self, scene: Scene) -> SquareTransform:
-        return SquareTransform(scene.size, self.sam3.side, "squash")
+    def _transform(self, encoded: EncodedImage) -> SquareTransform:
+        return SquareTransform(encoded.size, self.sam3.side, "squash")
 
     @property
     def _mask_side(self) -> int:
         return self.sam3.mask_side
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
         with watch.step("SAM 3 image"):
-            features = scene.cached(("SAM 3",), lambda: self.sam3.read_image(scene.image))
+            features = encoded.cached(("SAM 3",), lambda: self.sam3.read_image(encoded.image))
         with watch.step("SAM 3 text and masks"):
             proposed = [self.sam3.find(features, name) for name in concept.synonyms]
         presence = max(instances.presence for instances in proposed)
@@ -78,10 +84,9 @@ class Sam3Predictor(Predictor):
         kept = torch.cat([i.logits[i.scores > SCORE_THRESHOLD] for i in proposed])
         if not len(kept):
             note = (
-                f"Nothing found: of “{concept.text}” SAM 3 is {presence:.2f} sure that there is "
-                f"one, and at most {float(scores.max()):.2f} of any instance, where more than "
-                f"{SCORE_THRESHOLD:g} is asked."
+                f"Empty mask: “{concept.text}” has presence {presence:.2f} and best instance score "
+                f"{float(scores.max()):.2f} (threshold {SCORE_THRESHOLD:g})."
             )
             return empty_result(self._mask_side, note=note, presence=presence)
         logits = kept.amax(0).float().cpu().numpy()
-        return ConceptResult(logits=logits, prompts=PromptsUsed(), presence=presence)
+        return ConceptResult(logits=logits, prompts=SamPrompts(), presence=presence)

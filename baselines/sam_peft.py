@@ -1,4 +1,4 @@
-"""SAM tuned with few parameters and no words: decoder only, or with SU-SAM's adapters or LoRA.
+"""Parameter-efficient tuning of SAM without text: decoder only, SU-SAM's adapters, or LoRA.
 
 What CLIP-Guided SAM and SAM-PTx are compared with: the same encoder and training, without
 semantics. The user points, the class name plays no part.
@@ -7,7 +7,7 @@ semantics. The user points, the class name plays no part.
 from __future__ import annotations
 
 from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
-from clipsam.models.tuned_sam import TunedSamConfig
+from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.predictor import MethodInfo
 from clipsam.weights.presets import Preset
 
@@ -15,7 +15,7 @@ SU_SAM = "arXiv 2401.17803"
 
 
 class SamDecoderPredictor(TunedSamPredictor):
-    """The image encoder stays as it is."""
+    """SAM with tuned decoder and unchanged image encoder."""
 
     info = MethodInfo(
         id="sam-decoder",
@@ -23,17 +23,17 @@ class SamDecoderPredictor(TunedSamPredictor):
         paper="arXiv 2304.02643",
         kind="baseline",
         modes=("manual",),
-        summary="SAM with a tuned prompt encoder and mask decoder; you give the points or a box.",
+        summary="SAM with tuned prompt encoder and mask decoder; prompted by points or a box.",
     )
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """Nothing is added."""
+        """Return a network without additions."""
         return TunedSamConfig()
 
 
 class SamParallelPredictor(TunedSamPredictor):
-    """One adapter beside attention, one beside the MLP."""
+    """SU-SAM with adapters parallel to attention and to the MLP."""
 
     info = MethodInfo(
         id="sam-parallel",
@@ -41,17 +41,17 @@ class SamParallelPredictor(TunedSamPredictor):
         paper=SU_SAM,
         kind="baseline",
         modes=("manual",),
-        summary="Adapters beside attention and MLP; you give the points or a box.",
+        summary="Adapters parallel to attention and MLP; prompted by points or a box.",
     )
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """Parallel adapters."""
+        """Return parallel adapters."""
         return TunedSamConfig(adapters(preset, layout="parallel"))
 
 
 class SamSeriesPredictor(TunedSamPredictor):
-    """One adapter after attention, one after the MLP."""
+    """SU-SAM with adapters after attention and after the MLP."""
 
     info = MethodInfo(
         id="sam-series",
@@ -59,17 +59,17 @@ class SamSeriesPredictor(TunedSamPredictor):
         paper=SU_SAM,
         kind="baseline",
         modes=("manual",),
-        summary="Adapters after attention and after the MLP; you give the points or a box.",
+        summary="Adapters after attention and after the MLP; prompted by points or a box.",
     )
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """Serial adapters."""
+        """Return serial adapters."""
         return TunedSamConfig(adapters(preset, layout="series"))
 
 
 class SamMixPredictor(TunedSamPredictor):
-    """One adapter after attention, one beside the MLP."""
+    """SU-SAM with adapters after attention and parallel to the MLP."""
 
     info = MethodInfo(
         id="sam-mix",
@@ -77,17 +77,17 @@ class SamMixPredictor(TunedSamPredictor):
         paper=SU_SAM,
         kind="baseline",
         modes=("manual",),
-        summary="Adapters after attention and beside the MLP; you give the points or a box.",
+        summary="Adapters after attention and parallel to the MLP; prompted by points or a box.",
     )
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """One serial and one parallel adapter per block."""
+        """Return one serial and one parallel adapter per block."""
         return TunedSamConfig(adapters(preset, layout="mix"))
 
 
 class SamLoraPredictor(TunedSamPredictor):
-    """Low-rank updates of the queries and values."""
+    """SU-SAM with low-rank updates of queries and values."""
 
     info = MethodInfo(
         id="sam-lora",
@@ -95,10 +95,10 @@ class SamLoraPredictor(TunedSamPredictor):
         paper=SU_SAM,
         kind="baseline",
         modes=("manual",),
-        summary="Low-rank updates inside attention; you give the points or a box.",
+        summary="Low-rank updates in attention; prompted by points or a box.",
     )
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """LoRA of rank 4 on q and v."""
+        """Return LoRA of rank 4 on q and v."""
         return TunedSamConfig(adapters(preset, layout="lora"))

@@ -1,4 +1,4 @@
-"""SAM asked everywhere: a grid of points → the masks it is sure of (arXiv 2304.02643, section 5).
+"""SAM's automatic masks: a grid of points, filtered by quality (arXiv 2304.02643, section 5).
 
 The steps are those of segment_anything's ``SamAutomaticMaskGenerator``, on an image embedding that
 other methods may have computed already. Two things differ. Masks are judged at the resolution of
@@ -22,12 +22,12 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from clipsam.geometry import SquareTransform
-from clipsam.models.sam import decode_masks
+from clipsam.models.sam_model import decode_masks
 
 
 @dataclass(frozen=True)
 class ProposalConfig:
-    """Which masks are proposed; the defaults are segment_anything's.
+    """Filter of the proposed masks; the defaults are segment_anything's.
 
     Attributes:
         points_per_side: of the grid of points.
@@ -49,7 +49,7 @@ class ProposalConfig:
 
 @dataclass(frozen=True)
 class Proposals:
-    """The masks that SAM proposes for an image, the one with the highest predicted IoU first.
+    """Masks that SAM proposes for an image, highest predicted IoU first.
 
     Attributes:
         logits: float (N, 4h, 4w) over SAM's square.
@@ -63,12 +63,12 @@ class Proposals:
     points: Tensor
 
     def packed(self) -> Tensor:
-        """All of it as one tensor (N, …), as a scene remembers it."""
+        """Pack all fields into one tensor (N, …), for the feature cache."""
         return torch.cat((self.boxes, self.points, self.logits.flatten(1)), dim=1)
 
     @classmethod
     def unpacked(cls, packed: Tensor, side: int) -> Proposals:
-        """What :meth:`packed` gave, of masks (``side``, ``side``)."""
+        """Restore the result of :meth:`packed`, with masks of (``side``, ``side``)."""
         boxes, points, logits = packed.split([4, 2, side * side], dim=1)
         return cls(logits.unflatten(1, (side, side)), boxes, points)
 
@@ -76,7 +76,7 @@ class Proposals:
 def propose_masks(
     sam: Sam, embedding: Tensor, transform: SquareTransform, config: ProposalConfig
 ) -> Proposals:
-    """Ask SAM at every point of a grid and keep the masks that are sure, stable and distinct.
+    """Prompt SAM with a grid of points and keep masks that are confident, stable and distinct.
 
     Args:
         sam: its prompt encoder and mask decoder are used.
@@ -99,7 +99,7 @@ def propose_masks(
 def _judged(
     sam: Sam, embedding: Tensor, transform: SquareTransform, config: ProposalConfig, points: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Masks for points (B, 2) that are sure and stable: logits, boxes, predicted IoUs, points."""
+    """Segment points (B, 2); return logits, boxes, predicted IoUs and points of good masks."""
     labels = torch.ones(len(points), 1, dtype=torch.int64, device=points.device)
     logits, scores = decode_masks(
         sam.mask_decoder,

@@ -1,4 +1,4 @@
-"""SAM proposes masks, CLIP names them: the two-stage way to segment with words.
+"""SAM proposals + CLIP: two-stage segmentation, with masks classified by CLIP.
 
 The family that ESC-Net (arXiv 2411.14723) starts from: class-agnostic masks first, then each is
 cut out and classified. It is slow, for every mask is an image of its own to CLIP, and a mask cut
@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
-from clipsam.memory import MOST_TEXTS, Recent
+from clipsam.memory import MAX_CACHED_TEXTS, LRUCache
 from clipsam.models.clip import encode_text
-from clipsam.predictor import JointPredictor, MethodInfo, Options
-from clipsam.scene import Scene
-from clipsam.types import NOTHING, Concept, ConceptResult, PromptsUsed
+from clipsam.predictor import JointPredictor, MethodInfo, PredictOptions
+from clipsam.types import NOTHING, Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
 
@@ -31,7 +31,7 @@ from .sam_proposals import ProposalConfig, Proposals, propose_masks
 
 @dataclass(frozen=True)
 class NamingConfig:
-    """How masks are proposed and named.
+    """Proposal and classification of masks.
 
     Attributes:
         proposals: which masks are proposed.
@@ -49,7 +49,7 @@ class NamingConfig:
 
 
 class SamProposalsClipPredictor(JointPredictor):
-    """A mask goes to the class that CLIP finds likeliest, or to none; a class gets their union."""
+    """SAM proposals + CLIP; each mask goes to its best class or to none, a class gets the union."""
 
     info = MethodInfo(
         id="sam-proposals-clip",
@@ -58,24 +58,25 @@ class SamProposalsClipPredictor(JointPredictor):
         kind="baseline",
         modes=("automatic",),
         summary=(
-            "SAM segments everything without being asked, then CLIP says of each mask which of "
-            "your classes it shows, if any."
+            "SAM segments the whole image without prompts; CLIP then classifies each mask as one "
+            "of your classes or none."
         ),
     )
 
     def __init__(self, backbones: Backbones, config: NamingConfig | None = None) -> None:
-        """
+        """Prepare the method.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: ``None`` takes the one for the preset.
         """
         super().__init__(backbones)
         self.config = config or self.design(backbones.preset)
-        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
 
     @classmethod
     def design(cls, preset: Preset) -> NamingConfig:
-        """segment_anything's settings for real SAMs.
+        """Return segment_anything's settings for published SAMs.
 
         The tiny SAM sees a quarter of the pixels, and is less sure of itself: with those settings
         nothing would be left. With these, 18 of 19 objects of four training scenes have a mask of
@@ -93,26 +94,26 @@ class SamProposalsClipPredictor(JointPredictor):
         )
 
     def network(self) -> nn.Module:
-        """Both backbones; nothing of them is trained here."""
+        """Return both backbones, frozen."""
         return nn.ModuleList([self.backbones.sam, self.backbones.clip])
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes together: each mask has one class.
+        """Predict all classes together; each mask belongs to at most one class.
 
         ``presence`` is the highest probability of the class over all masks, as far as those asked
         and the neutral names go.
         """
-        proposals = self._proposals(scene, watch)
+        proposals = self._proposals(encoded, watch)
         with watch.step("CLIP image"):
-            shown = self._embed_crops(scene, proposals)
+            shown = self._embed_crops(encoded, proposals)
         with watch.step("CLIP text"):
             names = [concept.synonyms for concept in concepts]
             names += [(name,) for name in self.config.neutral]
@@ -123,62 +124,62 @@ class SamProposalsClipPredictor(JointPredictor):
         results = []
         for index in range(len(concepts)):
             won = winners == index
-            results.append(self._result(scene, proposals, won, probability[:, index]))
+            results.append(self._result(encoded, proposals, won, probability[:, index]))
             if progress is not None:
                 progress(len(results), len(concepts))
         return results
 
     def _result(
-        self, scene: Scene, proposals: Proposals, won: Tensor, probability: Tensor
+        self, encoded: EncodedImage, proposals: Proposals, won: Tensor, probability: Tensor
     ) -> ConceptResult:
-        """The union of the masks that a class won: each pixel's highest logit among them."""
+        """Return the union of a class's masks, the highest logit at each pixel."""
         side = self.backbones.preset.sam.mask_side
         logits, note = np.full((side, side), NOTHING, np.float32), ""
         if won.any():
             logits = proposals.logits[won].amax(0).cpu().numpy()
         elif len(won):
-            note = "SAM proposed masks, but CLIP finds another name likelier for each of them."
+            note = "Empty mask: every proposed mask matches another class better."
         else:
-            note = "SAM proposed no mask in this image."
+            note = "Empty mask: SAM proposed no mask in this image."
         asked = torch.unique(proposals.points[won], dim=0).cpu().numpy()
-        points = scene.sam_transform(self.backbones.preset).coordinates_back(asked)
+        points = encoded.sam_transform(self.backbones.preset).coordinates_back(asked)
         return ConceptResult(
             logits=logits,
-            prompts=PromptsUsed(points, np.ones(len(points), np.int64)),
+            prompts=SamPrompts(points, np.ones(len(points), np.int64)),
             presence=float(probability.max()) if len(won) else float("nan"),
             note=note,
         )
 
-    def _proposals(self, scene: Scene, watch: Stopwatch) -> Proposals:
-        """Made once per scene, whatever the classes."""
+    def _proposals(self, encoded: EncodedImage, watch: Stopwatch) -> Proposals:
+        """Propose masks, once per image whatever the classes."""
         backbones, config = self.backbones, self.config.proposals
         preset = backbones.preset
         with watch.step("SAM encoder"):
-            embedding = scene.sam_embedding(backbones)
+            embedding = encoded.sam_embedding(backbones)
         with watch.step("SAM proposals"):
-            transform = scene.sam_transform(preset)
-            packed = scene.cached(
+            transform = encoded.sam_transform(preset)
+            packed = encoded.cached(
                 ("sam proposals", preset.name, config),
                 lambda: propose_masks(backbones.sam, embedding, transform, config).packed(),
             )
         return Proposals.unpacked(packed, preset.sam.mask_side)
 
-    def _embed_crops(self, scene: Scene, proposals: Proposals) -> Tensor:
-        """CLIP's unit-norm image features (N, T), one per mask, made once per scene."""
+    def _embed_crops(self, encoded: EncodedImage, proposals: Proposals) -> Tensor:
+        """Encode the masked crops with CLIP, once per image: unit-norm features (N, T)."""
         plain, preset = self.backbones.vision.with_layers(0), self.backbones.preset
 
         def compute() -> Tensor:
             if not len(proposals.boxes):
                 return proposals.boxes.new_zeros(0, preset.clip.projection_dim)
-            transform = scene.sam_transform(preset)
-            pixels = crop_masks(scene.image, proposals, transform, preset, self.config.margin)
+            transform = encoded.sam_transform(preset)
+            pixels = crop_masks(encoded.image, proposals, transform, preset, self.config.margin)
             features = [plain(batch)[:, 0] for batch in pixels.split(self.config.crops_per_batch)]
             return F.normalize(torch.cat(features), dim=-1)
 
-        return scene.cached(("named proposals", preset.name, self.config), compute)
+        return encoded.cached(("named proposals", preset.name, self.config), compute)
 
     def _encode(self, synonyms: tuple[str, ...]) -> Tensor:
-        """Unit-norm text feature (T,) of a class, remembered; synonyms are averaged."""
+        """Encode a class, cached: unit-norm text feature (T,), averaged over synonyms."""
         backbones = self.backbones
 
         def compute() -> Tensor:
@@ -196,7 +197,7 @@ def crop_masks(
     preset: Preset,
     margin: float,
 ) -> Tensor:
-    """Cut every mask out of an image, in a square around its box, on CLIP's mean colour.
+    """Crop every mask from an image, in a square around its box, on CLIP's mean colour.
 
     Args:
         image: uint8 (H, W, 3).

@@ -28,10 +28,10 @@ from clipsam.models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU, kept_by
 from clipsam.weights.presets import CLIP_L14
 
 CLASSES = (171, 847)
-"""Of COCO-Stuff and of A-847."""
+"""Number of classes in COCO-Stuff and in A-847."""
 
 GPU_LIMIT = 24_000
-"""MB in all that 847 classes may take on a GPU."""
+"""Limit for 847 classes on a GPU, MB in total."""
 
 CLIP_L14_336 = replace(CLIP_L14, image_size=336)
 RESULTS = Path(__file__).with_suffix(".md")
@@ -57,7 +57,7 @@ class Case:
     device: str = "cpu"
 
     def estimate(self) -> float:
-        """Peak beside the weights, MB, as the choice of a chunk sees it."""
+        """Estimate the peak above the weights, MB, as used to choose a chunk."""
         grid = self.config.grid(self.clip.patch_size)
         kept = self.classes * kept_bytes(self.config, grid)
         return self.images * (kept + self.chunk * working_bytes(self.config, grid)) / 1e6
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """Megabytes of the process (of the GPU, if it computes) and seconds.
+    """Peak memory in MB, of the GPU if it computes, otherwise of the process, and seconds.
 
     Attributes:
         loaded: in use once the network is there.
@@ -105,7 +105,7 @@ def _measure(case: Case, threads: int) -> Measured:
 def main() -> None:
     """Measure, print and write a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--budget", type=int, default=512, help="MB beside the weights")
+    parser.add_argument("--budget", type=int, default=512, help="MB above the weights")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     lines = [
@@ -113,7 +113,7 @@ def main() -> None:
         f"random weights, one image, float32; torch {torch.__version__}, {platform.machine()}. "
         "`make benchmark-memory`",
         "",
-        "| | classes | at a time | peak beside the weights, MB | estimated | peak in all | s |",
+        "| | classes | at a time | peak above the weights, MB | estimated | total peak | s |",
         "|---|---|---|---|---|---|---|",
     ]
     failures, notes = [], []
@@ -130,7 +130,7 @@ def main() -> None:
             lines.append(line)
         ratio = added[1] / added[0]
         notes.append(
-            f"{name}: peak beside the weights, {CLASSES[1]} / {CLASSES[0]} classes: {ratio:.2f}."
+            f"{name}: peak above the weights, {CLASSES[1]} / {CLASSES[0]} classes: {ratio:.2f}."
         )
         if ratio > 2:
             failures.append("more than twice the memory with more classes")
@@ -153,7 +153,7 @@ def main() -> None:
 def _row(
     name: str, device: torch.device, classes: int, budget: int, most: int = MOST_MAPS
 ) -> tuple[Measured, str]:
-    """Measure so many classes under a budget in bytes; and a line of the table."""
+    """Measure one number of classes under a budget in bytes, and format a row of the table."""
     config = EscNetConfig()
     grid = config.grid(CLIP_L14_336.patch_size)
     chunk = classes_at_a_time(config, grid, 1, classes, budget, most)

@@ -1,4 +1,4 @@
-"""CLIP-Guided SAM the slow way: everything again for every class, on segment_anything's blocks.
+"""CLIP-Guided SAM without sharing: all is recomputed per class, on segment_anything's blocks.
 
 As the authors' code does it: the image goes through CLIP and through all of SAM's encoder for each
 class, and the 85 empty prompts through CLIP's text side. It is what the fast path must equal, and
@@ -22,23 +22,23 @@ from segment_anything.modeling.image_encoder import (
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.models import clip as clip_module
 from clipsam.models import image_encoder as encoder_module
 from clipsam.models.adapters import Adapter, SemanticCondition
 from clipsam.models.clip import ClassTextEncoder
-from clipsam.models.tuned_sam import TunedSam
-from clipsam.scene import Scene
+from clipsam.models.tuned_sam_model import TunedSam
 from clipsam.types import Concept, ConceptResult
 from clipsam.weights.backbones import Backbones
 
 
 class NaiveClipGuidedSam(ClipGuidedSamPredictor):
-    """Shares nothing between classes; not registered, for nobody should use it."""
+    """CLIP-Guided SAM that shares nothing between classes; for comparison only."""
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
         *rest: object,
@@ -47,19 +47,21 @@ class NaiveClipGuidedSam(ClipGuidedSamPredictor):
         for concept, mode in zip(concepts, modes, strict=True):
             self.backbones = unread(shared)
             with plain_networks():
-                results += super()._predict_all(Scene(scene.image), (concept,), (mode,), *rest)
+                results += super()._predict_all(
+                    EncodedImage(encoded.image), (concept,), (mode,), *rest
+                )
         self.backbones = shared
         return results
 
 
 def unread(backbones: Backbones) -> Backbones:
-    """The same networks, which have read no text yet."""
+    """Return the same networks with an empty text cache."""
     return replace(backbones, text=ClassTextEncoder(backbones.clip, backbones.text.tokenizer))
 
 
 @contextmanager
 def plain_networks() -> Iterator[None]:
-    """Inside, networks compute as their authors wrote them."""
+    """Compute as the authors' networks do, inside the block."""
     with ExitStack() as stack:
         for place, name, plain in (
             (encoder_module, "attend", _attend_in_sam),
@@ -76,7 +78,7 @@ def plain_networks() -> Iterator[None]:
 def _attend_in_sam(
     attention: Attention, tokens: Tensor, window: int, padding: Tensor | None = None
 ) -> Tensor:
-    """segment_anything's attention, with its windows of computed padding."""
+    """Compute segment_anything's attention, with padded windows."""
     if padding is not None:
         raise NotImplementedError("the authors' order of norm and windows")
     if not window:
@@ -86,7 +88,7 @@ def _attend_in_sam(
 
 
 def _attend_in_clip(attention: nn.Module, x: Tensor, value_value: bool) -> Tensor:
-    """CLIP's attention with the matrix of weights spelt out."""
+    """Compute CLIP's attention with explicit weights."""
     heads = (*x.shape[:2], attention.num_heads, attention.head_dim)
     query, key, value = (
         projection(x).view(heads).transpose(1, 2)
@@ -99,7 +101,7 @@ def _attend_in_clip(attention: nn.Module, x: Tensor, value_value: bool) -> Tenso
 
 
 def _encode_text(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
-    """Padded to CLIP's whole context, as its own tokenizer does."""
+    """Encode texts padded to CLIP's whole context, as its own tokenizer does."""
     batch = tokenizer(
         list(texts),
         padding="max_length",
@@ -112,14 +114,14 @@ def _encode_text(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: lis
 
 
 def _see_nothing(model: TunedSam, *_: Tensor | None) -> Tensor:
-    """Nothing beforehand: each adapter looks for itself."""
+    """Precompute nothing: each adapter projects the patches itself."""
     return torch.empty(len(model.image_encoder.blocks), 0)
 
 
 def _adapt(
     adapter: Adapter, x: Tensor, condition: SemanticCondition | None = None, _: Tensor | None = None
 ) -> Tensor:
-    """Everything is added up at full width, then goes through the bottleneck."""
+    """Add all conditions at full width, then apply the bottleneck."""
     if adapter.text_projection is not None:
         x = x + F.gelu(adapter.text_projection(condition.text))[:, None, None]
     if adapter.vision_projection is not None:

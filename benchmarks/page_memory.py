@@ -1,6 +1,6 @@
-"""Memory of the whole page on ``base``: every method of the preset, one after the other.
+"""Memory of the whole page on ``base``: every method of the preset in turn.
 
-    python -m benchmarks.page_memory
+python -m benchmarks.page_memory
 
 Full-size networks of random weights, one picture, one class, float32. One process serves the page
 and runs each method as a press of Run does.
@@ -27,18 +27,18 @@ from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import save_bundle
 from clipsam.workbench.bundles import SessionBundles
 from clipsam.workbench.choices import all_choices
+from clipsam.workbench.compare.compare_tab import CompareTab
 from clipsam.workbench.compare.session import Session
-from clipsam.workbench.compare.tab import CompareTab
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 
 from .random_published import BASE, write_base
 
 Row = tuple[str, float, float, float]
-"""A method, and MB: of weights kept, in use after it, in use at its peak."""
+"""A method, and MB: cached weights, in use after it, peak."""
 
 RESULTS = Path(__file__).with_suffix(".md")
 SIZE = (480, 640)
-"""(height, width) of the picture."""
+"""(height, width) of the image."""
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _write_bundles(bundles: Path) -> None:
-    """Bundles of untrained networks, for methods that have weights of their own."""
+    """Write bundles of untrained networks, for methods with weights of their own."""
     backbones = None
     for name, method in methods().items():
         folder = bundles / BASE.name / name
@@ -98,10 +98,10 @@ def measure(max_bytes: int) -> list[Row]:
             tab.picker.preset: BASE.name,
             tab.picker.by_text: [key],
             tab.picker.by_marks: [],
-            tab.look.threshold: 0.0,
-            tab.look.least_presence: 0.0,
-            tab.look.view: "masks",
-            tab.look.overlap: "independent",
+            tab.display.threshold: 0.0,
+            tab.display.min_presence: 0.0,
+            tab.display.view: "masks",
+            tab.display.overlap: "independent",
         }
         for _ in tab.run(values, lambda *_, **__: None):
             pass
@@ -113,7 +113,7 @@ def measure(max_bytes: int) -> list[Row]:
 
 
 def _in_use() -> float:
-    """MB of the process now."""
+    """Return the memory of the process, MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:"))
 

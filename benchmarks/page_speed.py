@@ -1,6 +1,6 @@
-"""How long a person waits: from a photograph to its first mask, and from a slider to the redraw.
+"""Waiting times: from a photograph to its first mask, and from a slider to the redraw.
 
-    python -m benchmarks.page_speed
+python -m benchmarks.page_speed
 
 Drives the page in Chromium as the browser tests do, on ``tiny``, with the two methods that are
 ticked at first, beside the same prediction made without a page, in turns.
@@ -19,13 +19,13 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from clipsam.data.images import open_image
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import hardware
-from clipsam.predictor import Options
-from clipsam.scene import Scene
+from clipsam.predictor import PredictOptions
 from clipsam.types import prompt_from_classes
 from clipsam.weights.presets import TINY
 from clipsam.workbench.choices import DEFAULT_KEYS
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import build_page, launch
 from tests.workbench.conftest import chromium_path, free_port
 from tests.workbench.driving import Workbench
@@ -41,7 +41,7 @@ RUN_WHEN_SHOWN = """() => new Promise((done) => {
   };
   look();
 })"""
-"""As fast as the fastest user."""
+"""JavaScript that presses Run as soon as the image is shown."""
 
 REDRAW = """(value) => new Promise((done) => {
   const layer = () => document.querySelector(".card .overlay > .fill")?.src;
@@ -55,11 +55,11 @@ REDRAW = """(value) => new Promise((done) => {
   slider.dispatchEvent(new Event("input", { bubbles: true }));
   look();
 })"""
-"""Seconds from a step of the threshold to another mask."""
+"""JavaScript that measures the seconds from a threshold step to the next mask."""
 
 
 def main() -> None:
-    """Measure in turns, and write the table."""
+    """Measure in turns and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _page(browser: Browser, address: str, photograph: Path) -> tuple[float, list[float]]:
-    """Seconds to the first mask, and of each redraw, in a window of its own."""
+    """Measure the seconds to the first mask, and of each redraw, in a new window."""
     context = browser.new_context(viewport={"width": 1400, "height": 1100})
     bench = Workbench(context.new_page(), address)
     bench.tab.locator("#classes textarea, #classes input").fill("cheetah, grass")
@@ -108,12 +108,14 @@ def _page(browser: Browser, address: str, photograph: Path) -> tuple[float, list
 
 
 def _bare(models: ModelStore, photograph: Path) -> float:
-    """Seconds from the file to the first method's masks."""
+    """Measure the seconds from the file to the first method's masks."""
     method, mode = DEFAULT_KEYS[0].split("/")
     start = time.perf_counter()
     prompt = prompt_from_classes([["cheetah"], ["grass"]])
     predictor = models.predictor(TINY.name, method)
-    predictor.predict(Scene(open_image(photograph)), prompt, Options(mode=mode)).masks()
+    predictor.predict(
+        EncodedImage(open_image(photograph)), prompt, PredictOptions(mode=mode)
+    ).masks()
     return time.perf_counter() - start
 
 

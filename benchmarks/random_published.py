@@ -33,10 +33,10 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from clipsam.models.sam import build_sam
+from clipsam.models.sam_model import build_sam
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.presets import PRESETS
-from clipsam.weights.published import CLIPSEG, GROUNDING_DINO, OWLV2, SAM3, Published
+from clipsam.weights.published import CLIPSEG, GROUNDING_DINO, OWLV2, SAM3, PublishedWeights
 
 BASE = PRESETS["base"]
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -44,7 +44,7 @@ CLIP_TOKENS, BERT_TOKENS = 49408, 30522
 
 
 def write_base(home: Path) -> None:
-    """Write everything that any method runs with the preset ``base``, as if a person brought it.
+    """Write all networks that methods need with the preset ``base``, as if the user provided them.
 
     Args:
         home: ``HF_HOME``.
@@ -84,7 +84,7 @@ def write_base(home: Path) -> None:
 
 
 def _sam2_base_plus() -> Sam2VideoConfig:
-    """As transformers' conversion of ``sam2.1_hiera_base_plus.pt`` has it."""
+    """Convert as transformers does for ``sam2.1_hiera_base_plus.pt``."""
     backbone = Sam2HieraDetConfig(
         hidden_size=112,
         embed_dim_per_stage=[112, 224, 448, 896],
@@ -97,13 +97,15 @@ def _sam2_base_plus() -> Sam2VideoConfig:
     return Sam2VideoConfig(vision_config=vision)
 
 
-def _folder(place: Path, published: Published) -> Path:
+def _folder(place: Path, published: PublishedWeights) -> Path:
     folder = place / published.repo
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _write(place: Path, published: Published, network: PreTrainedModel, bpe: bool = False) -> None:
+def _write(
+    place: Path, published: PublishedWeights, network: PreTrainedModel, bpe: bool = False
+) -> None:
     folder = _folder(place, published)
     network.save_pretrained(folder)
     if not bpe:

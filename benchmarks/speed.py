@@ -1,6 +1,6 @@
-"""Speed as ratios: every fast path beside the plain one, in one run, with the same results.
+"""Speed as ratios: every optimised path against the plain one, in one run, with the same results.
 
-    python -m benchmarks.speed                  # everything: an hour or two on two cores
+python -m benchmarks.speed                  # everything: an hour or two on two cores
     python -m benchmarks.speed --only encoder   # one section; the others keep their last figures
     python -m benchmarks.speed --device cuda    # on a GPU alone: minutes
 
@@ -29,19 +29,19 @@ from transformers import SamConfig as TransformersSamConfig
 from transformers import SamModel
 
 from clipsam.data.readers import open_data
-from clipsam.data.scenes import SceneData
 from clipsam.data.splits import some_images
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import class_wise_miou
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.measure import hardware
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import build_clip
 from clipsam.models.image_encoder import encode_images
-from clipsam.models.sam import build_sam
-from clipsam.predictor import Options
+from clipsam.models.sam_model import build_sam
+from clipsam.predictor import PredictOptions
 from clipsam.registry import find_method, load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import (
     BUNDLES,
@@ -59,7 +59,7 @@ from .timing import TOLERANCE, Measured, compare, timed
 
 REPORT = Path(__file__).with_suffix(".md")
 SIZE = (683, 1024)
-"""(height, width) of the picture."""
+"""(height, width) of the image."""
 CLASSES = (1, 5, 20)
 METHODS = (
     ("sam", "manual"),
@@ -69,16 +69,16 @@ METHODS = (
     ("sam-ptx", "manual"),
     ("clip-guided-sam", "semi-automatic"),
 )
-"""M = 1…6: the first M of them."""
+"""Methods in order; M methods are the first M of them."""
 BATCH = 8
 """Images at a time on a GPU."""
 LOOSE = ("ours, bfloat16", "ours, bfloat16, compiled")
-"""Ways of lower precision."""
+"""Variants of lower precision."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all sections are measured with.
+    """Conditions common to all sections.
 
     Attributes:
         preset: sizes of the networks.
@@ -96,16 +96,16 @@ class Conditions:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the networks compute on one."""
+        """Whether the networks compute on a GPU."""
         return self.device.type == "cuda"
 
     def fewer(self, share: int) -> int:
-        """Repeats of a row that takes ``share`` times as long as others; a GPU has the time."""
+        """Return the repeats of a row that takes ``share`` times as long; all on a GPU."""
         return self.repeats if self.on_gpu else max(1, self.repeats // share)
 
 
 def encoder(conditions: Conditions) -> list[str]:
-    """Plain SAM: one image to its embedding."""
+    """Time plain SAM from one image to its embedding."""
     backbones = random_backbones(conditions.preset, conditions.device)
     image = picture(side=conditions.preset.sam.image_size)
     theirs = SamPredictor(backbones.sam)
@@ -123,18 +123,18 @@ def encoder(conditions: Conditions) -> list[str]:
         ways[f"transformers, `SamModel` {attention}"] = lambda other=other: (
             other.get_image_embeddings(pixels)
         )
-    ways["ours"] = lambda: Scene(image).sam_embedding(backbones)
+    ways["ours"] = lambda: EncodedImage(image).sam_embedding(backbones)
     halves = replace(backbones, bfloat16=True)
-    ways["ours, bfloat16"] = lambda: Scene(image).sam_embedding(halves)
+    ways["ours, bfloat16"] = lambda: EncodedImage(image).sam_embedding(halves)
     if conditions.on_gpu:
         compiled = replace(halves, compiled=True)
-        ways["ours, bfloat16, compiled"] = lambda: Scene(image).sam_embedding(compiled)
+        ways["ours, bfloat16, compiled"] = lambda: EncodedImage(image).sam_embedding(compiled)
     found = compare(ways, conditions.repeats, conditions.device, LOOSE)
     return table(found, against=("ours",))
 
 
 def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> list[str]:
-    """CLIP-Guided SAM, class names alone, against everything again for every class."""
+    """Time CLIP-Guided SAM with class names alone, against recomputing everything per class."""
     backbones = random_backbones(conditions.preset, conditions.device)
     design = ClipGuidedSamPredictor.design(conditions.preset)
     design = replace(design, adapters=replace(design.adapters, last_blocks=last_blocks))
@@ -145,7 +145,9 @@ def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> lis
     prompt, image = names(classes), picture()
 
     def run(predictor: TunedSamPredictor) -> Tensor:
-        return logits(predictor.predict(Scene(image), prompt, Options(mode="semi-automatic")))
+        return logits(
+            predictor.predict(EncodedImage(image), prompt, PredictOptions(mode="semi-automatic"))
+        )
 
     def cold(bfloat16: bool) -> Tensor:  # as if just loaded
         ours.backbones = replace(unread(backbones), bfloat16=bfloat16)
@@ -160,25 +162,25 @@ def guided(conditions: Conditions, last_blocks: int | None, classes: int) -> lis
 
 
 def click(conditions: Conditions) -> list[str]:
-    """New clicks after the first result, against the whole run again; five classes."""
+    """Time new points after the first result, against a full run; five classes."""
     backbones = random_backbones(conditions.preset, conditions.device)
     predictor = ClipGuidedSamPredictor.untrained(backbones)
     disturb(predictor.model)
-    image, options = picture(), Options(mode="manual")
+    image, options = picture(), PredictOptions(mode="manual")
 
     def asked(first: float, others: float) -> Prompt:
-        """Five classes, each pointed at in its column."""
+        """Return five classes, each with a point in its column."""
         pairs = zip(names(5).concepts, [first] + 4 * [others], strict=True)
         return Prompt(tuple(replace(one, points=[[x, 300.0]], labels=[1]) for one, x in pairs))
 
-    known, new = Scene(image), asked(200.0, 200.0)
+    known, new = EncodedImage(image), asked(200.0, 200.0)
 
     def after(earlier: Prompt) -> Callable[[], Tensor]:
         answer = predictor.predict(known, earlier, options)
         return lambda: logits(predictor.predict(known, new, options, earlier=answer))
 
     ways = {
-        "full run": lambda: logits(predictor.predict(Scene(image), new, options)),
+        "full run": lambda: logits(predictor.predict(EncodedImage(image), new, options)),
         "new click": after(asked(500.0, 200.0)),
         "new click on every class": after(asked(500.0, 500.0)),
     }
@@ -189,7 +191,7 @@ def click(conditions: Conditions) -> list[str]:
 
 
 def methods(conditions: Conditions) -> list[str]:
-    """Six methods on one new image and class, against the same as if each ran alone."""
+    """Time six methods on one new image and class, against each on its own."""
     backbones = random_backbones(conditions.preset, conditions.device)
     predictors = {}
     for method, _ in METHODS:
@@ -200,12 +202,14 @@ def methods(conditions: Conditions) -> list[str]:
     concept = Concept(("a red disc",), points=[[500.0, 300.0]], labels=[1])
     image, prompt = picture(), Prompt((concept,))
 
-    def new() -> tuple[Scene, Backbones]:  # as if neither picture nor class had been seen before
-        return Scene(image), unread(backbones)
+    def new() -> tuple[
+        EncodedImage, Backbones
+    ]:  # as if neither picture nor class had been seen before
+        return EncodedImage(image), unread(backbones)
 
-    def run(method: str, mode: str, scene: Scene, known: Backbones) -> Tensor:
+    def run(method: str, mode: str, encoded: EncodedImage, known: Backbones) -> Tensor:
         predictors[method].backbones = known
-        return logits(predictors[method].predict(scene, prompt, Options(mode=mode)))
+        return logits(predictors[method].predict(encoded, prompt, PredictOptions(mode=mode)))
 
     times: dict[str, list[list[float]]] = {"shared": [], "separate": []}
     answers: dict[str, Tensor] = {}
@@ -239,12 +243,12 @@ def methods(conditions: Conditions) -> list[str]:
 
 
 def accuracy(conditions: Conditions) -> list[str]:
-    """What bfloat16 in the encoders does to the tiny preset's class-wise mIoU."""
+    """Measure the effect of bfloat16 encoders on the tiny preset's class-wise mIoU."""
     runs = (
-        Run("sam", "manual", 5),
-        Run("clip-surgery-sam", "dense-prompt"),
-        Run("clip-guided-sam", "semi-automatic"),
-        Run("clip-guided-sam", "manual", 5),
+        MethodRun("sam", "manual", 5),
+        MethodRun("clip-surgery-sam", "dense-prompt"),
+        MethodRun("clip-guided-sam", "semi-automatic"),
+        MethodRun("clip-guided-sam", "manual", 5),
     )
     data = {"scenes": f"scenes:{conditions.images}"}
     for name in ("camvid", "ccp"):
@@ -283,7 +287,7 @@ def accuracy(conditions: Conditions) -> list[str]:
 
 
 def batch(conditions: Conditions) -> list[str]:
-    """Images per second on a GPU, and the share of what it reaches in matrix products."""
+    """Measure images per second on a GPU, and the share of its peak in matrix products."""
     device = conditions.device
     backbones = random_backbones(conditions.preset, device)
     side = conditions.preset.sam.image_size
@@ -313,14 +317,14 @@ def batch(conditions: Conditions) -> list[str]:
 
 
 def matmul_rate(device: torch.device) -> float:
-    """Operations per second of the best of ten large bfloat16 products."""
+    """Measure the operations per second of the best of ten large bfloat16 products."""
     a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
     seconds = min(timed(lambda: a @ a, device) for _ in range(10))
     return 2 * 8192**3 / seconds
 
 
 def encoder_products(preset: Preset) -> float:
-    """Operations of one image's matrix products in SAM's encoder, padding not counted."""
+    """Count the operations of one image's matrix products in SAM's encoder, without padding."""
     sam = preset.sam
     tokens, dim = (sam.image_size // sam.patch_size) ** 2, sam.embed_dim
     attended = len(sam.global_blocks) * tokens
@@ -361,7 +365,7 @@ SECTIONS: dict[str, Section] = {
 
 
 def main() -> None:
-    """Measure what is asked for, and write all that has been measured so far."""
+    """Run the requested sections, and write all results so far."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=SECTIONS, help="repeatable")
     parser.add_argument("--missing", action="store_true", help="only what has no figures yet")
@@ -406,7 +410,7 @@ def main() -> None:
 
 
 def report(results: Mapping[str, dict]) -> str:
-    """All sections that have been measured, in their order."""
+    """Format all measured sections in order."""
     lines = [
         "# Speed",
         "",
@@ -439,7 +443,7 @@ def report(results: Mapping[str, dict]) -> str:
 
 
 def table(found: list[Measured], against: tuple[str, ...]) -> list[str]:
-    """Rows of one comparison; how many times as fast ``against`` is as each."""
+    """Format the rows of one comparison, with each one's time relative to ``against``."""
     ours = {one.name: one.median for one in found if one.name in against}
     repeats = counted(len(found[0].seconds), "repeat")
     columns = "".join(f" {name} is × faster |" for name in ours)
@@ -457,12 +461,12 @@ def table(found: list[Measured], against: tuple[str, ...]) -> list[str]:
 
 
 def counted(count: int, noun: str) -> str:
-    """The number with its noun."""
+    """Format a number with its noun."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def random_backbones(preset: Preset, device: torch.device | str = "cpu") -> Backbones:
-    """A preset's networks with random weights of which none is zero, and tiny's tokenizer."""
+    """Build a preset's networks with non-zero random weights, and tiny's tokenizer."""
     torch.manual_seed(0)
     sam, clip = build_sam(preset.sam), build_clip(preset.clip)
     with torch.no_grad():
@@ -473,7 +477,7 @@ def random_backbones(preset: Preset, device: torch.device | str = "cpu") -> Back
 
 
 def disturb(model: nn.Module) -> None:
-    """Give what a method adds some noise, so that nothing hides behind an initial zero."""
+    """Add noise to a method's own weights, so that an initial zero hides nothing."""
     generator = torch.Generator().manual_seed(1)
     for parameter in model.image_encoder.parameters():
         if parameter.requires_grad:
@@ -482,7 +486,7 @@ def disturb(model: nn.Module) -> None:
 
 
 def transformers_sam(sam: Sam, preset: Preset, attention: str) -> SamModel:
-    """The same SAM as transformers computes it."""
+    """Compute the same SAM with transformers."""
     sizes = preset.sam
     square = dict(image_size=sizes.image_size, patch_size=sizes.patch_size)
     vision = dict(
@@ -503,7 +507,7 @@ def transformers_sam(sam: Sam, preset: Preset, attention: str) -> SamModel:
 
 
 def picture(side: int | None = None) -> np.ndarray:
-    """A drawn scene, enlarged; a square one with ``side``."""
+    """Draw a synthetic scene, enlarged; a square one with ``side``."""
     image = SceneData(1, seed=7)[0].image
     height, width = (side, side) if side else SIZE
     rows, columns = (np.arange(n) * image.shape[i] // n for i, n in enumerate((height, width)))
@@ -511,12 +515,12 @@ def picture(side: int | None = None) -> np.ndarray:
 
 
 def names(count: int) -> Prompt:
-    """That many classes by name."""
+    """Return a number of class names."""
     return Prompt(tuple(Concept((f"class number {index}",)) for index in range(count)))
 
 
 def logits(prediction: Prediction) -> Tensor:
-    """(C, 4h, 4w), at SAM's own resolution."""
+    """Return logits (C, 4h, 4w), at SAM's own resolution."""
     return torch.from_numpy(np.stack([result.logits for result in prediction.results]))
 
 

@@ -1,4 +1,4 @@
-"""Several ways to the same result, timed alternately in one run, and compared."""
+"""Several variants of a computation, timed alternately in one run, and compared."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from clipsam.measure import PeakMemory
 
 TOLERANCE = 1e-4
-"""Of float32 results of the fast path against the plain one; beyond it nothing is reported."""
+"""Tolerance between float32 results of optimised and plain path; beyond it nothing is reported."""
 
 Way = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One way's figures.
+    """Measurements of one variant.
 
     Attributes:
         name: of the way.
@@ -36,14 +36,14 @@ class Measured:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median time, seconds."""
         return statistics.median(self.seconds)
 
 
 def compare(
     ways: Mapping[str, Way], repeats: int, device: torch.device, loose: Sequence[str] = ()
 ) -> list[Measured]:
-    """Run every way once to warm up and to compare results, then time them in turns.
+    """Run every variant once to warm up and to compare results, then time them in turns.
 
     Args:
         ways: by name; the first is the plain one.
@@ -72,7 +72,7 @@ def compare(
 
 
 def timed(way: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, until the device is done."""
+    """Measure the seconds of one call, until the device is done."""
     start = time.perf_counter()
     way()
     if device.type == "cuda":

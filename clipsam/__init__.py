@@ -7,20 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .encoded_image import EncodedImage
     from .errors import ClipsamError
-    from .predictor import Options, Predictor
+    from .predictor import PredictOptions, Predictor
     from .registry import load_predictor
-    from .scene import Scene
     from .types import Concept, Prediction, Prompt, parse_classes
 
 __all__ = [
     "ClipsamError",
     "Concept",
-    "Options",
+    "EncodedImage",
+    "PredictOptions",
     "Prediction",
     "Predictor",
     "Prompt",
-    "Scene",
     "load_predictor",
     "parse_classes",
 ]
@@ -28,11 +28,11 @@ __all__ = [
 _MODULES = {
     "ClipsamError": "errors",
     "Concept": "types",
-    "Options": "predictor",
+    "PredictOptions": "predictor",
     "Prediction": "types",
     "Predictor": "predictor",
     "Prompt": "types",
-    "Scene": "scene",
+    "EncodedImage": "encoded_image",
     "load_predictor": "registry",
     "parse_classes": "types",
 }

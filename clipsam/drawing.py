@@ -1,4 +1,4 @@
-"""Pictures for the page: the image as shown, mask layers, similarity maps. Knows no Gradio."""
+"""Drawing without Gradio: images for display, mask overlays, similarity maps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from .geometry import SquareTransform
-from .types import PromptsUsed
+from .types import SamPrompts
 
-SHOWN_SIDE = 1024
-"""Long side, in pixels, above which a picture is made smaller to be shown."""
+DISPLAY_SIDE = 1024
+"""Long side above which an image is reduced for display, pixels."""
 
 MAP_SIDE = 320
 """Long side of a drawn similarity map, pixels."""
@@ -34,31 +34,31 @@ CLASS_COLOURS = (
     "#7ac74f",
     "#b07a4a",
 )
-"""One colour per class, in order; told apart by most colour-blind eyes."""
+"""One colour per class, in order; distinguishable with most colour vision deficiencies."""
 
 
 DENSE_COLOUR = "#f0e442"
-"""Of the rim of a dense prompt, over black."""
+"""Colour of the outline of a dense prompt, on black."""
 
 
 def class_colour(index: int) -> str:
-    """Hex colour of the class at a place in the prompt."""
+    """Return the hex colour of a class by index."""
     return CLASS_COLOURS[index % len(CLASS_COLOURS)]
 
 
-def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(height, width) scaled so that the long side is ``side``, no side below one pixel."""
+def fit_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Scale (height, width) so that the long side is ``side`` and no side is below one pixel."""
     scale = side / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def shown_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) at which an image of (height, width) is shown: never enlarged."""
-    return size if max(size) <= SHOWN_SIDE else fitted(size, SHOWN_SIDE)
+def display_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) at which an image is displayed, never enlarged."""
+    return size if max(size) <= DISPLAY_SIDE else fit_size(size, DISPLAY_SIDE)
 
 
-def shown_picture(image: np.ndarray) -> str:
-    """The image as a data URI, no longer than :data:`SHOWN_SIDE`; lossless if not made smaller.
+def display_uri(image: np.ndarray) -> str:
+    """Encode an image as a data URI, no longer than :data:`DISPLAY_SIDE`; lossless if not reduced.
 
     Args:
         image: uint8 (H, W, 3).
@@ -69,13 +69,13 @@ def shown_picture(image: np.ndarray) -> str:
     return data_uri(picture, "JPEG", quality=90)
 
 
-def shown_pixels(image: np.ndarray) -> np.ndarray:
-    """The image as it is shown: uint8 (H, W, 3) → uint8 (h, w, 3)."""
+def display_pixels(image: np.ndarray) -> np.ndarray:
+    """Reduce an image for display: uint8 (H, W, 3) → uint8 (h, w, 3)."""
     return np.asarray(_shown(image))
 
 
 def _shown(image: np.ndarray) -> Image.Image:
-    height, width = shown_size(image.shape[:2])
+    height, width = display_size(image.shape[:2])
     picture = Image.fromarray(image)
     if (width, height) == picture.size:
         return picture
@@ -85,14 +85,14 @@ def _shown(image: np.ndarray) -> Image.Image:
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """The rim of a mask, inside it: bool (H, W) → bool (H, W)."""
+    """Return the inner outline of a mask: bool (H, W) → bool (H, W)."""
     return mask & ~ndimage.binary_erosion(mask, iterations=_rim(mask.shape), border_value=1)
 
 
 def borders(labels: np.ndarray) -> np.ndarray:
-    """What of a label map (int (H, W), −1 for none) lies at an edge between classes; −1 elsewhere.
+    """Keep the borders between classes of a label map, int (H, W), and set the rest to −1.
 
-    As thick as an :func:`outline` on either side.
+    The borders are as thick as an :func:`outline` on either side.
     """
     side = 1 + 2 * _rim(labels.shape)
     lowest, highest = ndimage.minimum_filter(labels, side), ndimage.maximum_filter(labels, side)
@@ -100,7 +100,7 @@ def borders(labels: np.ndarray) -> np.ndarray:
 
 
 def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mask at another size, each pixel that which lies at its centre: bool (H, W) → (h, w)."""
+    """Resize a mask with nearest neighbours: bool (H, W) → (h, w)."""
     if mask.shape == size:
         return mask
     rows, columns = (
@@ -110,8 +110,8 @@ def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask[rows[:, None], columns]
 
 
-def laid_over(shown: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
-    """A picture with masks in their classes' colours and their rims: the page's layers as one.
+def overlay_masks(shown: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
+    """Overlay masks and their outlines in the classes' colours, as the page does.
 
     Args:
         shown: uint8 (h, w, 3).
@@ -131,15 +131,15 @@ def laid_over(shown: np.ndarray, masks: Iterable[np.ndarray]) -> np.ndarray:
     return picture.round().astype(np.uint8)
 
 
-def layer(mask: np.ndarray, colour: str) -> str:
-    """One colour where the mask is true, nothing elsewhere: bool (H, W) → PNG data URI."""
+def mask_layer(mask: np.ndarray, colour: str) -> str:
+    """Encode a mask, bool (H, W), in one colour on transparency as a PNG data URI."""
     picture = Image.fromarray(mask.astype(np.uint8), mode="P")
     picture.putpalette([0, 0, 0, *rgb(colour)])
     return data_uri(picture, transparency=bytes([0, 255]), bits=1)
 
 
-def label_layer(labels: np.ndarray) -> str:
-    """Each pixel in its class's colour: int (H, W), −1 for none, which is clear → PNG data URI."""
+def label_map_layer(labels: np.ndarray) -> str:
+    """Encode a label map, int (H, W), in the classes' colours as a PNG data URI; −1 is clear."""
     places = np.where(labels < 0, 0, 1 + labels % len(CLASS_COLOURS))
     picture = Image.fromarray(places.astype(np.uint8), mode="P")
     picture.putpalette([0, 0, 0, *(value for colour in CLASS_COLOURS for value in rgb(colour))])
@@ -148,12 +148,12 @@ def label_layer(labels: np.ndarray) -> str:
 
 
 def mask_picture(mask: np.ndarray) -> np.ndarray:
-    """White where the mask is true, black elsewhere: bool (H, W) → uint8 (H, W)."""
+    """Draw a mask in white on black: bool (H, W) → uint8 (H, W)."""
     return mask.astype(np.uint8) * 255
 
 
 def heat_picture(logits: np.ndarray, threshold: float) -> np.ndarray:
-    """Logits from blue, below the threshold, over white, at it, to red, above it.
+    """Colour logits from blue (below the threshold) over white (at it) to red (above it).
 
     Blue and red are equally deep at the same distance from the threshold, and deepest at
     :func:`heat_reach`.
@@ -168,36 +168,36 @@ def heat_picture(logits: np.ndarray, threshold: float) -> np.ndarray:
     scale = 127.5 / heat_reach(logits, threshold)
     places = logits * np.float32(scale)
     places += np.float32(128 - threshold * scale)  # Rounded by being cut off.
-    return looked_up(_diverging(), places.clip(0, 255).astype(np.uint8))
+    return apply_palette(_diverging(), places.clip(0, 255).astype(np.uint8))
 
 
 def heat_reach(logits: np.ndarray, threshold: float) -> float:
-    """How far the logits, float (h, w), go from the threshold, to whichever side; never 0."""
+    """Return the largest distance of the logits, float (h, w), from the threshold; never 0."""
     return max(float(logits.max()) - threshold, threshold - float(logits.min())) or 1.0
 
 
 def heat_colours(count: int) -> list[str]:
-    """Evenly spaced colours of :func:`heat_picture`, lowest first: hex."""
+    """Return evenly spaced hex colours of :func:`heat_picture`, lowest first."""
     places = np.linspace(0, 255, count).round().astype(int)
     return [f"#{bytes(colour).hex()}" for colour in _diverging()[places]]
 
 
-def looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A colour for each pixel: uint8 (N, 3) and int (h, w), index into it → uint8 (h, w, 3)."""
+def apply_palette(table: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Look up a colour per pixel: uint8 (N, 3) and int (h, w), index into it → uint8 (h, w, 3)."""
     # As one number of four bytes: NumPy is slower to look up three bytes.
     numbers = np.pad(table, ((0, 0), (0, 1))).view(np.uint32)[:, 0]
     return np.ascontiguousarray(numbers[places].view(np.uint8).reshape(*places.shape, 4)[..., :3])
 
 
 def cells(similarity: np.ndarray) -> str:
-    """A map in viridis from its lowest to its highest value, a pixel per cell → PNG data URI."""
+    """Encode a map in viridis, scaled to its range, one pixel per cell, as a PNG data URI."""
     return data_uri(Image.fromarray(_in_viridis(_scaled(similarity))))
 
 
 def similarity_picture(
-    similarity: np.ndarray, prompts: PromptsUsed, image_size: tuple[int, int]
+    similarity: np.ndarray, prompts: SamPrompts, image_size: tuple[int, int]
 ) -> np.ndarray:
-    """A similarity map in viridis from its lowest to its highest value, and what SAM was fed.
+    """Draw a similarity map in viridis, scaled to its range, with the SAM prompts.
 
     Args:
         similarity: float (h, w), raw, over the whole image.
@@ -207,7 +207,7 @@ def similarity_picture(
     Returns:
         uint8 (H, W, 3), as wide and high as the image, but with a long side of :data:`MAP_SIDE`.
     """
-    height, width = fitted(image_size, MAP_SIDE)
+    height, width = fit_size(image_size, MAP_SIDE)
     smooth = Image.fromarray(_scaled(similarity)).resize((width, height), Image.Resampling.BILINEAR)
     picture = Image.fromarray(_in_viridis(np.asarray(smooth)))
     scale = np.array([width / image_size[1], height / image_size[0]])
@@ -216,9 +216,9 @@ def similarity_picture(
 
 
 def prompts_picture(
-    shown: np.ndarray, prompts: PromptsUsed, transform: SquareTransform
+    shown: np.ndarray, prompts: SamPrompts, transform: SquareTransform
 ) -> np.ndarray:
-    """The image with what SAM was fed: points, boxes, and the rim of the dense prompt, yellow.
+    """Draw the SAM prompts over an image: points, boxes, and the dense prompt's outline in yellow.
 
     Args:
         shown: uint8 (h, w, 3), the image at any size.
@@ -242,9 +242,9 @@ def prompts_picture(
 
 
 def _draw_prompts(
-    draw: ImageDraw.ImageDraw, prompts: PromptsUsed, scale: np.ndarray, radius: int = 5
+    draw: ImageDraw.ImageDraw, prompts: SamPrompts, scale: np.ndarray, radius: int = 5
 ) -> None:
-    """A disc per foreground point, a cross per background point, a rectangle per box."""
+    """Draw a disc per foreground point, a cross per background point, a rectangle per box."""
     for x0, y0, x1, y1 in prompts.boxes * np.tile(scale, 2):
         draw.rectangle((x0, y0, x1, y1), outline="black", width=4)
         draw.rectangle((x0 + 1, y0 + 1, x1 - 1, y1 - 1), outline="white", width=2)
@@ -259,7 +259,7 @@ def _draw_prompts(
 
 
 def data_uri(picture: Image.Image, kind: str = "PNG", **options: object) -> str:
-    """A picture as ``data:`` URI."""
+    """Encode an image as a data URI."""
     stream = io.BytesIO()
     # Level 1 is four times as fast as the default and a tenth larger.
     picture.save(stream, kind, **({"compress_level": 1} if kind == "PNG" else {}), **options)
@@ -268,38 +268,38 @@ def data_uri(picture: Image.Image, kind: str = "PNG", **options: object) -> str:
 
 
 def _rim(shape: tuple[int, ...]) -> int:
-    """How thick an edge is drawn in a picture of (height, width), pixels."""
+    """Return the line width for an image of (height, width), pixels."""
     return 2 if max(shape) >= 512 else 1
 
 
 def _scaled(similarity: np.ndarray) -> np.ndarray:
-    """float32, from 0, the lowest, to 1, the highest value; a constant map is 0."""
+    """Scale values to 0..1, float32; a constant map becomes 0."""
     low, high = float(similarity.min()), float(similarity.max())
     scaled = (similarity - low) / (high - low) if high > low else np.zeros_like(similarity)
     return scaled.astype(np.float32)
 
 
 def _in_viridis(scaled: np.ndarray) -> np.ndarray:
-    """float (H, W) in [0, 1] → uint8 (H, W, 3)."""
+    """Colour values in viridis: float (H, W) in [0, 1] → uint8 (H, W, 3)."""
     return _viridis()[(scaled * 255).round().astype(np.uint8)]
 
 
 def rgb(colour: str) -> tuple[int, ...]:
-    """Red, green and blue, 0 to 255, of a hex colour."""
+    """Convert a hex colour to red, green and blue, 0 to 255."""
     return tuple(bytes.fromhex(colour[1:]))
 
 
 def _viridis() -> np.ndarray:
-    """uint8 (256, 3)."""
+    """Return viridis: uint8 (256, 3)."""
     return _colours("viridis")
 
 
 def _diverging() -> np.ndarray:
-    """uint8 (256, 3): blue, white, red, which colour-blind eyes tell apart."""
+    """Return a diverging colour map, blue to white to red: uint8 (256, 3)."""
     return _colours("RdBu_r")
 
 
 @cache
 def _colours(name: str) -> np.ndarray:
-    """A colour map of matplotlib's: uint8 (256, 3)."""
+    """Return a colour map of matplotlib: uint8 (256, 3)."""
     return (matplotlib.colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

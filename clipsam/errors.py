@@ -1,11 +1,11 @@
-"""Errors whose message is one sentence for the user."""
+"""Errors that the user can correct."""
 
 from __future__ import annotations
 
 
 class ClipsamError(ValueError):
-    """Something that its user can set right; the message says what is wrong and what to do."""
+    """An error that the user can correct; the message is one sentence with cause and remedy."""
 
 
 class PromptError(ClipsamError):
-    """A prompt, a method's or a preset's name, or a setting that cannot be used."""
+    """An invalid prompt, method, preset or setting."""

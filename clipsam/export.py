@@ -1,4 +1,4 @@
-"""Predictions as files."""
+"""Export of predictions as files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as run_lengths
 
-from .evaluation.metric_table import shown_beside
+from .evaluation.metric_table import shown_in_compare
 from .evaluation.truth import Truth
 from .marks import points_json, prompt_json
 from .registry import find_method
@@ -20,7 +20,7 @@ from .types import Overlap, Prediction, Prompt
 LABEL_MAP = "label map"
 
 IMAGE = "image.png"
-"""What an image is called that has no file name."""
+"""Name of an image without a file name."""
 
 
 def write_prediction(
@@ -31,7 +31,7 @@ def write_prediction(
     overlap: Overlap = "independent",
     image_name: str = IMAGE,
 ) -> dict:
-    """Write masks and maps of one prediction; returns its entry for ``results.json``.
+    """Write masks and maps of one prediction and return its entry for ``results.json``.
 
     ``<class>.png`` is 0/255 at the original size, ``<class>.similarity.npy`` float32 raw
     similarity on CLIP's grid, ``annotations.json`` the masks as COCO has them, see
@@ -70,7 +70,7 @@ def write_prediction(
             entry["note"] = result.note
         if truth is not None:
             compared = truth.compare(text, mask)
-            for name, metric in shown_beside("mask").items():
+            for name, metric in shown_in_compare("mask").items():
                 value = math.nan if compared is None else metric.measure(compared)
                 entry[name] = None if math.isnan(value) else value
         classes.append(entry)
@@ -90,7 +90,7 @@ def write_prediction(
 def coco_annotations(
     prediction: Prediction, masks: Sequence[Mapping[str, object]], image_name: str
 ) -> dict:
-    """One prediction as a COCO file; its ``annotations`` alone are a file of COCO results.
+    """Convert a prediction to COCO; its ``annotations`` alone are a COCO results file.
 
     A class is one annotation, none if its mask is empty. The score is the class's presence, 1
     where that is unknown.
@@ -126,18 +126,18 @@ def coco_annotations(
 
 
 def write_results(folder: Path, image_name: str, prompt: Prompt, methods: Sequence[dict]) -> None:
-    """Write ``results.json``: what was asked, and the entries of :func:`write_prediction`."""
+    """Write ``results.json``: the prompt, and the entries of :func:`write_prediction`."""
     results = {"image": image_name, "prompt": prompt_json(prompt), "methods": list(methods)}
     (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False))
 
 
 def safe_name(text: str) -> str:
-    """A class name as a file name: what a path would misread becomes an underscore."""
+    """Convert a class name to a file name, replacing unsafe characters by underscores."""
     return "".join("_" if c in '/\\:*?"<>|\0' else c for c in text).lstrip(".")[:100] or "_"
 
 
 def file_names(texts: Sequence[str]) -> list[str]:
-    """A file name for each class, told apart whatever their case, and from the label map's."""
+    """Return file names for the classes, unique regardless of case and not the label map's."""
     names: list[str] = []
     taken = {LABEL_MAP}
     for text in texts:

@@ -1,4 +1,4 @@
-"""Between an image and a network's square input: pixels, points, boxes and masks, both ways."""
+"""Mapping between an image and a network's square input: pixels, points, boxes and masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fit = Literal["pad", "squash"]
 
 @dataclass(frozen=True)
 class SquareTransform:
-    """How an image of one size is laid into a square input.
+    """How an image of a given size lies in a square input.
 
     Attributes:
         image_size: (height, width) of the original, pixels.
@@ -42,17 +42,17 @@ class SquareTransform:
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) → uint8 (content height, content width, 3), not yet padded."""
+        """Resize an image without padding: uint8 (H, W, 3) → uint8 (*content, 3)."""
         height, width = self.content
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
         return np.array(resized)
 
     def coordinates(self, points: np.ndarray) -> np.ndarray:
-        """(N, 2) points (x, y) in original pixels → the same in input pixels, float32."""
+        """Map points (N, 2), (x, y), from original to input pixels, float32."""
         return np.asarray(points, np.float32) * self._scale()
 
     def coordinates_back(self, points: np.ndarray) -> np.ndarray:
-        """(N, 2) points (x, y) in input pixels → original pixels, float32."""
+        """Map points (N, 2), (x, y), from input to original pixels, float32."""
         return np.asarray(points, np.float32) / self._scale()
 
     def _scale(self) -> np.ndarray:
@@ -60,7 +60,7 @@ class SquareTransform:
         return np.array([width / self.image_size[1], height / self.image_size[0]], np.float32)
 
     def to_image(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Maps (B, C, h, w) that cover the square → (B, C, *size), bilinearly.
+        """Map maps (B, C, h, w) over the square to the image, bilinearly: (B, C, *size).
 
         The same two steps as SAM's ``postprocess_masks``: up to the square, cut off the padding,
         then to the image's size (or ``size``, for a drawing); but see ``direct``.
@@ -72,7 +72,7 @@ class SquareTransform:
         return _resize(square[..., :height, :width], size or self.image_size)
 
     def sampling_grid(self, cells: int) -> Tensor | None:
-        """Where the cells of a square grid over the input lie on a grid that spans the image.
+        """Return where the cells of a grid over the square lie on a grid that spans the image.
 
         As :meth:`cell_positions`; ``None`` when the two grids coincide.
         """
@@ -81,7 +81,7 @@ class SquareTransform:
         return self.cell_positions(cells)
 
     def cell_positions(self, cells: int) -> Tensor:
-        """Positions in the image of the cells of a square grid over the input.
+        """Return the positions in the image of the cells of a grid over the square.
 
         For ``grid_sample``: float (1, cells, cells, 2), (x, y) in [-1, 1]; cells of the padding
         lie outside.
@@ -97,7 +97,7 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalize(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 or float pixels 0..255 (..., 3, H, W) → normalised float32; mean and std of 0..1."""
+    """Normalise pixels 0..255 (..., 3, H, W) to float32, with mean and std in 0..1."""
     shape = (3, 1, 1)
     mean_pixels = torch.tensor(mean, device=pixels.device).view(shape) * 255
     std_pixels = torch.tensor(std, device=pixels.device).view(shape) * 255

@@ -1,4 +1,4 @@
-"""Marks: the points and boxes that a user gives for a class, in every form in which they come.
+"""Marks: the user's points and boxes for a class, in all their input and output formats.
 
 The page's canvas and share links hold objects, ``{"class": "dog", "x": 3, "y": 4, "label": 1}`` or
 ``{"class": "dog", "box": [0, 0, 9, 9]}``; programs rows, ``["dog", 3, 4, 1]``; the command line
@@ -22,7 +22,7 @@ from .types import Concept, Prompt, fold_name
 
 @dataclass(frozen=True)
 class Mark:
-    """What all kinds have in common; the numbers of a kind are its further fields.
+    """Base class of marks; the coordinates of a kind are its further fields.
 
     Attributes:
         name: of the class, any of its names.
@@ -31,9 +31,9 @@ class Mark:
     name: str
 
     kind: ClassVar[str]
-    """What the kind is called, in messages and as option of the command line."""
+    """Name of the kind, in messages and as command-line option."""
     help: ClassVar[str]
-    """What the command line says of it."""
+    """Help text on the command line."""
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class Mark:
 
     @classmethod
     def from_text(cls, text: str) -> Mark:
-        """Read ``CLASS:number,…``; a class name may have colons in it.
+        """Read ``CLASS:number,…``; the class name may contain colons.
 
         Raises:
             PromptError: it is no such text.
@@ -76,7 +76,7 @@ class Mark:
 
     @classmethod
     def _fits(cls, name: object, numbers: Sequence[object]) -> bool:
-        """Whether they are a class and finite numbers, as many as the kind has."""
+        """Return whether the values are a class and as many finite numbers as the kind has."""
         return (
             isinstance(name, str)
             and len(numbers) == len(cls.fields())
@@ -84,18 +84,18 @@ class Mark:
         )
 
     def to_text(self) -> str:
-        """Write what :meth:`from_text` reads; coordinates are read back as they are in float32."""
+        """Format as accepted by :meth:`from_text`, exact in float32."""
         values = (np.format_float_positional(np.float32(n), trim="-") for n in self.numbers)
         return f"{self.name}:{','.join(values)}"
 
     def to_json(self) -> dict[str, object]:
-        """Write the object of canvas and links."""
+        """Format as JSON object for canvas and links."""
         return {"class": self.name, **dict(zip(self.fields(), self.numbers, strict=True))}
 
 
 @dataclass(frozen=True)
 class Point(Mark):
-    """A click.
+    """A point.
 
     Attributes:
         x, y: pixels of the original image.
@@ -119,7 +119,7 @@ class Point(Mark):
 
 @dataclass(frozen=True)
 class Box(Mark):
-    """A box around the class; of several for one class, the last counts.
+    """A box around the class; the last one of a class counts.
 
     Attributes:
         x0, y0, x1, y1: left, top, right and bottom, pixels of the original image.
@@ -134,19 +134,19 @@ class Box(Mark):
     help: ClassVar[str] = "repeatable, one per class"
 
     def to_json(self) -> dict[str, object]:
-        """See :meth:`Mark.to_json`."""
+        """Format as JSON object, see :meth:`Mark.to_json`."""
         return {"class": self.name, "box": self.numbers}
 
 
 MARKS: tuple[type[Mark], ...] = (Point, Box)
-"""All kinds."""
+"""All kinds of marks."""
 
 MAX_MARKS = 1000
-"""Of one prompt."""
+"""Limit of marks in one prompt."""
 
 
 def read_mark(value: object) -> Mark:
-    """Read the object of canvas and links.
+    """Read the JSON object of canvas and links.
 
     Raises:
         PromptError: it is none.
@@ -161,7 +161,7 @@ def read_mark(value: object) -> Mark:
                     return kind.from_row([name, *numbers])
                 except PromptError:
                     break
-    raise PromptError(f"A mark on the picture is {_neither()}.")
+    raise PromptError(f"A mark on the image is {_neither()}.")
 
 
 def marks_of(concept: Concept) -> list[Mark]:
@@ -174,7 +174,7 @@ def marks_of(concept: Concept) -> list[Mark]:
 
 
 def find_class(name: str, classes: Sequence[Sequence[str]]) -> int | None:
-    """Find the class that a name means, whatever its case and spaces.
+    """Find the class with a name or synonym, ignoring case and extra spaces.
 
     Args:
         name: as somebody wrote it.
@@ -193,7 +193,7 @@ def find_class(name: str, classes: Sequence[Sequence[str]]) -> int | None:
 
 
 def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Sequence[Mark]) -> Prompt:
-    """Put classes and marks together.
+    """Combine classes and marks to a prompt.
 
     Args:
         classes: the names of each class, the one that is shown first.
@@ -210,14 +210,14 @@ def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Sequence[Mark]) -
         index = find_class(mark.name, classes)
         if index is None:
             asked = ", ".join("; ".join(names) for names in classes)
-            raise PromptError(f"“{mark.name}” is none of the classes asked ({asked}).")
+            raise PromptError(f"“{mark.name}” is not one of the requested classes ({asked}).")
         marked[index].append(mark)
     pairs = zip(classes, marked, strict=True)
     return Prompt(tuple(_concept(tuple(names), own) for names, own in pairs))
 
 
 def prompt_json(prompt: Prompt) -> list[dict]:
-    """Write the classes of a prompt with their marks, as ``results.json`` holds them."""
+    """Format the classes of a prompt with their marks, as in ``results.json``."""
     return [
         {
             "synonyms": list(concept.synonyms),
@@ -229,7 +229,7 @@ def prompt_json(prompt: Prompt) -> list[dict]:
 
 
 def points_json(points: np.ndarray, labels: np.ndarray) -> list[list[float]]:
-    """Write points (K, 2) and labels (K,) as ``[[x, y, label], …]``."""
+    """Format points (K, 2) and labels (K,) as ``[[x, y, label], …]``."""
     return [[float(x), float(y), int(label)] for (x, y), label in zip(points, labels, strict=True)]
 
 
@@ -252,5 +252,5 @@ def _is_finite(number: object) -> bool:
 
 
 def _neither() -> str:
-    """``neither a point nor a box``, of all kinds."""
+    """Return ``neither a point nor a box``, for all kinds."""
     return "neither " + " nor ".join(f"a {kind.kind}" for kind in MARKS)

@@ -1,4 +1,4 @@
-"""Seconds by step and peak memory of one prediction."""
+"""Run time per step and peak memory of a prediction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds by step; on a GPU it waits for the work to be done."""
+    """Wall-clock time by step, synchronised with the GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
@@ -23,7 +23,7 @@ class Stopwatch:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Add the time inside to ``name``; what is measured must not be nested."""
+        """Add the time of the block to ``name``; blocks must not be nested."""
         start = time.perf_counter()
         try:
             yield
@@ -35,7 +35,7 @@ class Stopwatch:
 
 
 class PeakMemory:
-    """Highest memory in use from construction on."""
+    """Peak memory since construction."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -45,7 +45,7 @@ class PeakMemory:
             _reset_process_peak()
 
     def megabytes(self) -> float:
-        """Of the GPU if the device is one, else of the whole process."""
+        """Return the peak in MB, of the GPU if the device is one, otherwise of the process."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 1e6
         status = Path("/proc/self/status")
@@ -58,7 +58,7 @@ class PeakMemory:
 
 
 def _reset_process_peak() -> None:
-    """Linux can forget a process's past peak; elsewhere the peak is that of its whole life."""
+    """Reset the peak of the process on Linux; elsewhere it counts from the process's start."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -66,7 +66,7 @@ def _reset_process_peak() -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had: of the GPU if the device is one, else of the machine."""
+    """Return the free memory in bytes, of the GPU if the device is one, otherwise of RAM."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What torch holds back is free to it, though not to others.
@@ -82,7 +82,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def hardware(device: torch.device) -> str:
-    """What computes on a device, in words."""
+    """Describe the hardware of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

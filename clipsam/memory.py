@@ -1,4 +1,4 @@
-"""Bounded caches, where weights lie, and steps down for a prediction that needs too much memory."""
+"""Bounded caches, placement of weights, and fallbacks for predictions that run out of memory."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ T = TypeVar("T")
 
 CPU = torch.device("cpu")
 
-MOST_TEXTS = 4096
-"""Texts whose features a network remembers: a dozen megabytes, and all classes of any data set."""
+MAX_CACHED_TEXTS = 4096
+"""Texts whose features a network caches: about 12 MB, enough for all classes of any data set."""
 
 FEWER_CLASSES = (8, 1)
-"""Classes at a time, one step after the other, when all at once were too many."""
+"""Classes at a time in successive fallbacks after out of memory."""
 
 logger = logging.getLogger(__name__)
 
 
-class Recent(Generic[T]):
-    """What was computed for the keys that were asked for last, so many and no more."""
+class LRUCache(Generic[T]):
+    """Cache of the most recently used values, limited in number."""
 
     def __init__(self, most: int) -> None:
-        """
+        """Start with an empty cache.
+
         Args:
             most: keys remembered; beyond, the one that was not asked for longest is forgotten.
         """
@@ -45,7 +46,7 @@ class Recent(Generic[T]):
         return len(self._known)
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What is remembered under a key, or else what ``compute`` gives."""
+        """Return the value cached under a key, computing it if needed."""
         try:
             value = self._known.pop(key)
         except KeyError:
@@ -57,14 +58,14 @@ class Recent(Generic[T]):
 
 
 class Movable(Protocol):
-    """Holds tensors on one device or another."""
+    """Holder of tensors that can be moved between devices."""
 
     def to(self, device: torch.device) -> None:
-        """Move them."""
+        """Move the tensors."""
 
 
 def weights(*networks: nn.Module) -> dict[int, Tensor]:
-    """All parameters and buffers by their ``id``, those that several networks share once."""
+    """Return all parameters and buffers by their ``id``, shared ones once."""
     return {
         id(tensor): tensor
         for network in networks
@@ -72,8 +73,8 @@ def weights(*networks: nn.Module) -> dict[int, Tensor]:
     }
 
 
-def place(tensors: Iterable[Tensor], device: torch.device) -> None:
-    """Move weights in place: whoever shares some finds them moved."""
+def move_tensors(tensors: Iterable[Tensor], device: torch.device) -> None:
+    """Move tensors in place, so that everything that shares them sees them moved."""
     with torch.no_grad():
         for tensor in tensors:
             moved = tensor.to(device)  # itself, if it is there
@@ -82,8 +83,8 @@ def place(tensors: Iterable[Tensor], device: torch.device) -> None:
 
 
 @dataclass(frozen=True)
-class Step:
-    """Where and in what portions a prediction is computed.
+class FallbackPlan:
+    """Device and number of classes at a time for a prediction.
 
     Attributes:
         device: where.
@@ -93,8 +94,8 @@ class Step:
     device: torch.device
     classes: int | None = None
 
-    def bring(self, *holders: Movable) -> None:
-        """Move to the device what is computed with; what is on a GPU, :func:`step_down` clears."""
+    def move(self, *holders: Movable) -> None:
+        """Move holders to the device; :func:`run_with_fallback` clears what is on a GPU."""
         for holder in holders:
             if self.device != CPU:
                 _on_gpu.add(holder)  # before: it may come to lie there in part
@@ -102,43 +103,47 @@ class Step:
 
     def __str__(self) -> str:
         if self.classes is None:
-            return "all classes were computed on the CPU instead, which takes longer"
+            return "used the CPU for all classes, which takes longer"
         some = "one class" if self.classes == 1 else f"at most {self.classes} classes"
-        return f"all was computed again, {some} at a time and with nothing else on it"
+        return f"recomputed {some} at a time after freeing the GPU"
 
 
 _on_gpu: WeakSet[Movable] = WeakSet()
-"""What was brought there and may lie there still."""
+"""Holders that may have tensors on the GPU."""
 
 _one_at_a_time = threading.RLock()
 
 
 def exclusive(device: torch.device) -> AbstractContextManager:
-    """Holds a GPU: two predictions would share its memory, and weights move while none runs."""
+    """Lock a GPU, since predictions share its memory and weights must not move during one."""
     return nullcontext() if device == CPU else _one_at_a_time
 
 
-def step_down(run: Callable[[Step], T], device: torch.device, classes: int) -> tuple[T, str, float]:
-    """Run; where the memory does not suffice, run again in a way that needs less.
+def run_with_fallback(
+    run: Callable[[FallbackPlan], T], device: torch.device, classes: int
+) -> tuple[T, str, float]:
+    """Run a prediction, falling back to less memory when it runs out.
 
-    First as the method likes it, then with fewer classes at a time (:data:`FEWER_CLASSES`), at last
-    on the CPU. Before each further step all that lies on the GPU leaves it: what the failed step
-    held, other networks, other images' features.
+    First as the method prefers, then with fewer classes at a time (:data:`FEWER_CLASSES`), finally
+    on the CPU. Before each fallback the GPU is cleared: tensors of the failed attempt, other
+    networks, features of other images.
 
     Args:
-        run: gives the whole answer, the same at every step; first brings what it needs.
+        run: makes the whole prediction, the same with every plan; first moves what it needs.
         device: where to begin.
-        classes: how many are asked for.
+        classes: number of requested classes.
 
     Returns:
-        The answer; one sentence for the user on how it was got at, empty if at the first step; and
-        the seconds that went into steps that did not suffice.
+        The prediction; one sentence for the user about the fallback, empty if there was none; and
+        the seconds spent on failed attempts.
 
     Raises:
-        torch.OutOfMemoryError: the last step did not suffice either.
+        torch.OutOfMemoryError: the last attempt ran out of memory too.
     """
-    fewer = [Step(device, number) for number in FEWER_CLASSES if number < classes or number == 1]
-    steps = [Step(device), *fewer, *([] if device == CPU else [Step(CPU)])]
+    fewer = [
+        FallbackPlan(device, number) for number in FEWER_CLASSES if number < classes or number == 1
+    ]
+    steps = [FallbackPlan(device), *fewer, *([] if device == CPU else [FallbackPlan(CPU)])]
     start, lost = time.perf_counter(), 0.0
     with exclusive(device):
         for step, then in zip_longest(steps, steps[1:]):
@@ -148,9 +153,9 @@ def step_down(run: Callable[[Step], T], device: torch.device, classes: int) -> t
                 if then is None:
                     raise
                 # As text: a log that kept the exception would keep the tensors.
-                logger.warning("Out of memory, so %s: %s", then, str(error))
+                logger.warning("Out of memory, %s: %s", then, str(error))
             else:
-                note = "" if step is steps[0] else f"The GPU's memory did not suffice: {step}."
+                note = "" if step is steps[0] else f"The GPU ran out of memory: {step}."
                 return value, note, lost
             # Only here: the exception held the frames, and so the tensors, of what failed.
             _clear_gpu()

@@ -1,4 +1,4 @@
-"""The contract that every method obeys."""
+"""The interface that every method implements."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from .encoded_image import EncodedImage
 from .errors import PromptError
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
-from .memory import Step, place, step_down, weights
-from .prompting import Calibration, Sampling
-from .scene import Scene
+from .memory import FallbackPlan, move_tensors, run_with_fallback, weights
+from .prompting import Calibration, PointSampling
 from .types import Concept, ConceptResult, Prediction, Prompt
 from .weights.backbones import Backbones
 from .weights.presets import Preset
-from .weights.published import Published
+from .weights.published import PublishedWeights
 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What people are told of a method.
+    """Metadata shown to users about a method.
 
     Attributes:
         id: how it is called on the command line.
@@ -48,8 +48,8 @@ class MethodInfo:
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to predict.
+class PredictOptions:
+    """Options of a prediction.
 
     Attributes:
         mode: one of the method's modes; ``None`` decides for each class: a method that can take
@@ -61,52 +61,52 @@ class Options:
         dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
         classes_at_a_time: a method that computes several classes at once takes at most so many,
             and answers the same with less memory; ``None`` leaves the number to the method. When
-            memory runs out, a prediction lowers it by itself, see ``memory.step_down``.
+            memory runs out, a prediction lowers it by itself, see ``memory.run_with_fallback``.
     """
 
     mode: str | None = None
     seed: int = 0
     num_points: int = 5
     point_threshold: float | None = None
-    sampling: Sampling = "spread"
+    sampling: PointSampling = "spread"
     dense_logit: float = 8.0
     classes_at_a_time: int | None = None
 
     def __post_init__(self) -> None:
         if self.classes_at_a_time is not None and self.classes_at_a_time < 1:
             raise PromptError(
-                f"At least one class at a time is needed, got {self.classes_at_a_time}."
+                f"classes_at_a_time is {self.classes_at_a_time}, expected at least 1."
             )
         if self.num_points < 1:
-            raise PromptError(f"At least one point per class is needed, got {self.num_points}.")
+            raise PromptError(f"num_points is {self.num_points}, expected at least 1.")
 
     def map_threshold(self, calibration: Calibration) -> float:
-        """Of min–max-scaled similarity, as asked for or as it was calibrated."""
+        """Return the threshold on the min–max-scaled similarity, by default as calibrated."""
         if self.point_threshold is None:
             return calibration.point_threshold
         return self.point_threshold
 
 
 class Predictor(ABC):
-    """Turns a scene and a prompt into a prediction; holds frozen networks, no image state."""
+    """Base class of methods; predicts from an image and a prompt and holds no image."""
 
     info: ClassVar[MethodInfo]
     needs_training: ClassVar[bool] = False
-    """Whether the method has weights of its own, which come as a bundle."""
+    """Whether the method has weights of its own, stored as a bundle."""
     joint: ClassVar[bool] = False
-    """Whether classes compete: the answer for one depends on which others are asked."""
+    """Whether classes compete, so that the result for one depends on the others."""
 
     def __init__(self, backbones: Backbones) -> None:
         self.backbones = backbones
 
     @classmethod
-    def beside(cls, preset: Preset) -> tuple[Published, ...]:
-        """Published networks that it runs beside the preset's SAM and CLIP."""
+    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
+        """Return the published networks needed in addition to the preset's SAM and CLIP."""
         return ()
 
     @classmethod
     def load(cls, backbones: Backbones, folder: Path | None = None) -> Predictor:
-        """The method with its weights.
+        """Load the method with its weights.
 
         Args:
             backbones: the preset's networks.
@@ -120,18 +120,18 @@ class Predictor(ABC):
 
     @classmethod
     def untrained(cls, backbones: Backbones) -> Predictor:
-        """The method before any training of its own, to be counted, timed and trained."""
+        """Create the method without any training of its own, to count, time or train it."""
         return cls(backbones)
 
     @abstractmethod
     def network(self) -> nn.Module:
-        """Everything that runs, as one module: its parameters are counted.
+        """Return all networks of the method as one module, to count its parameters.
 
         Those with ``requires_grad`` are what the method's training changes.
         """
 
     def on(self, device: torch.device) -> Predictor:
-        """The same method with the same networks, to compute elsewhere; none is copied or moved."""
+        """Return the same method on another device, without copying or moving networks."""
         backbones = self.backbones.on(device)
         if backbones is self.backbones:
             return self
@@ -140,58 +140,63 @@ class Predictor(ABC):
         return view
 
     def to(self, device: torch.device) -> None:
-        """Move the weights of all that runs; networks that other methods share go along."""
-        place(weights(self.network()).values(), device)
+        """Move all weights of the method, including networks shared with other methods."""
+        move_tensors(weights(self.network()).values(), device)
 
     @abstractmethod
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        """Answer for one class."""
+        """Predict one class."""
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes, each on its own."""
+        """Predict all classes, each on its own."""
         results = []
         for concept, mode in zip(concepts, modes, strict=True):
-            results.append(self._predict_concept(scene, concept, mode, options, watch))
+            results.append(self._predict_concept(encoded, concept, mode, options, watch))
             if progress is not None:
                 progress(len(results), len(concepts))
         return results
 
-    def _transform(self, scene: Scene) -> SquareTransform:
-        """How the image lies in the square that the logits cover."""
-        return scene.sam_transform(self.backbones.preset)
+    def _transform(self, encoded: EncodedImage) -> SquareTransform:
+        """Return how the image lies in the square covered by the logits."""
+        return encoded.sam_transform(self.backbones.preset)
 
     @property
     def _mask_side(self) -> int:
-        """Side of the logits, and of the dense prompt."""
+        """Side of the logits and of the dense prompt."""
         return self.backbones.preset.sam.mask_side
 
     def predict(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         prompt: Prompt,
-        options: Options | None = None,
+        options: PredictOptions | None = None,
         progress: Callable[[int, int], None] | None = None,
         earlier: Prediction | None = None,
     ) -> Prediction:
-        """Segment every class of a prompt in a scene.
+        """Segment every class of a prompt in an image.
 
         Weights that were moved off the device come back. Where its memory does not suffice, all is
         computed again with less, at last on the CPU; then the answer's note says so.
 
         Args:
-            scene: the image; features computed here stay in it for the next method.
+            encoded: the image; features computed here stay in it for the next method.
             prompt: the classes, with points and boxes in pixels of the original image.
-            options: see :class:`Options`.
+            options: see :class:`PredictOptions`.
             progress: called with (classes done, classes to do).
             earlier: what it answered to another prompt in this scene, with these options. A class
                 that is asked as it was keeps its answer, unless classes compete; time and memory
@@ -201,22 +206,22 @@ class Predictor(ABC):
             PromptError: the prompt does not fit the image, the mode or the method.
             torch.OutOfMemoryError: not even the CPU's suffices.
         """
-        options = options or Options()
-        prompt.check_inside(scene.size)
+        options = options or PredictOptions()
+        prompt.check_inside(encoded.size)
         modes = self._modes(prompt, options)
         kept: dict[Hashable, ConceptResult] = {}
         if earlier is not None and not self.joint:
             kept = dict(zip(earlier.prompt.keys, earlier.results, strict=True))
 
-        def run(step: Step) -> Prediction:
+        def run(step: FallbackPlan) -> Prediction:
             there = self.on(step.device)
-            step.bring(there, scene)
+            step.move(there, encoded)
             most = [n for n in (options.classes_at_a_time, step.classes) if n is not None]
             given = replace(options, classes_at_a_time=min(most, default=None))
-            return there._predict(scene, prompt, modes, given, progress, kept)
+            return there._predict(encoded, prompt, modes, given, progress, kept)
 
         device, classes = self.backbones.device, len(prompt.concepts)
-        prediction, note, lost = step_down(run, device, classes)
+        prediction, note, lost = run_with_fallback(run, device, classes)
         if not note:
             return prediction
         return replace(prediction, seconds={"out of memory": lost, **prediction.seconds}, note=note)
@@ -224,20 +229,20 @@ class Predictor(ABC):
     @torch.inference_mode()
     def _predict(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         prompt: Prompt,
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         progress: Callable[[int, int], None] | None,
         kept: Mapping[Hashable, ConceptResult],
     ) -> Prediction:
-        """All classes that have no answer yet, once, here and with these options."""
+        """Predict the classes without a result yet, once, on this device with these options."""
         watch = Stopwatch(self.backbones.device)
         memory = PeakMemory(self.backbones.device)
         keys = prompt.keys
         asked = [index for index, key in enumerate(keys) if key not in kept]
         concepts, how = ([given[index] for index in asked] for given in (prompt.concepts, modes))
-        found = self._predict_all(scene, concepts, how, options, watch, progress)
+        found = self._predict_all(encoded, concepts, how, options, watch, progress)
         answers = dict(kept)
         answers.update(zip((keys[index] for index in asked), found, strict=True))
         return Prediction(
@@ -245,7 +250,7 @@ class Predictor(ABC):
             preset=self.backbones.preset.name,
             mode=" + ".join(mode for mode in self.info.modes if mode in modes),
             prompt=prompt,
-            transform=self._transform(scene),
+            transform=self._transform(encoded),
             results=tuple(answers[key] for key in keys),
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
@@ -253,47 +258,56 @@ class Predictor(ABC):
 
     @classmethod
     def check_mode(cls, mode: str | None) -> None:
-        """Raises PromptError: the method has no such mode."""
+        """Check a mode.
+
+        Raises:
+            PromptError: the method has no such mode.
+        """
         if mode is not None and mode not in cls.info.modes:
             raise PromptError(
-                f"{cls.info.name} has no mode “{mode}”: choose {' or '.join(cls.info.modes)}."
+                f"{cls.info.name} has no mode “{mode}”, expected {' or '.join(cls.info.modes)}."
             )
 
-    def _modes(self, prompt: Prompt, options: Options) -> list[str]:
-        """The mode for each concept."""
+    def _modes(self, prompt: Prompt, options: PredictOptions) -> list[str]:
+        """Return the mode for each class."""
         modes = self.info.modes
         self.check_mode(options.mode)
         chosen = []
         for concept in prompt.concepts:
-            own = "manual" if concept.is_pointed_at and "manual" in modes else modes[0]
+            own = "manual" if concept.has_user_prompt and "manual" in modes else modes[0]
             mode = options.mode or own
-            if mode == "manual" and not concept.is_pointed_at:
+            if mode == "manual" and not concept.has_user_prompt:
                 raise PromptError(
                     f"{self.info.name} ({mode}) needs a foreground point or a box for "
-                    f"“{concept.text}”: click on it, or drag a box around it."
+                    f"“{concept.text}”. Click on the class, or drag a box around it."
                 )
             chosen.append(mode)
         return chosen
 
 
 class JointPredictor(Predictor):
-    """A predictor whose classes compete: it answers for all of them at once."""
+    """Base class of methods whose classes compete and are predicted together."""
 
     joint = True
 
     @abstractmethod
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes together, in their order."""
+        """Predict all classes together, in order."""
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
+        return self._predict_all(encoded, (concept,), (mode,), options, watch, None)[0]

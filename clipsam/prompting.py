@@ -1,4 +1,4 @@
-"""From a similarity map to what SAM understands: points, a dense prompt, and whether to look.
+"""From a similarity map to SAM prompts: points, a dense prompt, and presence.
 
 Source: CLIP-Guided SAM (arXiv 2605.24807), section 3.1, and its authors' code ("reference").
 """
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from .geometry import SquareTransform
 
-Sampling = Literal["spread", "reference"]
+PointSampling = Literal["spread", "reference"]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the similarities of one CLIP mean.
+    """Calibration of the similarities of one CLIP.
 
     Attributes:
         point_threshold: min–max-scaled similarity above which points are taken; 0.8 in the paper.
@@ -37,7 +37,7 @@ class Calibration:
     presence_slope: float = 1.0
 
     def presence(self, similarity: np.ndarray) -> float:
-        """Probability that the class is in the image, from its raw map; NaN if not calibrated."""
+        """Return the probability that the class is present, given its raw map; NaN if unknown."""
         if self.presence_midpoint is None:
             return float("nan")
         excess = float(similarity.max()) - self.presence_midpoint
@@ -45,7 +45,7 @@ class Calibration:
 
 
 FLAT = 1e-6
-"""A map that spans less is constant: this much is the rounding of a cosine in float32."""
+"""Range below which a map counts as constant: the rounding error of a cosine in float32."""
 
 
 def min_max(similarity: Tensor) -> Tensor:
@@ -56,15 +56,15 @@ def min_max(similarity: Tensor) -> Tensor:
 
 
 def similarity_map(similarity: Tensor, size: tuple[int, int]) -> Tensor:
-    """Raw maps (B, h, w) → scaled to 0..1, then bilinearly to ``size``: (B, *size)."""
+    """Scale raw maps (B, h, w) to 0..1 and resize them bilinearly: (B, *size)."""
     scaled = min_max(similarity)[:, None]
     return F.interpolate(scaled, size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def sample_points(
-    inside: Tensor, count: int, generator: torch.Generator, sampling: Sampling = "spread"
+    inside: Tensor, count: int, generator: torch.Generator, sampling: PointSampling = "spread"
 ) -> Tensor:
-    """Draw points where a map is above its threshold.
+    """Sample points where a map is above its threshold.
 
     Args:
         inside: bool (H, W).
@@ -95,7 +95,7 @@ def sample_points(
 
 
 def _regions(inside: Tensor, count: int) -> list[tuple[Tensor, int]]:
-    """The largest connected regions as flat pixel indices, each with its share of ``count``.
+    """Return the largest connected regions as flat pixel indices, each with its share of ``count``.
 
     Shares go to the region with most pixels per point so far (D'Hondt's rule), after one each.
     """
@@ -115,7 +115,7 @@ def _regions(inside: Tensor, count: int) -> list[tuple[Tensor, int]]:
 
 
 def points_in_mask(mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Random pixel centres of a mask, bool (H, W), with replacement: float32 (count, 2), (x, y).
+    """Sample pixel centres of a mask, bool (H, W), with replacement: float32 (count, 2), (x, y).
 
     They stand for a user's clicks.
     """
@@ -130,9 +130,9 @@ def points_from_similarity(
     threshold: float,
     count: int,
     seed: int,
-    sampling: Sampling = "spread",
+    sampling: PointSampling = "spread",
 ) -> np.ndarray:
-    """Foreground points for SAM from one class's raw map.
+    """Sample foreground points from one class's raw map.
 
     Args:
         similarity: float (h, w), over the whole image.
@@ -154,7 +154,7 @@ def points_from_similarity(
 def dense_prompt(
     similarity: Tensor, transform: SquareTransform, side: int, threshold: float, logit: float
 ) -> Tensor:
-    """SAM's mask prompt from raw maps: where the scaled map exceeds the threshold.
+    """Build SAM's mask prompt from raw maps: foreground where the scaled map exceeds the threshold.
 
     Args:
         similarity: float (B, h, w), over the whole image.
@@ -181,10 +181,10 @@ def dense_prompt(
 
 
 REFERENCE_DENSE_LOGIT = 255.0
-"""The authors' dense prompt is 255 inside and 0 outside."""
+"""Value of the authors' dense prompt inside; outside it is 0."""
 
 
 def stable_seed(text: str, seed: int) -> int:
-    """A seed that differs by class and is the same in every process."""
+    """Return a seed that depends on the class and is the same in every process."""
     digest = hashlib.sha256(f"{seed}/{text}".encode()).digest()
     return int.from_bytes(digest[:7], "big")

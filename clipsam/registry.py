@@ -40,7 +40,7 @@ METHODS: dict[str, str] = {
     "sam-lora": "baselines.sam_peft:SamLoraPredictor",
     "sam-proposals-clip": "baselines.sam_proposals_clip:SamProposalsClipPredictor",
 }
-"""``module:class`` of each method by its id, in the order in which they are listed."""
+"""``module:class`` of each method by id, in display order."""
 
 
 def methods() -> dict[str, type[Predictor]]:
@@ -55,7 +55,7 @@ def find_method(method: str) -> type[Predictor]:
         PromptError: there is none with that id.
     """
     if method not in METHODS:
-        raise PromptError(f"There is no method “{method}”: choose from {', '.join(METHODS)}.")
+        raise PromptError(f"There is no method “{method}”, expected one of {', '.join(METHODS)}.")
     return resolve_name(METHODS[method])
 
 
@@ -75,7 +75,7 @@ def load_predictor(method: str, backbones: Backbones, bundle: Path | None = None
 
 
 def count_parameters(predictor: Predictor) -> dict[str, int]:
-    """Count a method's ``total`` and ``trainable`` parameters, each once."""
+    """Count a method's ``total`` and ``trainable`` parameters, shared ones once."""
     parameters = list(predictor.network().parameters())
     return {
         "total": sum(p.numel() for p in parameters),
@@ -84,7 +84,7 @@ def count_parameters(predictor: Predictor) -> dict[str, int]:
 
 
 def describe_methods(preset: Preset) -> list[dict]:
-    """Describe every method, as far as it can be known without loading weights.
+    """Describe every method as far as possible without loading weights.
 
     Args:
         preset: whose parameters are counted, on no device; ``None`` stands for those of a method
@@ -99,7 +99,7 @@ def describe_methods(preset: Preset) -> list[dict]:
     with torch.device("meta"):
         backbones = assemble(preset, *build_networks(preset), device="meta")
         counts = {
-            id: None if cls.beside(preset) else count_parameters(cls.untrained(backbones))
+            id: None if cls.extra_networks(preset) else count_parameters(cls.untrained(backbones))
             for id, cls in methods().items()
         }
     return [

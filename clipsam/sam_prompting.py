@@ -1,4 +1,4 @@
-"""Prompting SAM for one class: points and boxes as tensors, and SAM's masks as a result."""
+"""SAM prompting for one class: points and boxes as tensors, and masks as a result."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .geometry import SquareTransform
-from .predictor import Options
+from .predictor import PredictOptions
 from .prompting import Calibration, dense_prompt, points_from_similarity, stable_seed
-from .types import NOTHING, ConceptResult, PromptsUsed
+from .types import NOTHING, ConceptResult, SamPrompts
 
 
 def map_points(
@@ -17,9 +17,9 @@ def map_points(
     transform: SquareTransform,
     text: str,
     calibration: Calibration,
-    options: Options,
+    options: PredictOptions,
 ) -> np.ndarray:
-    """Draw foreground points where one class's similarity map is high.
+    """Sample foreground points where one class's similarity map is high.
 
     Args:
         similarity: raw map (1, h, w) over the whole image.
@@ -46,17 +46,17 @@ def map_mask(
     transform: SquareTransform,
     side: int,
     calibration: Calibration,
-    options: Options,
+    options: PredictOptions,
 ) -> Tensor:
-    """Turn one class's raw map (1, h, w) into SAM's mask prompt (1, 1, side, side), logits."""
+    """Convert one class's raw map (1, h, w) to SAM's mask prompt (1, 1, side, side), logits."""
     threshold = options.map_threshold(calibration)
     return dense_prompt(similarity, transform, side, threshold, options.dense_logit)
 
 
 def prompt_tensors(
-    prompts: PromptsUsed, transform: SquareTransform, device: torch.device
+    prompts: SamPrompts, transform: SquareTransform, device: torch.device
 ) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
-    """Turn one class's points and boxes into tensors for SAM's prompt encoder.
+    """Convert one class's points and boxes to tensors for SAM's prompt encoder.
 
     Each of B boxes asks for a mask of its own; without a box, B is 1.
 
@@ -82,9 +82,9 @@ def prompt_tensors(
 
 
 def class_result(
-    logits: Tensor, scores: Tensor, prompts: PromptsUsed, **fields: object
+    logits: Tensor, scores: Tensor, prompts: SamPrompts, **fields: object
 ) -> ConceptResult:
-    """Make one class's result of SAM's masks: the union of those of its boxes.
+    """Build one class's result from SAM's masks, the union over its boxes.
 
     Args:
         logits: (B, 1 + 3, h, w), the single mask and the candidates for each box.
@@ -106,10 +106,10 @@ def class_result(
 def empty_result(
     side: int,
     similarity: np.ndarray | None = None,
-    note: str = "Nothing found: CLIP's similarity map is the same everywhere.",
+    note: str = "Empty mask: CLIP's similarity map is constant.",
     presence: float = 0.0,
 ) -> ConceptResult:
-    """Make the result of a class for which there is nothing to prompt SAM with.
+    """Build an empty result for a class without SAM prompts.
 
     Args:
         side: of the logits, all of them :data:`~clipsam.types.NOTHING`.
@@ -119,7 +119,7 @@ def empty_result(
     """
     return ConceptResult(
         logits=np.full((side, side), NOTHING, np.float32),
-        prompts=PromptsUsed(),
+        prompts=SamPrompts(),
         presence=presence,
         similarity=similarity,
         note=note,

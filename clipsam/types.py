@@ -1,4 +1,4 @@
-"""What goes into a method and what comes out: small frozen dataclasses that check themselves."""
+"""Inputs and outputs of methods: small frozen dataclasses that validate themselves."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from .errors import PromptError
 from .geometry import SquareTransform
 
 NOTHING = -32.0
-"""Logit of every pixel of a class of which nothing was found."""
+"""Logit of every pixel of an empty mask."""
 
 Overlap = Literal["independent", "argmax", "highest-presence"]
-"""Who gets a pixel that several classes claim: all of them; the one with the highest logit; the
-one most likely present in the image, of equals the one with the highest logit."""
+"""Which class a pixel claimed by several goes to.
+
+``independent``: all of them. ``argmax``: the one with the highest logit. ``highest-presence``: the
+one with the highest presence, ties by logit.
+"""
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One class to look for.
+    """One class to segment.
 
     Attributes:
         synonyms: names of the class; the first is shown.
@@ -59,46 +62,46 @@ class Concept:
             box = np.asarray(self.box, np.float32)
             if box.shape != (4,) or not (box[0] < box[2] and box[1] < box[3]):
                 raise PromptError(
-                    f"{names[0]}: a box is (x0, y0, x1, y1) with x0 < x1 and y0 < y1."
+                    f"{names[0]}: a box must be (x0, y0, x1, y1) with x0 < x1 and y0 < y1."
                 )
             object.__setattr__(self, "box", box)
 
     @property
     def text(self) -> str:
-        """The name that is shown."""
+        """Display name."""
         return self.synonyms[0]
 
     @property
     def key(self) -> Hashable:
-        """Everything in it: two classes with one key are asked the same."""
+        """Key of the whole content; classes with equal keys give equal results."""
         box = None if self.box is None else self.box.tobytes()
         return self.synonyms, self.points.tobytes(), self.labels.tobytes(), box
 
     @property
-    def prompts(self) -> PromptsUsed:
-        """The points and the box as they are, for SAM."""
+    def prompts(self) -> SamPrompts:
+        """The user's points and box as SAM prompts."""
         boxes = np.zeros((0, 4), np.float32) if self.box is None else self.box[None]
-        return PromptsUsed(self.points, self.labels, boxes)
+        return SamPrompts(self.points, self.labels, boxes)
 
     @property
-    def is_pointed_at(self) -> bool:
+    def has_user_prompt(self) -> bool:
         """Whether the user gave a foreground point or a box."""
         return self.box is not None or bool((self.labels == 1).any())
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The classes to look for in one image; points and boxes belong to a class each."""
+    """The classes to segment in one image, each with its points and box."""
 
     concepts: tuple[Concept, ...]
 
     def __post_init__(self) -> None:
         if not self.concepts:
-            raise PromptError("Type at least one class name, for example: dog; puppy, grass")
+            raise PromptError("Enter at least one class name, for example: dog; puppy, grass")
         texts = [fold_name(concept.text) for concept in self.concepts]
         for text in texts:
             if texts.count(text) > 1:
-                raise PromptError(f"The class “{text}” is named twice.")
+                raise PromptError(f"The class “{text}” is given twice.")
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -107,11 +110,15 @@ class Prompt:
 
     @property
     def keys(self) -> list[Hashable]:
-        """Of its classes: two prompts with the same ask the same."""
+        """Keys of the classes; prompts with equal keys give equal results."""
         return [concept.key for concept in self.concepts]
 
     def check_inside(self, image_size: tuple[int, int]) -> None:
-        """Raise PromptError if a point or box lies outside an image of (height, width)."""
+        """Check the points and boxes.
+
+        Raises:
+            PromptError: a point or box lies outside an image of (height, width).
+        """
         height, width = image_size
         for concept in self.concepts:
             corners = np.zeros((0, 2)) if concept.box is None else concept.box.reshape(2, 2)
@@ -124,12 +131,12 @@ class Prompt:
 
 
 def fold_name(name: str) -> str:
-    """Return a class name without what tells no classes apart: case and extra spaces."""
+    """Return a class name in lower case without extra spaces."""
     return " ".join(name.split()).lower()
 
 
 def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:
-    """Class names as typed: ``,`` separates classes, ``;`` synonyms of one class.
+    """Parse class names: ``,`` separates classes, ``;`` synonyms of one class.
 
     >>> parse_classes("dog; puppy, grass")
     (('dog', 'puppy'), ('grass',))
@@ -142,8 +149,8 @@ def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:
 
 
 @dataclass(frozen=True)
-class PromptsUsed:
-    """What a method fed SAM for one class.
+class SamPrompts:
+    """SAM prompts of one class.
 
     Attributes:
         points: float32 (K, 2), (x, y) in pixels of the original image.
@@ -160,8 +167,8 @@ class PromptsUsed:
 
 
 @dataclass(frozen=True)
-class Round:
-    """What one block of a method that looks several times saw of one class, and told SAM.
+class BlockTrace:
+    """Intermediate state of one block of an iterative method for one class.
 
     Attributes:
         similarity: float32 (gh, gw) over the whole image: what the block began with, so the first
@@ -179,11 +186,11 @@ class Round:
 
 @dataclass(frozen=True)
 class ConceptResult:
-    """A method's answer for one class.
+    """Result of a method for one class.
 
     Attributes:
         logits: float32 (h, w) at the network's own resolution, over its square input.
-        prompts: what SAM was fed.
+        prompts: SAM prompts.
         presence: probability in [0, 1] that the class is in the image; NaN if the method cannot
             tell.
         similarity: float32 (gh, gw), raw similarity with the text over the whole image, or
@@ -192,25 +199,25 @@ class ConceptResult:
         candidates: float32 (3, h, w), SAM's masks for an ambiguous prompt, or ``None``.
         candidate_scores: float32 (3,), their IoU as SAM predicts it, or ``None``.
         candidate: which candidate the logits are, if one was taken in place of the method's answer.
-        rounds: what each block saw, in order; empty for a method that looks once.
+        block_traces: what each block saw, in order; empty for a method that looks once.
         note: one sentence for the user, or empty.
     """
 
     logits: np.ndarray
-    prompts: PromptsUsed
+    prompts: SamPrompts
     presence: float = float("nan")
     similarity: np.ndarray | None = None
     similarity_unit: str = "cosine"
     candidates: np.ndarray | None = None
     candidate_scores: np.ndarray | None = None
     candidate: int | None = None
-    rounds: tuple[Round, ...] = ()
+    block_traces: tuple[BlockTrace, ...] = ()
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One method's answer for one image and prompt.
+    """Result of one method for one image and prompt.
 
     Logits are kept at the network's own resolution, and brought to any other on demand: a page
     changes threshold, colours and size without running a model again.
@@ -239,9 +246,7 @@ class Prediction:
     def __post_init__(self) -> None:
         expected = len(self.prompt.concepts)
         if len(self.results) != expected:
-            raise ValueError(
-                f"{self.method}: {expected} classes asked, {len(self.results)} answered"
-            )
+            raise ValueError(f"{self.method}: expected {expected} results, got {len(self.results)}")
         for result in self.results:
             if result.logits.dtype != np.float32 or result.logits.ndim != 2:
                 raise ValueError(
@@ -265,7 +270,7 @@ class Prediction:
         return sum(self.seconds.values())
 
     def logits(self, size: tuple[int, int] | None = None) -> np.ndarray:
-        """float32 (C, H, W) at the original resolution, or at ``size``."""
+        """Return logits, float32 (C, H, W), at the original resolution or at ``size``."""
         height, width = size or self.transform.image_size
         out = np.empty((len(self.results), height, width), np.float32)
         for index in range(len(self.results)):
@@ -273,7 +278,7 @@ class Prediction:
         return out
 
     def class_logits(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
-        """float32 (H, W) of one class, at the original resolution or at ``size``."""
+        """Return the logits of one class, float32 (H, W), at the original size or at ``size``."""
         return self._resized(self.results[index].logits, size)
 
     def class_mask(
@@ -283,7 +288,10 @@ class Prediction:
         size: tuple[int, int] | None = None,
         overlap: Overlap = "independent",
     ) -> np.ndarray:
-        """bool (H, W) of one class: logits above ``threshold`` that no other class gets."""
+        """Return the mask of one class, bool (H, W): logits above ``threshold``.
+
+        Pixels that ``overlap`` assigns to another class are left out.
+        """
         if overlap == "independent":
             return self.class_logits(index, size) > threshold
         return self._owners(threshold, size, overlap) == index
@@ -294,7 +302,7 @@ class Prediction:
         size: tuple[int, int] | None = None,
         overlap: Overlap = "independent",
     ) -> np.ndarray:
-        """bool (C, H, W): logits above ``threshold``, disjoint unless classes are independent."""
+        """Return masks, bool (C, H, W): logits above ``threshold``, disjoint unless independent."""
         return np.stack(list(self.each_mask(threshold, size, overlap)))
 
     def each_mask(
@@ -304,7 +312,7 @@ class Prediction:
         overlap: Overlap = "independent",
         indices: Iterable[int] | None = None,
     ) -> Iterator[np.ndarray]:
-        """The masks of :meth:`masks`, bool (H, W), one after the other: all may be too many.
+        """Yield the masks of :meth:`masks`, bool (H, W), one by one, to save memory.
 
         Args:
             threshold, size, overlap: as there.
@@ -320,7 +328,7 @@ class Prediction:
     def label_map(
         self, threshold: float | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
-        """The class of each pixel: the one with the highest logit, the first of equals.
+        """Return the class of each pixel: the one with the highest logit, the first one of ties.
 
         Logits are enlarged class by class, since those of hundreds of classes at the image's own
         size would not fit into memory.
@@ -346,7 +354,7 @@ class Prediction:
     def _owners(
         self, threshold: float, size: tuple[int, int] | None, overlap: Overlap
     ) -> np.ndarray:
-        """int64 (H, W): the class that gets each pixel, −1 for none; of equals the first.
+        """Return the class assigned to each pixel, int64 (H, W); −1 for none.
 
         Unknown presence counts as lowest.
         """
@@ -368,18 +376,18 @@ class Prediction:
     def candidate_masks(
         self, index: int, threshold: float = 0.0, size: tuple[int, int] | None = None
     ) -> np.ndarray:
-        """bool (3, H, W): SAM's candidates for one class; (0, H, W) if it gave none."""
+        """Return SAM's candidate masks for one class, bool (3, H, W); (0, H, W) without any."""
         candidates = self.results[index].candidates
         if candidates is None:
             return np.zeros((0, *(size or self.transform.image_size)), bool)
         return np.stack([self._resized(c, size) > threshold for c in candidates])
 
     def with_candidate(self, index: int, candidate: int) -> Prediction:
-        """The same with one of SAM's candidates in place of the answer for one class.
+        """Replace the result for one class by one of SAM's candidates.
 
         Args:
             index: of the class.
-            candidate: from 0; people are told numbers from 1.
+            candidate: index from 0; messages count from 1.
 
         Raises:
             PromptError: there is no such candidate.
@@ -388,8 +396,8 @@ class Prediction:
         count = 0 if result.candidates is None else len(result.candidates)
         if not 0 <= candidate < count:
             raise PromptError(
-                f"{self.method}: there is no candidate {candidate + 1} for "
-                f"“{self.texts[index]}”; SAM gave {count or 'none'}."
+                f"{self.method}: there is no candidate {candidate + 1} for “{self.texts[index]}”; "
+                f"SAM returned {count or 'none'}."
             )
         chosen = replace(result, logits=result.candidates[candidate], candidate=candidate)
         results = (*self.results[:index], chosen, *self.results[index + 1 :])
@@ -401,5 +409,5 @@ class Prediction:
 
 
 def prompt_from_classes(classes: Sequence[Sequence[str]]) -> Prompt:
-    """A prompt of class names alone."""
+    """Build a prompt of class names alone."""
     return Prompt(tuple(Concept(tuple(synonyms)) for synonyms in classes))

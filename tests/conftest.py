@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 from torch import nn
 
-from clipsam.models.sam import SamConfig, build_sam
+from clipsam.models.sam_model import SamConfig, build_sam
 from clipsam.weights.backbones import Backbones, has_weights, load_backbones
 from clipsam.weights.presets import TINY
 

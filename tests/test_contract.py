@@ -21,15 +21,15 @@ from torch.utils._pytree import tree_leaves
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 from baselines.map_prompted import ClipMapPredictor, MapPromptedPredictor
-from clipsam import scene as scene_module
-from clipsam.data.scenes import SceneData
+from clipsam import encoded_image as scene_module
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
 from clipsam.models.image_encoder import finish_plain_block, run_plain_blocks
-from clipsam.predictor import Options, Predictor
+from clipsam.predictor import PredictOptions, Predictor
 from clipsam.registry import load_predictor, methods
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
@@ -76,17 +76,17 @@ joint = pytest.mark.parametrize("case", JOINT, indirect=True, ids=named)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=named)
-def case(request, loaded) -> tuple[Predictor, Options]:
+def case(request, loaded) -> tuple[Predictor, PredictOptions]:
     name, mode = request.param
     if name not in loaded:
         pytest.skip(f"{name} is {method_status(methods()[name], TINY)} for tiny")
-    return loaded[name], Options(mode=mode)
+    return loaded[name], PredictOptions(mode=mode)
 
 
 @pytest.fixture(scope="module")
 def answer(case) -> Prediction:
     predictor, options = case
-    return predictor.predict(Scene(IMAGE), PROMPT, options)
+    return predictor.predict(EncodedImage(IMAGE), PROMPT, options)
 
 
 def sees_pixels(module: nn.Module) -> bool:
@@ -178,7 +178,7 @@ def test_manual_mode_feeds_the_given_points(answer):
 
 def test_same_call_same_answer(case, answer):
     predictor, options = case
-    again = predictor.predict(Scene(IMAGE), PROMPT, options)
+    again = predictor.predict(EncodedImage(IMAGE), PROMPT, options)
     np.testing.assert_array_equal(again.logits(), answer.logits())
     for first, second in zip(answer.results, again.results, strict=True):
         np.testing.assert_array_equal(first.prompts.points, second.prompts.points)
@@ -189,7 +189,7 @@ def test_same_call_same_answer(case, answer):
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_class_is_independent_of_the_others(case, answer, index):
     predictor, options = case
-    alone = predictor.predict(Scene(IMAGE), Prompt(THREE[index : index + 1]), options)
+    alone = predictor.predict(EncodedImage(IMAGE), Prompt(THREE[index : index + 1]), options)
     np.testing.assert_allclose(
         alone.class_logits(0), answer.class_logits(index), atol=1e-4, rtol=1e-4
     )
@@ -200,17 +200,19 @@ def test_a_class_that_is_asked_as_before_keeps_its_answer(case, answer, monkeypa
     predictor, options = case
     asked, predict_all = [], type(predictor)._predict_all
 
-    def noted(self: Predictor, scene: Scene, concepts: Sequence[Concept], *rest: object) -> list:
+    def noted(
+        self: Predictor, encoded: EncodedImage, concepts: Sequence[Concept], *rest: object
+    ) -> list:
         asked.extend(concept.text for concept in concepts)
-        return predict_all(self, scene, concepts, *rest)
+        return predict_all(self, encoded, concepts, *rest)
 
     monkeypatch.setattr(type(predictor), "_predict_all", noted)
     clicked = replace(THREE[2], points=[[50, 70]], labels=[1])
     prompt = Prompt((*THREE[:2], clicked))
-    found = predictor.predict(Scene(IMAGE), prompt, options, earlier=answer)
+    found = predictor.predict(EncodedImage(IMAGE), prompt, options, earlier=answer)
     assert asked == [clicked.text] or (predictor.joint and len(asked) == 3)
     asked.clear()
-    anew = predictor.predict(Scene(IMAGE), prompt, options)
+    anew = predictor.predict(EncodedImage(IMAGE), prompt, options)
     assert len(asked) == 3
     np.testing.assert_allclose(found.logits(), anew.logits(), atol=1e-4, rtol=1e-4)
     assert (found.texts, found.mode) == (anew.texts, anew.mode)
@@ -221,34 +223,38 @@ def test_classes_compete_in_any_order(case, answer):
     """What is asked matters, the order in which it is asked does not."""
     predictor, options = case
     order = [2, 0, 1]
-    permuted = predictor.predict(Scene(IMAGE), Prompt(tuple(THREE[i] for i in order)), options)
+    permuted = predictor.predict(
+        EncodedImage(IMAGE), Prompt(tuple(THREE[i] for i in order)), options
+    )
     np.testing.assert_allclose(permuted.logits(), answer.logits()[order], atol=1e-4, rtol=1e-4)
-    alone = predictor.predict(Scene(IMAGE), Prompt(THREE[:1]), options)
+    alone = predictor.predict(EncodedImage(IMAGE), Prompt(THREE[:1]), options)
     assert np.abs(alone.class_logits(0) - answer.class_logits(0)).max() > 1e-4
 
 
 @joint
 def test_competing_classes_draw_no_lots(case, answer):
     predictor, options = case
-    other = predictor.predict(Scene(IMAGE), PROMPT, Options(mode=options.mode, seed=1))
+    other = predictor.predict(
+        EncodedImage(IMAGE), PROMPT, PredictOptions(mode=options.mode, seed=1)
+    )
     np.testing.assert_array_equal(other.logits(), answer.logits())
 
 
 def test_second_call_encodes_nothing(case, answer):
     predictor, options = case
-    scene = Scene(IMAGE)
+    encoded = EncodedImage(IMAGE)
     networks = predictor.network(), predictor.backbones.sam
     with counted(*networks, which=encodes) as ran:
-        predictor.predict(scene, PROMPT, options)
+        predictor.predict(encoded, PROMPT, options)
     assert ran, "the hooks see nothing"
     with counted(*networks, which=encodes) as ran:
-        again = predictor.predict(scene, PROMPT, options)
+        again = predictor.predict(encoded, PROMPT, options)
     assert not ran
     np.testing.assert_array_equal(again.logits(), answer.logits())
 
 
 def test_methods_share_one_plain_encoding(loaded, tiny, monkeypatch):
-    scene, blocks, encoder = Scene(IMAGE), [], tiny.sam.image_encoder
+    encoded, blocks, encoder = EncodedImage(IMAGE), [], tiny.sam.image_encoder
 
     def run(
         run_by: nn.Module, tokens: torch.Tensor, start: int, stop: int, compiled: bool
@@ -264,7 +270,7 @@ def test_methods_share_one_plain_encoding(loaded, tiny, monkeypatch):
     monkeypatch.setattr(scene_module, "finish_plain_block", finish)
     with counted(tiny.sam, which=sees_pixels) as ran:
         for predictor in loaded.values():
-            predictor.predict(scene, PROMPT)
+            predictor.predict(encoded, PROMPT)
     assert len(ran) == 1
     assert sorted(blocks) == list(range(len(encoder.blocks)))
 
@@ -275,7 +281,7 @@ def test_any_size(case, size):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     concept = Concept(("red disc",), points=[[size[1] / 2, size[0] / 2]], labels=[1])
-    prediction = predictor.predict(Scene(image), Prompt((concept,)), options)
+    prediction = predictor.predict(EncodedImage(image), Prompt((concept,)), options)
     assert prediction.logits().shape == (1, *size)
     assert np.isfinite(prediction.logits()).all()
     for x, y in prediction.results[0].prompts.points:
@@ -295,7 +301,7 @@ def test_any_size(case, size):
 def test_prompts_outside_the_image_are_refused(case, outside):
     predictor, options = case
     with pytest.raises(PromptError, match=r"cat.*220 × 150"):
-        predictor.predict(Scene(IMAGE), Prompt((Concept(("cat",), **outside),)), options)
+        predictor.predict(EncodedImage(IMAGE), Prompt((Concept(("cat",), **outside),)), options)
 
 
 @manual
@@ -303,13 +309,13 @@ def test_manual_mode_demands_points(case):
     predictor, options = case
     concepts = THREE[0], Concept(("hair drier",), points=[[3, 3]], labels=[0])
     with pytest.raises(PromptError, match="hair drier"):
-        predictor.predict(Scene(IMAGE), Prompt(concepts), options)
+        predictor.predict(EncodedImage(IMAGE), Prompt(concepts), options)
 
 
 def test_unknown_mode_lists_the_modes(case):
     predictor, _ = case
     with pytest.raises(PromptError) as error:
-        predictor.predict(Scene(IMAGE), PROMPT, Options(mode="telepathic"))
+        predictor.predict(EncodedImage(IMAGE), PROMPT, PredictOptions(mode="telepathic"))
     for mode in ("telepathic", *predictor.info.modes):
         assert mode in str(error.value)
 
@@ -317,7 +323,7 @@ def test_unknown_mode_lists_the_modes(case):
 def test_progress_counts_the_classes(case):
     predictor, options = case
     calls: list[tuple[int, int]] = []
-    predictor.predict(Scene(IMAGE), PROMPT, options, lambda *call: calls.append(call))
+    predictor.predict(EncodedImage(IMAGE), PROMPT, options, lambda *call: calls.append(call))
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -330,7 +336,7 @@ def test_a_map_that_is_the_same_everywhere_finds_nothing(case, monkeypatch):
     monkeypatch.setattr(
         SurgeryVision, "forward", lambda self, pixels: feature.expand(len(pixels), tokens, -1)
     )
-    prediction = predictor.predict(Scene(IMAGE), PROMPT, options)
+    prediction = predictor.predict(EncodedImage(IMAGE), PROMPT, options)
     assert np.isfinite(prediction.logits()).all()
     assert not prediction.masks().any()
     assert (prediction.presence == 0).all()
@@ -341,7 +347,9 @@ def test_a_map_that_is_the_same_everywhere_finds_nothing(case, monkeypatch):
 def test_drawn_points_follow_the_seed(case, answer):
     """Points come from the seed and the class alone; another seed moves some of them."""
     predictor, options = case
-    other = predictor.predict(Scene(IMAGE), PROMPT, Options(mode=options.mode, seed=1))
+    other = predictor.predict(
+        EncodedImage(IMAGE), PROMPT, PredictOptions(mode=options.mode, seed=1)
+    )
     pairs = zip(answer.results, other.results, strict=True)
     assert any(not np.array_equal(a.prompts.points, b.prompts.points) for a, b in pairs)
 
@@ -364,7 +372,7 @@ def test_all_that_it_computes_with_is_its_network(case):
     """So that moving the network to a device moves everything."""
     predictor, options = case
     with Touched() as touched:
-        predictor.predict(Scene(IMAGE), PROMPT, options)
+        predictor.predict(EncodedImage(IMAGE), PROMPT, options)
     own = {id(parameter) for parameter in predictor.network().parameters()}
     assert len(touched.parameters) > 50
     assert set(touched.parameters) <= own

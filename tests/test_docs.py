@@ -20,7 +20,7 @@ from clipsam.training.card import read_figures
 from clipsam.training.card_figures import RUNS
 from clipsam.weights import published
 from clipsam.weights.presets import PRESETS
-from clipsam.weights.published import Published
+from clipsam.weights.published import PublishedWeights
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -149,7 +149,7 @@ def test_the_readme_repeats_the_figures_of_the_card() -> None:
 
 def test_methods_that_need_a_download_say_so() -> None:
     shown = {id: cells[-1] for id, cells in rows("README.md", "id").items()}
-    needy = {id for id, cls in methods().items() if cls.beside(PRESETS["tiny"])}
+    needy = {id for id, cls in methods().items() if cls.extra_networks(PRESETS["tiny"])}
     assert {id for id, cell in shown.items() if cell == "download"} == needy
 
 
@@ -168,7 +168,7 @@ def test_every_preset_is_listed() -> None:
 def test_every_published_network_is_listed_with_size_and_licence() -> None:
     text = read("docs/real-weights.md")
     for network in vars(published).values():
-        if isinstance(network, Published):
+        if isinstance(network, PublishedWeights):
             (line,) = (row for row in text.splitlines() if f"| `{network.repo}`" in row)
             assert f"| {network.megabytes:,} | {network.licence} |" in line
             assert network.checkpoint is None or network.checkpoint in line

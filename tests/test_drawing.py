@@ -11,9 +11,9 @@ from PIL import Image
 
 from clipsam import drawing
 from clipsam.geometry import SquareTransform
-from clipsam.types import PromptsUsed
+from clipsam.types import SamPrompts
 
-NO_PROMPTS = PromptsUsed()
+NO_PROMPTS = SamPrompts()
 
 
 def decode(uri: str) -> Image.Image:
@@ -24,7 +24,7 @@ def decode(uri: str) -> Image.Image:
 
 def test_layer_is_exactly_the_mask_in_its_colour() -> None:
     mask = np.random.default_rng(0).random((37, 53)) > 0.6
-    pixels = np.array(decode(drawing.layer(mask, "#123456")).convert("RGBA"))
+    pixels = np.array(decode(drawing.mask_layer(mask, "#123456")).convert("RGBA"))
     assert np.array_equal(pixels[..., 3] == 255, mask)
     assert np.array_equal(pixels[..., 3] == 0, ~mask)
     assert (pixels[mask][:, :3] == (0x12, 0x34, 0x56)).all()
@@ -32,7 +32,7 @@ def test_layer_is_exactly_the_mask_in_its_colour() -> None:
 
 @pytest.mark.parametrize("mask", [np.zeros((1, 1), bool), np.ones((1, 1), bool)])
 def test_layer_of_one_pixel(mask: np.ndarray) -> None:
-    alpha = np.array(decode(drawing.layer(mask, "#ffffff")).convert("RGBA"))[..., 3]
+    alpha = np.array(decode(drawing.mask_layer(mask, "#ffffff")).convert("RGBA"))[..., 3]
     assert np.array_equal(alpha > 0, mask)
 
 
@@ -50,7 +50,7 @@ def test_a_full_mask_has_no_rim_at_the_picture_s_edge() -> None:
 
 def test_label_layer_is_each_class_in_its_colour_and_clear_elsewhere() -> None:
     labels = np.random.default_rng(0).integers(-1, 25, (37, 53))
-    pixels = np.array(decode(drawing.label_layer(labels)).convert("RGBA"))
+    pixels = np.array(decode(drawing.label_map_layer(labels)).convert("RGBA"))
     assert np.array_equal(pixels[..., 3], np.where(labels < 0, 0, 255))
     for index in range(25):
         colour = tuple(bytes.fromhex(drawing.class_colour(index)[1:]))
@@ -87,18 +87,18 @@ def test_cells_are_pixels_in_viridis() -> None:
     ],
 )
 def test_shown_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert drawing.shown_size(size) == expected
+    assert drawing.display_size(size) == expected
 
 
 def test_a_small_picture_is_shown_without_loss() -> None:
     image = np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8)
-    assert np.array_equal(np.array(decode(drawing.shown_picture(image))), image)
+    assert np.array_equal(np.array(decode(drawing.display_uri(image))), image)
 
 
 def test_a_large_picture_is_shown_smaller_and_the_same() -> None:
     image = np.zeros((1500, 3000, 3), np.uint8)
     image[:, 1500:] = 200
-    shown = np.array(decode(drawing.shown_picture(image)))
+    shown = np.array(decode(drawing.display_uri(image)))
     assert shown.shape == (512, 1024, 3)
     assert abs(int(shown[256, 300, 0]) - 0) < 4
     assert abs(int(shown[256, 700, 0]) - 200) < 4
@@ -119,7 +119,7 @@ def test_a_constant_similarity_is_drawn_as_its_lowest() -> None:
 
 def test_points_are_drawn_where_they_are_in_the_original() -> None:
     points = np.array([[75, 10]], np.float32)
-    prompts = PromptsUsed(points, np.ones(1, np.int64))
+    prompts = SamPrompts(points, np.ones(1, np.int64))
     picture = drawing.similarity_picture(np.zeros((2, 2), np.float32), prompts, (50, 100))
     changed = (picture != (68, 1, 84)).any(-1)
     rows, columns = np.nonzero(changed)
@@ -129,8 +129,8 @@ def test_points_are_drawn_where_they_are_in_the_original() -> None:
 
 def test_shown_pixels_are_those_of_the_shown_picture() -> None:
     image = np.random.default_rng(2).integers(0, 256, (40, 30, 3), np.uint8)
-    assert np.array_equal(drawing.shown_pixels(image), image)
-    assert drawing.shown_pixels(np.zeros((1500, 3000, 3), np.uint8)).shape == (512, 1024, 3)
+    assert np.array_equal(drawing.display_pixels(image), image)
+    assert drawing.display_pixels(np.zeros((1500, 3000, 3), np.uint8)).shape == (512, 1024, 3)
 
 
 def test_a_mask_is_white_on_black() -> None:
@@ -161,7 +161,7 @@ def test_what_sam_was_fed_is_drawn_over_the_image() -> None:
     image = np.full((100, 200, 3), 90, np.uint8)
     dense = np.zeros((64, 64), bool)
     dense[:, :32] = True  # The left half of the square, and of the image, which fills its top.
-    prompts = PromptsUsed(
+    prompts = SamPrompts(
         np.array([[150, 20], [150, 80]], np.float32),
         np.array([1, 0]),
         np.array([[120, 40, 180, 60]], np.float32),
@@ -183,7 +183,7 @@ def test_masks_are_laid_over_with_opaque_rims() -> None:
     image = np.zeros((20, 20, 3), np.uint8)
     mask = np.zeros((20, 20), bool)
     mask[5:15, 5:15] = True
-    picture = drawing.laid_over(image, [mask, np.zeros_like(mask)])
+    picture = drawing.overlay_masks(image, [mask, np.zeros_like(mask)])
     assert tuple(picture[5, 7]) == (0xE6, 0x9F, 0x00)
     assert tuple(picture[10, 10]) == (0x73, 80, 0)  # Half of it: 0x9F / 2 is 79.5, rounded to even.
     assert not picture[~mask].any()

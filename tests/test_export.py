@@ -18,27 +18,27 @@ from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
 from clipsam.cli import main
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.evaluation.truth import Truth
 from clipsam.export import file_names, write_prediction
 from clipsam.geometry import SquareTransform
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import count_parameters, load_predictor
-from clipsam.scene import Scene
 from clipsam.types import (
     Concept,
     ConceptResult,
     Prediction,
     Prompt,
-    PromptsUsed,
+    SamPrompts,
     prompt_from_classes,
 )
 from clipsam.weights.backbones import Backbones
-from clipsam.workbench.choices import Choice
+from clipsam.workbench.choices import MethodChoice
 from clipsam.workbench.compare.archive import command, write_zip
-from clipsam.workbench.compare.session import Run
-from clipsam.workbench.compare.views.looks import Look
+from clipsam.workbench.compare.session import ComparisonRun
+from clipsam.workbench.compare.views.display_settings import DisplaySettings
 
 
 def prediction(
@@ -52,7 +52,7 @@ def prediction(
         mode="vanilla",
         prompt=prompt_from_classes([[name] for name in names]),
         transform=SquareTransform(masks.shape[1:], masks.shape[1]),
-        results=tuple(ConceptResult(one, PromptsUsed(), **result) for one in logits),
+        results=tuple(ConceptResult(one, SamPrompts(), **result) for one in logits),
         seconds={"all": 1.5},
         peak_memory_mb=20.0,
     )
@@ -73,16 +73,18 @@ def picture(data: bytes) -> np.ndarray:
 
 def ran(
     found: Sequence[Prediction], image: np.ndarray | None = None, title: str = "", **fields: object
-) -> Run:
+) -> ComparisonRun:
     """A run in which methods have answered, each in the place of its number."""
     image = np.zeros((4, 4, 3), np.uint8) if image is None else image
     called = [title or f"{one.method} · {one.mode}" for one in found]
     choices = tuple(
-        Choice(one.method, str(number), title, "")
+        MethodChoice(one.method, str(number), title, "")
         for number, (one, title) in enumerate(zip(found, called, strict=True))
     )
     answers = {choice.key: one for choice, one in zip(choices, found, strict=True)}
-    return Run(Scene(image), found[0].prompt, "tiny", choices, predictions=answers, **fields)
+    return ComparisonRun(
+        EncodedImage(image), found[0].prompt, "tiny", choices, predictions=answers, **fields
+    )
 
 
 def test_annotations_are_read_by_pycocotools(tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_an_archive_holds_what_it_says(tmp_path: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (24, 24, 3), np.uint8)
     path = tmp_path / "run.zip"
     counts = {"clip-surgery-sam/0": {"total": 7, "trainable": 3}}
-    assert write_zip(path, ran(found, image, parameters=counts), Look(), truth) == path
+    assert write_zip(path, ran(found, image, parameters=counts), DisplaySettings(), truth) == path
     files = members(path)
     assert set(files) == {
         "image.png",
@@ -191,7 +193,7 @@ def test_an_archive_holds_what_it_says(tmp_path: Path) -> None:
 def test_the_same_run_makes_the_same_archive(tmp_path: Path) -> None:
     found = prediction(["dog"], random_masks(1), similarity=np.eye(4, dtype=np.float32))
     run = ran([found], np.zeros((24, 24, 3), np.uint8))
-    paths = [write_zip(tmp_path / name, run, Look()) for name in ("a.zip", "b.zip")]
+    paths = [write_zip(tmp_path / name, run, DisplaySettings()) for name in ("a.zip", "b.zip")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -205,7 +207,7 @@ def test_figures_of_any_shape_and_any_name(tmp_path: Path, size: tuple[int, int]
     answer = replace(answer, transform=SquareTransform(size, side))
     run = ran([answer] * 7, np.zeros((*size, 3), np.uint8), "Method 7 $a_ · x")
     path = tmp_path / "run.zip"
-    write_zip(path, run, Look(active=names[2]))
+    write_zip(path, run, DisplaySettings(active=names[2]))
     files = members(path)
     assert files["figure.pdf"].startswith(b"%PDF")
     # Letters are letters, in a font that journals take.
@@ -231,17 +233,17 @@ def test_the_command_line_makes_the_same_masks(
         ("clip-surgery-sam", None),
         ("esc-net", None),
     )
-    scene = Scene(sample.image)
+    encoded = EncodedImage(sample.image)
     found, counts = [], {}
     for number, (method, mode) in enumerate(asked):
         predictor = load_predictor(method, tiny)
-        found.append(predictor.predict(scene, prompt, Options(mode=mode, seed=3)))
+        found.append(predictor.predict(encoded, prompt, PredictOptions(mode=mode, seed=3)))
         counts[f"{method}/{number}"] = count_parameters(predictor)
     found[1] = found[1].with_candidate(0, 2)
     path = write_zip(
         tmp_path / "run.zip",
         ran(found, sample.image, seed=3, parameters=counts),
-        Look(threshold=-0.3, overlap="highest-presence"),
+        DisplaySettings(threshold=-0.3, overlap="highest-presence"),
     )
     files = members(path)
     with zipfile.ZipFile(path) as archive:
@@ -268,9 +270,9 @@ def test_the_command_line_makes_the_same_masks(
 def test_a_name_that_the_command_line_would_split_is_refused() -> None:
     run = ran([prediction(["a dog, running"], np.ones((1, 4, 4), bool))])
     with pytest.raises(PromptError, match="comma or a semicolon"):
-        command(run, Look())
+        command(run, DisplaySettings())
 
 
 def test_methods_that_chose_several_modes_are_asked_for_without_one() -> None:
     answer = replace(prediction(["dog"], np.ones((1, 4, 4), bool)), mode="manual + vanilla")
-    assert "--method=clip-surgery-sam" in command(ran([answer]), Look())
+    assert "--method=clip-surgery-sam" in command(ran([answer]), DisplaySettings())

@@ -7,12 +7,12 @@ import pytest
 
 from baselines.clip_surgery_sam import ClipSurgerySamPredictor
 from baselines.sam import SamPredictor
+from clipsam.encoded_image import EncodedImage
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.models.clip import build_clip
-from clipsam.models.sam import build_sam
-from clipsam.predictor import Options, Predictor
+from clipsam.models.sam_model import build_sam
+from clipsam.predictor import PredictOptions, Predictor
 from clipsam.registry import count_parameters
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import BUNDLES, Backbones, assemble, read_tokenizer
 from clipsam.weights.presets import PRESETS
@@ -38,10 +38,10 @@ def base() -> Backbones:
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def encoded() -> EncodedImage:
     """One for all methods: the plain encoding is done once."""
     rng = np.random.default_rng(0)
-    return Scene(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    return EncodedImage(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -49,9 +49,9 @@ def predictor(request, base) -> Predictor:
     return METHODS[request.param](base)
 
 
-def test_predicts(predictor, scene):
+def test_predicts(predictor, encoded):
     preset = predictor.backbones.preset
-    prediction = predictor.predict(scene, Prompt((CONCEPT,)), Options())
+    prediction = predictor.predict(encoded, Prompt((CONCEPT,)), PredictOptions())
     result = prediction.results[0]
     assert result.logits.shape == (256, 256)
     assert result.candidates.shape == (3, 256, 256)

@@ -17,7 +17,7 @@ FLOORS = (
     {"errors", "geometry", "measure", "memory"},
     {"types", "prompting", "models", "data"},
     {"marks", "drawing", "weights"},
-    {"scene", "registry"},
+    {"encoded_image", "registry"},
     {"predictor"},
     {"sam_prompting", "evaluation"},
     {"methods", "export"},

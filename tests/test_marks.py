@@ -87,5 +87,7 @@ def test_too_many_marks_are_refused():
 
 
 def test_a_mark_of_another_class_is_refused():
-    with pytest.raises(PromptError, match=r"“cat” is none of the classes asked \(dog; puppy, a:b"):
+    with pytest.raises(
+        PromptError, match=r"“cat” is not one of the requested classes \(dog; puppy, a:b"
+    ):
         prompt_with_marks(CLASSES, [Point("cat", 1, 1, 1)])

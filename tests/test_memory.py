@@ -20,22 +20,30 @@ import torch
 from torch import nn
 
 from clipsam import memory
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.export import write_prediction
-from clipsam.memory import CPU, Recent, Step, exclusive, place, step_down, weights
+from clipsam.memory import (
+    CPU,
+    FallbackPlan,
+    LRUCache,
+    exclusive,
+    move_tensors,
+    run_with_fallback,
+    weights,
+)
 from clipsam.models.clip import ClassTextEncoder
-from clipsam.predictor import Options, Predictor
+from clipsam.predictor import PredictOptions, Predictor
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
-from clipsam.workbench.compare.cards import details
+from clipsam.workbench.compare.card_html import details
 
 GPU = torch.device("cpu", 0)
 """Differs from :data:`CPU` for whoever compares, computes the same."""
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 TEN = Prompt(tuple(Concept((f"thing {number}",)) for number in range(10)))
-AFRESH = "The GPU's memory did not suffice: "
+AFRESH = "The GPU ran out of memory: "
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +62,7 @@ def test_the_longest_unasked_is_forgotten() -> None:
     def ask(key: str) -> str:
         return known.get(key, lambda: computed.append(key) or key.upper())
 
-    known: Recent[str] = Recent(2)
+    known: LRUCache[str] = LRUCache(2)
     assert [ask(key) for key in "abacab"] == list("ABACAB")
     # "c" takes the place of "b", not of "a", which was asked for since; "b" then that of "c".
     assert computed == ["a", "b", "c", "b"]
@@ -62,7 +70,7 @@ def test_the_longest_unasked_is_forgotten() -> None:
 
 
 def test_what_cannot_be_computed_is_not_remembered() -> None:
-    known: Recent[int] = Recent(2)
+    known: LRUCache[int] = LRUCache(2)
     with pytest.raises(ZeroDivisionError):
         known.get("a", lambda: 1 // 0)
     assert known.get("a", lambda: 7) == 7
@@ -78,12 +86,12 @@ def test_what_cannot_be_computed_is_not_remembered() -> None:
 )
 def test_features_of_texts_are_bounded(tiny, monkeypatch, method: str, where: str) -> None:
     """Ever new words do not fill the memory, and one question may have more than are kept."""
-    expected = load_predictor(method, tiny).predict(Scene(IMAGE), TEN).logits()
+    expected = load_predictor(method, tiny).predict(EncodedImage(IMAGE), TEN).logits()
     monkeypatch.setattr(f"{where}.MOST_TEXTS", 3)
     backbones = replace(tiny, text=ClassTextEncoder(tiny.clip, tiny.text.tokenizer))
     predictor = load_predictor(method, backbones)
     for _ in range(2):
-        found = predictor.predict(Scene(IMAGE), TEN).logits()
+        found = predictor.predict(EncodedImage(IMAGE), TEN).logits()
         np.testing.assert_array_equal(found, expected)
         caches = [vars(predictor).get("_texts"), vars(backbones.text)["_features"]]
         assert [len(cache) for cache in caches if cache is not None and cache._most == 3] == [3]
@@ -92,10 +100,10 @@ def test_features_of_texts_are_bounded(tiny, monkeypatch, method: str, where: st
 # Steps
 
 
-def failing(times: int, seen: list[Step]) -> Callable[[Step], str]:
+def failing(times: int, seen: list[FallbackPlan]) -> Callable[[FallbackPlan], str]:
     """Runs out of memory so often, then answers."""
 
-    def run(step: Step) -> str:
+    def run(step: FallbackPlan) -> str:
         seen.append(step)
         if len(seen) <= times:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -115,39 +123,39 @@ def failing(times: int, seen: list[Step]) -> Callable[[Step], str]:
     ],
 )
 def test_the_steps(device: torch.device, classes: int, portions: list[int | None]) -> None:
-    expected = [Step(device, portion) for portion in portions]
+    expected = [FallbackPlan(device, portion) for portion in portions]
     if device == GPU:
-        expected.append(Step(CPU))
+        expected.append(FallbackPlan(CPU))
     for times in range(len(expected)):
-        seen: list[Step] = []
-        value, note, lost = step_down(failing(times, seen), device, classes)
+        seen: list[FallbackPlan] = []
+        value, note, lost = run_with_fallback(failing(times, seen), device, classes)
         assert (value, seen) == ("answer", expected[: times + 1])
         assert (note == "", lost == 0) == (times == 0, times == 0)
-    assert device == CPU or "computed on the CPU instead" in note
+    assert device == CPU or "used the CPU for all classes" in note
     with pytest.raises(torch.OutOfMemoryError):
-        step_down(failing(len(expected), []), device, classes)
+        run_with_fallback(failing(len(expected), []), device, classes)
 
 
 def test_the_note_says_what_was_done() -> None:
-    notes = [step_down(failing(times, []), GPU, 20)[1] for times in range(4)]
+    notes = [run_with_fallback(failing(times, []), GPU, 20)[1] for times in range(4)]
     assert notes == [
         "",
-        AFRESH + "all was computed again, at most 8 classes at a time and with nothing else on it.",
-        AFRESH + "all was computed again, one class at a time and with nothing else on it.",
-        AFRESH + "all classes were computed on the CPU instead, which takes longer.",
+        AFRESH + "recomputed at most 8 classes at a time after freeing the GPU.",
+        AFRESH + "recomputed one class at a time after freeing the GPU.",
+        AFRESH + "all classes were used the CPU for all classes, which takes longer.",
     ]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: out of memory"), MemoryError()])
 def test_no_other_error_is_caught(error: Exception) -> None:
-    calls: list[Step] = []
+    calls: list[FallbackPlan] = []
 
-    def run(step: Step) -> None:
+    def run(step: FallbackPlan) -> None:
         calls.append(step)
         raise error
 
     with pytest.raises(type(error)):
-        step_down(run, GPU, 20)
+        run_with_fallback(run, GPU, 20)
     assert len(calls) == 1
 
 
@@ -164,21 +172,21 @@ class Holder:
 def test_before_the_next_step_the_gpu_is_empty() -> None:
     """What the failed step made is gone, and everything else has moved away."""
     others, mine = [Holder(), Holder()], Holder()
-    Step(GPU).bring(*others)
+    FallbackPlan(GPU).move(*others)
     held: list[weakref.ref[Holder]] = []
     found: list[tuple[bool, list[torch.device], torch.device]] = []
 
-    def run(step: Step) -> None:
+    def run(step: FallbackPlan) -> None:
         alive = any(ref() is not None for ref in held)
         found.append((alive, [one.lies for one in others], mine.lies))
-        step.bring(mine)
+        step.move(mine)
         made = Holder()
         made.itself = made  # only the collector of circles finds it
         held.append(weakref.ref(made))
         if len(found) < 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    step_down(run, GPU, 1)
+    run_with_fallback(run, GPU, 1)
     assert found[0] == (False, [GPU, GPU], CPU)
     assert found[1:] == [(False, [CPU, CPU], CPU)] * 2
 
@@ -197,8 +205,8 @@ def test_a_gpu_is_held_by_one_at_a_time() -> None:
         thread.join()
         return got
 
-    assert step_down(lambda _: tried(), GPU, 1)[0] == [False]
-    assert step_down(lambda _: tried(), CPU, 1)[0] == [True]
+    assert run_with_fallback(lambda _: tried(), GPU, 1)[0] == [False]
+    assert run_with_fallback(lambda _: tried(), CPU, 1)[0] == [True]
     with exclusive(GPU), exclusive(GPU):
         assert tried() == [False]
     assert tried() == [True]
@@ -209,7 +217,7 @@ def test_weights_move_in_place() -> None:
     one = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     other, places = nn.Sequential(one[0]), {t.data_ptr() for t in one.state_dict().values()}
     before = [*one.parameters(), *one.buffers()]
-    place(weights(one, other).values(), GPU)
+    move_tensors(weights(one, other).values(), GPU)
     assert len(weights(one, other)) == len(before)
     for tensor, now in zip(before, [*one.parameters(), *one.buffers()], strict=True):
         assert now is tensor and now.data_ptr() not in places
@@ -247,7 +255,7 @@ def running_out(network: nn.Module, times: int, at: int = 1) -> Iterator[list[nn
 def pair(request, tiny) -> tuple[Predictor, Prediction]:
     """A method that computes on the stand-in, and its undisturbed answer."""
     predictor = load_predictor(request.param, tiny)
-    return predictor.on(GPU), predictor.predict(Scene(IMAGE), TEN)
+    return predictor.on(GPU), predictor.predict(EncodedImage(IMAGE), TEN)
 
 
 def assert_same(found: Prediction, expected: Prediction) -> None:
@@ -264,14 +272,14 @@ def test_the_answer_is_that_of_an_undisturbed_run(
 ) -> None:
     predictor, expected = pair
     with running_out(predictor.network(), times, at):
-        found = predictor.predict(Scene(IMAGE), TEN)
+        found = predictor.predict(EncodedImage(IMAGE), TEN)
     assert_same(found, expected)
     assert ("out of memory" in found.seconds) == (times > 0)
     assert [one.note for one in found.results] == [one.note for one in expected.results]
     if not times:
         assert found.note == ""
         return
-    assert found.note == step_down(failing(times, []), GPU, 10)[1]
+    assert found.note == run_with_fallback(failing(times, []), GPU, 10)[1]
     # People see it on the card and in the files.
     assert found.note in html.unescape(details(found, 0.0))
     assert write_prediction(found, tmp_path)["note"] == found.note
@@ -280,15 +288,15 @@ def test_the_answer_is_that_of_an_undisturbed_run(
 def test_features_made_before_are_not_made_again(pair) -> None:
     """They leave the GPU and come back; and the next prediction is as usual."""
     predictor, expected = pair
-    scene, encoded = Scene(IMAGE), []
-    predictor.predict(scene, TEN)
+    encoded, encoded = EncodedImage(IMAGE), []
+    predictor.predict(encoded, TEN)
     for module in predictor.network().modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == 3:
             module.register_forward_hook(lambda *_: encoded.append(1))
     new = Prompt((Concept(("a word of which nothing is remembered",)),))
     with running_out(predictor.network(), 2):
-        predictor.predict(scene, new)
-    again = predictor.predict(scene, TEN)
+        predictor.predict(encoded, new)
+    again = predictor.predict(encoded, TEN)
     assert not encoded
     assert_same(again, expected)
     assert "out of memory" not in again.seconds
@@ -305,24 +313,24 @@ def test_esc_net_takes_fewer_classes_at_a_time(tiny, monkeypatch) -> None:
         return forward(features, text, chunk)
 
     monkeypatch.setattr(predictor.model, "forward", watched)
-    found = predictor.on(GPU).predict(Scene(IMAGE), TEN)
+    found = predictor.on(GPU).predict(EncodedImage(IMAGE), TEN)
     assert chunks == [10, 8, 1, 10]
-    assert "on the CPU" in found.note
+    assert "the CPU" in found.note
     chunks.clear()
-    predictor.on(GPU).predict(Scene(IMAGE), TEN, Options(classes_at_a_time=4))
+    predictor.on(GPU).predict(EncodedImage(IMAGE), TEN, PredictOptions(classes_at_a_time=4))
     assert chunks[:4] == [4, 4, 1, 4]
 
 
 def test_weights_come_back_for_the_next_prediction(tiny, monkeypatch) -> None:
     predictor, moves = load_predictor("clip-surgery-sam", tiny).on(GPU), []
-    monkeypatch.setattr("clipsam.predictor.place", lambda _, device: moves.append(device))
+    monkeypatch.setattr("clipsam.predictor.move_tensors", lambda _, device: moves.append(device))
     for times, expected in ((0, [GPU]), (1, [GPU, CPU, GPU]), (0, [GPU])):
         moves.clear()
         with running_out(predictor.network(), times):
-            predictor.predict(Scene(IMAGE), TEN)
+            predictor.predict(EncodedImage(IMAGE), TEN)
         assert moves == expected
 
 
 def test_at_least_one_class_at_a_time() -> None:
     with pytest.raises(PromptError, match="got 0"):
-        Options(classes_at_a_time=0)
+        PredictOptions(classes_at_a_time=0)

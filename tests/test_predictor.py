@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.presets import TINY, find_preset
 
@@ -24,7 +24,7 @@ def test_each_class_chooses_its_mode(tiny):
     pointed = Concept(("red disc",), points=[[20, 30]], labels=[1])
     prompt = Prompt((Concept(("blue star",)), pointed))
     image = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
-    first, second = predictor.predict(Scene(image), prompt).results
+    first, second = predictor.predict(EncodedImage(image), prompt).results
     assert len(first.prompts.points) > 1
     np.testing.assert_array_equal(second.prompts.points, pointed.points)
 
@@ -32,14 +32,16 @@ def test_each_class_chooses_its_mode(tiny):
 def test_options_of_drawn_points(tiny):
     predictor = load_predictor("clip-surgery-sam", tiny)
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    scene, prompt = Scene(image), Prompt((Concept(("blue star",)),))
+    encoded, prompt = EncodedImage(image), Prompt((Concept(("blue star",)),))
 
     def points(**options) -> np.ndarray:
-        return predictor.predict(scene, prompt, Options(**options)).results[0].prompts.points
+        return (
+            predictor.predict(encoded, prompt, PredictOptions(**options)).results[0].prompts.points
+        )
 
     assert len(points(num_points=9)) == 9
     assert len(points(sampling="reference", num_points=7)) == 7
-    similarity = predictor.predict(scene, prompt).results[0].similarity
+    similarity = predictor.predict(encoded, prompt).results[0].similarity
     row, column = np.unravel_index(similarity.argmax(), similarity.shape)
     # Just under the maximum only its own cell and those around it qualify; at 0 nearly all do.
     peak = points(point_threshold=0.999)
@@ -61,13 +63,13 @@ def test_options_of_drawn_points(tiny):
 )
 def test_a_scene_is_an_rgb_picture(image):
     with pytest.raises(ValueError, match="uint8"):
-        Scene(image)
+        EncodedImage(image)
 
 
 def test_a_scene_forgets_what_it_cannot_hold(tiny):
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     depth = len(tiny.sam.image_encoder.blocks)
-    roomy, tight = Scene(image), Scene(image, max_bytes=1)
+    roomy, tight = EncodedImage(image), EncodedImage(image, max_bytes=1)
     expected = roomy.sam_embedding(tiny)
     for _ in range(2):
         assert tight.sam_embedding(tiny).equal(expected)

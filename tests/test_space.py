@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from clipsam.weights import published
-from clipsam.weights.published import Published
+from clipsam.weights.published import PublishedWeights
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = yaml.safe_load((ROOT / "Space.yaml").read_text())
@@ -42,7 +42,7 @@ def test_every_setting_is_one_that_the_hub_knows() -> None:
     assert SETTINGS["sdk"] == "gradio"
     assert SETTINGS["python_version"] in ZERO_GPU
     assert len(SETTINGS["short_description"]) <= 60
-    repos = {one.repo for one in vars(published).values() if isinstance(one, Published)}
+    repos = {one.repo for one in vars(published).values() if isinstance(one, PublishedWeights)}
     assert set(SETTINGS["models"]) <= repos
 
 

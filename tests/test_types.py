@@ -14,7 +14,7 @@ from clipsam.types import (
     ConceptResult,
     Prediction,
     Prompt,
-    PromptsUsed,
+    SamPrompts,
     parse_classes,
     prompt_from_classes,
 )
@@ -51,7 +51,7 @@ def test_concept_keeps_canonical_arrays():
     ],
 )
 def test_is_pointed_at(given, pointed):
-    assert Concept(("cat",), **given).is_pointed_at is pointed
+    assert Concept(("cat",), **given).has_user_prompt is pointed
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_bad_concepts(synonyms, given, message):
 def test_bad_prompts():
     with pytest.raises(PromptError, match="at least one class"):
         Prompt(())
-    with pytest.raises(PromptError, match="named twice"):
+    with pytest.raises(PromptError, match="given twice"):
         prompt_from_classes([("Cat",), ("dog",), ("cat",)])
 
 
@@ -101,7 +101,7 @@ def test_check_inside(given, inside):
 
 
 def prediction(*logits: np.ndarray) -> Prediction:
-    nothing = PromptsUsed()
+    nothing = SamPrompts()
     return Prediction(
         method="m",
         preset="p",

@@ -1,1 +1,1 @@
-"""The papers' comparisons at small scale: what is compared, running it, and its report."""
+"""The papers' comparisons at small scale: trials, their execution, and the report."""

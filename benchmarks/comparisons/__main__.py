@@ -14,7 +14,7 @@ from .run import run_all
 
 
 def main() -> None:
-    """Run what is missing, then write the report of what is there."""
+    """Run the missing trials, then write the report of all results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comparisons", description=__doc__)
     parser.add_argument(
         "--photographs", type=Path, required=True, help="folder with camvid/, ccp/ and coco100/"

@@ -1,4 +1,4 @@
-"""The report: tables next to the papers' figures, plots, and where the orders agree."""
+"""The report: tables next to the papers' figures, plots, and agreement of the rankings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Results = Mapping[tuple[Trial, int], dict]
 
 
 LISTED = 6
-"""More pairs than this are counted, not named."""
+"""Limit of pairs listed by name; more are only counted."""
 
 
 def write_report(work: Path, out: Path) -> None:
@@ -77,7 +77,7 @@ def _setup(setup: Setup) -> str:
 
 
 def _per_seed(row: Row, results: Results, key: str = "miou") -> dict[str, np.ndarray]:
-    """Figures of a row by set, one per seed, in percent; empty if nothing was run."""
+    """Return the figures of a row by set, one per seed, in percent; empty if nothing was run."""
     runs = [results[row.trial, seed] for seed in SEEDS if (row.trial, seed) in results]
     if not runs:
         return {}
@@ -113,7 +113,7 @@ Paper: {table.paper}.
 
 
 def _orders(table: Table, results: Results) -> str:
-    """In words: which of the paper's orders hold here, which do not, which are not settled."""
+    """Describe which of the paper's rankings hold here, which do not, and which are undecided."""
     agree, differ, open_ = [], [], []
     known = [
         row
@@ -147,7 +147,7 @@ def _orders(table: Table, results: Results) -> str:
 
 
 def _draw(table: Table, results: Results, picture: Path) -> None:
-    """Bars of every row over the sets."""
+    """Draw bars of every row over the sets."""
     rows = [(row.label, _per_seed(row, results)) for row in table.rows]
     rows = [(label, figures) for label, figures in rows if figures]
     names = [*table.setup.measured, "all"]

@@ -1,4 +1,4 @@
-"""Running the trials: each in a process of one thread, each once, however often it is started."""
+"""Execution of the trials: each in a single-threaded process, each once, resumable."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from clipsam.evaluation.runner import evaluate
 from clipsam.methods.base import TrainablePredictor
 from clipsam.registry import find_method, load_predictor
 from clipsam.training.recipe import apply_settings
-from clipsam.training.train_method import Job, train_method
+from clipsam.training.train_method import TrainingJob, train_method
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.presets import TINY
 
 from .trials import SEEDS, Setup, Trial, all_trials
 
 SIDE = 384
-"""Photographs are reduced to this long side."""
+"""Long side to which photographs are reduced, pixels."""
 
 
 def run_all(photographs: Path, work: Path, jobs: int) -> None:
@@ -47,12 +47,12 @@ def run_all(photographs: Path, work: Path, jobs: int) -> None:
 
 
 def result_file(work: Path, trial: Trial, seed: int) -> Path:
-    """Where a trial's figures are."""
+    """Return the path of a trial's figures."""
     return work / f"{trial.name}, seed {seed}.json"
 
 
 def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
-    """Train if there is something to train, measure on every set, and write the figures."""
+    """Train if needed, evaluate on every set, and write the figures."""
     began = time.monotonic()
     backbones = load_backbones(TINY)
     method = find_method(trial.method)
@@ -63,7 +63,7 @@ def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
         predictor = method.untrained(backbones, network)
         data = training_data(photographs, trial.setup, trial.labels, seed)
         split = Split(f"{len(data)} images, seed {seed}", tuple(range(len(data))))
-        job = Job("benchmark", data, split, recipe, "plain", trial.trained_for)
+        job = TrainingJob("benchmark", data, split, recipe, "plain", trial.trained_for)
         out = work / f"{trial.name}, seed {seed}"
         train_method(predictor, job, out, resume=True)
         shutil.rmtree(out)
@@ -90,7 +90,7 @@ def run_trial(trial: Trial, seed: int, photographs: Path, work: Path) -> None:
 
 @functools.lru_cache(maxsize=2)
 def training_data(photographs: Path, setup: Setup, labels: float, seed: int) -> SegmentationData:
-    """The training images of a seed, kept in memory for the trials that follow."""
+    """Return the training images of a seed, cached in memory for later trials."""
     parts = {
         name: open_part(photographs, name, "train", round(labels * count), seed)
         for name, count in setup.labelled.items()
@@ -100,14 +100,14 @@ def training_data(photographs: Path, setup: Setup, labels: float, seed: int) -> 
 
 @functools.lru_cache
 def measured_data(photographs: Path, name: str, count: int) -> SegmentationData:
-    """Held-back images of one set."""
+    """Open the held-out images of one set."""
     return CachedData(open_part(photographs, name, "val", count), SIDE)
 
 
 def open_part(
     photographs: Path, name: str, part: str, count: int | None, seed: int = 0
 ) -> SegmentationData:
-    """``count`` random images of a part of one of the sets; as many as there are, at most."""
+    """Open up to ``count`` random images of a part of one of the sets."""
     specs = {
         "scenes": "scenes:1024",
         "seen pairs": "scenes:256",

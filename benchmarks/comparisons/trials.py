@@ -1,16 +1,16 @@
-"""What is compared: trainings of a method, and the tables of the papers that they stand against."""
+"""The trials: trainings of a method, and the papers' tables that they reproduce."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from clipsam.evaluation.runner import MANUAL, Run
+from clipsam.evaluation.runner import MANUAL, MethodRun
 from clipsam.methods.esc_net import WHOLE
 from clipsam.training.recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE, Recipe
 
 SEEDS = (0, 1, 2)
-"""Of the training images, the weights, the order and the points."""
+"""Seeds of the training images, weights, order and points."""
 
 SEMI = "semi-automatic"
 CLICKS = 5
@@ -18,7 +18,7 @@ CLICKS = 5
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What trials have in common that can be compared.
+    """Settings common to comparable trials.
 
     Attributes:
         title: one sentence for people.
@@ -36,7 +36,7 @@ class Setup:
 
 
 LOW_DATA = Setup(
-    "Few labelled images of all kinds; of each image, the classes present are asked.",
+    "Few labelled images of all kinds; in each image, the classes present are queried.",
     replace(
         TINY_RECIPE,
         lr=4e-4,
@@ -51,8 +51,8 @@ LOW_DATA = Setup(
 )
 
 OPEN_VOCABULARY = Setup(
-    "Procedural scenes; in every image all 52 seen pairs of surface and shape are asked, or all 12 "
-    "that no training has seen.",
+    "Synthetic scenes; in each image all 52 seen pairs of surface and shape are queried, or all 12 "
+    "unseen ones.",
     replace(TINY_ESC_NET_RECIPE, steps=40, classes_per_image=6, warmup=4, validation_images=0),
     labelled={"scenes": 400},
     measured={"seen pairs": 16, "unseen pairs": 24},
@@ -62,7 +62,7 @@ OPEN_VOCABULARY = Setup(
 
 @dataclass(frozen=True)
 class Trial:
-    """One way of training a method, or a method that needs none.
+    """One way of training a method, or a method without training.
 
     Attributes:
         name: fit for a file.
@@ -83,9 +83,9 @@ class Trial:
     setup: Setup = LOW_DATA
 
     @property
-    def runs(self) -> tuple[Run, ...]:
-        """How it is measured."""
-        return tuple(Run("it", mode, CLICKS if mode == MANUAL else 0) for mode in self.modes)
+    def runs(self) -> tuple[MethodRun, ...]:
+        """Runs of the evaluation."""
+        return tuple(MethodRun("it", mode, CLICKS if mode == MANUAL else 0) for mode in self.modes)
 
 
 GUIDED = Trial("clip-guided-sam", "clip-guided-sam", (SEMI, MANUAL))
@@ -93,18 +93,18 @@ ADAPTERS = Trial("clip-surgery-sam-adapters", "clip-surgery-sam-adapters")
 
 
 def guided(name: str, *settings: str, **fields: object) -> Trial:
-    """CLIP-Guided SAM with something changed."""
+    """Define CLIP-Guided SAM with changes."""
     return Trial(f"clip-guided-sam, {name}", "clip-guided-sam", settings=settings, **fields)
 
 
 def seeing(*modalities: str) -> Trial:
-    """CLIP-Guided SAM whose adapters see some of text, vision and similarity only."""
+    """Define CLIP-Guided SAM whose adapters use a subset of text, vision and similarity."""
     settings = [f"{m}={str(m in modalities).lower()}" for m in ("text", "vision", "similarity")]
     return guided(f"sees {' and '.join(modalities) or 'nothing'}", *settings)
 
 
 def esc_net(name: str, *settings: str, method: str = "esc-net") -> Trial:
-    """ESC-Net with something changed."""
+    """Define ESC-Net with changes."""
     return Trial(f"esc-net, {name}", method, (WHOLE,), settings, setup=OPEN_VOCABULARY)
 
 
@@ -114,7 +114,7 @@ NO_SAM = esc_net("no SAM", method="cat-seg")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A row of a table.
 
     Attributes:
         label: what people read.
@@ -132,7 +132,7 @@ class Row:
 def numbers_of(
     symbol: str, noun: str, field: str, numbers: Iterable[int], ours: int
 ) -> tuple[Row, ...]:
-    """A row for every number that a field of ESC-Net may have."""
+    """Define a row for each value of a numeric field of ESC-Net."""
 
     def trial(number: int) -> Trial:
         return ESC_NET if number == ours else esc_net(f"{number} {noun}", f"{field}={number}")
@@ -161,7 +161,7 @@ class Table:
 
     @property
     def setup(self) -> Setup:
-        """What its trials have in common."""
+        """The settings common to its trials."""
         return self.rows[0].trial.setup
 
 
@@ -317,5 +317,5 @@ TABLES = (
 
 
 def all_trials() -> tuple[Trial, ...]:
-    """Every trial once, in the order of the tables."""
+    """Return every trial once, in the order of the tables."""
     return tuple(dict.fromkeys(row.trial for table in TABLES for row in table.rows))

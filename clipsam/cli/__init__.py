@@ -1,4 +1,4 @@
-"""``python -m clipsam``: the workbench without a browser; one file per command."""
+"""``python -m clipsam``: the workbench without a browser; one module per command."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..errors import ClipsamError
 
 
 class Command(NamedTuple):
-    """One command.
+    """A command.
 
     Attributes:
-        help: as listed.
+        help: description in the list of commands.
         declare: ``module:function`` here that adds its arguments and its ``run`` to a parser;
             imported when the command is chosen.
     """
@@ -26,34 +26,36 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "methods": Command("list the methods, and what is ready", "listing:declare"),
-    "download": Command("get published weights, or check those that are here", "download:declare"),
+    "methods": Command("list the methods and their status", "list_methods:declare"),
+    "download": Command("download published weights, or verify those present", "download:declare"),
     "segment": Command("segment one image", "segment:declare"),
-    "train": Command("train a method on your labelled images", "train:declare"),
+    "train": Command("train a method on labelled images", "train:declare"),
     "evaluate": Command(
-        "measure methods on a data set (resumable, by several processes)", "evaluate:declare"
+        "evaluate methods on a data set (resumable, in several processes)", "evaluate:declare"
     ),
     "open-vocabulary": Command(
-        "measure a method that is asked for every class in every image",
+        "evaluate a method that is queried for every class in every image",
         "open_vocabulary:declare",
     ),
     "import": Command(
-        "make a bundle of a CLIP-Guided SAM checkpoint of the authors' code",
-        "exchange:declare_import",
+        "convert a CLIP-Guided SAM checkpoint of the authors' code to a bundle",
+        "import_export:declare_import",
     ),
     "export": Command(
-        "write a clip-guided-sam bundle as a checkpoint of the authors' code",
-        "exchange:declare_export",
+        "convert a clip-guided-sam bundle to a checkpoint of the authors' code",
+        "import_export:declare_export",
     ),
-    "push": Command("share a bundle: on the hub or in a folder", "travel:declare_push"),
-    "pull": Command("get a bundle from the hub or a folder", "travel:declare_pull"),
-    "space": Command("run the page as a Space of the hub", "space:declare"),
-    "train-tiny": Command("train the bundled tiny models (resumable)", "tiny:declare"),
+    "push": Command("upload a bundle to the hub, or copy it to a folder", "push_pull:declare_push"),
+    "pull": Command(
+        "download a bundle from the hub, or copy it from a folder", "push_pull:declare_pull"
+    ),
+    "space": Command("publish the page as a Space on the hub", "space:declare"),
+    "train-tiny": Command("train the bundled tiny models (resumable)", "train_tiny:declare"),
 }
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """Parser of one command, which knows its arguments once they are needed."""
+    """Parser of one command that adds its arguments only when needed."""
 
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

@@ -1,4 +1,4 @@
-"""``download``: published weights of a preset, and of what methods run beside it."""
+"""``download``: published weights of a preset, and extra networks of methods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ..registry import find_method
-from ..weights.local import bring, download
+from ..weights.local_files import copy_from_folder, download
 from ..weights.presets import PRESETS, find_preset
 
 logger = logging.getLogger(__name__)
@@ -20,30 +20,34 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "methods",
         nargs="*",
         metavar="METHOD",
-        help="also what these methods run beside the preset's SAM and CLIP",
+        help="also download the extra networks of these methods",
     )
     parser.add_argument(
         "--from",
         dest="folder",
         type=Path,
         metavar="FOLDER",
-        help="copy them from a folder instead, which holds OWNER/NAME/ as on the hub, or Meta's "
-        "sam_vit_….pth in place of SAM's",
+        help="copy from this folder instead of downloading; it holds OWNER/NAME/ as on the hub, or "
+        "Meta's sam_vit_….pth for SAM",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Get them, check them, and say so."""
+    """Download and verify the weights."""
     preset = find_preset(args.preset)
     methods = [find_method(method) for method in args.methods]
-    beside = tuple(dict.fromkeys(one for method in methods for one in method.beside(preset)))
-    if not (preset.sources or beside):
-        logger.info("“%s” comes with the project: there is nothing to download.", preset.name)
+    extra_networks = tuple(
+        dict.fromkeys(one for method in methods for one in method.extra_networks(preset))
+    )
+    if not (preset.sources or extra_networks):
+        logger.info(
+            "Preset “%s” is bundled with the project; there is nothing to download.", preset.name
+        )
         return
     if args.folder is None:
-        download(preset, beside)
+        download(preset, extra_networks)
     else:
-        bring(preset, args.folder, beside)
-    repos = ", ".join(published.repo for published in (*preset.sources, *beside))
-    logger.info("%s: here, whole and as expected.", repos)
+        copy_from_folder(preset, args.folder, extra_networks)
+    repos = ", ".join(published.repo for published in (*preset.sources, *extra_networks))
+    logger.info("Downloaded and verified: %s.", repos)

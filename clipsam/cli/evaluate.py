@@ -1,4 +1,4 @@
-"""``evaluate``: methods measured on a data set, with tables and a report."""
+"""``evaluate``: evaluation of methods on a data set, with tables and a report."""
 
 from __future__ import annotations
 
@@ -9,51 +9,70 @@ from pathlib import Path
 from ..data.readers import open_data
 from ..data.readers.registry import shows_single_objects
 from ..errors import PromptError
-from ..evaluation.runner import MANUAL, Run
+from ..evaluation.runner import MANUAL, MethodRun
 from ..evaluation.study import Settings, Shard, Study
 from ..predictor import Predictor
-from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
+from .method_args import (
+    METHOD_ARG,
+    METHOD_ARG_HELP,
+    PRECISION_HELP,
+    PRECISIONS,
+    load_methods_from_args,
+)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "--data", required=True, metavar="KIND:PATH", help="for example folder:photographs"
+        "--data",
+        required=True,
+        metavar="KIND:PATH",
+        help="data set, for example folder:photographs",
     )
-    parser.add_argument("--part", default="val", help="of the data set")
+    parser.add_argument("--part", default="val", help="part of the data set")
     parser.add_argument(
-        "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
+        "--method", action="append", required=True, metavar=METHOD_ARG, help=METHOD_ARG_HELP
     )
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="SAM's encoder, for many images on a GPU: faster, once the first has waited",
+        help="compile SAM's encoder: faster for many images on a GPU, after a slow first image",
     )
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the points")
     parser.add_argument(
-        "--clicks", type=int, default=5, help="points per class in manual modes, inside the truth"
+        "--seeds", type=int, default=1, help="number of random seeds for the points"
     )
-    parser.add_argument("--limit", type=int, help="only so many images, chosen by chance")
     parser.add_argument(
-        "--absent", metavar="all|N", help="also ask for classes that an image does not show"
+        "--clicks",
+        type=int,
+        default=5,
+        help="points per class in manual modes, inside the ground truth",
+    )
+    parser.add_argument("--limit", type=int, help="number of images, drawn at random")
+    parser.add_argument(
+        "--absent", metavar="all|N", help="also query classes that are absent from an image"
     )
     parser.add_argument(
         "--single-object",
         action="store_true",
-        help="also measure S, E and weighted F: each image shows one object",
+        help="also compute S-measure, E-measure and weighted F: each image shows one object",
     )
-    parser.add_argument("--shard", default="0/1", metavar="I/N", help="process I of N, from 0")
-    parser.add_argument("--out", type=Path, required=True, help="folder; a started one goes on")
+    parser.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="process I of N, counted from 0"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output folder; an unfinished evaluation resumes"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
+    """Evaluate one shard."""
     for option in ("seeds", "clicks", "limit"):
         value = getattr(args, option)
         if value is not None and value < 1:
-            raise PromptError(f"--{option} {value}: at least 1 is needed.")
+            raise PromptError(f"--{option} {value}: expected at least 1.")
     shard = _shard(args.shard)
     settings = Settings(
         data=args.data,
@@ -69,17 +88,17 @@ def run(args: argparse.Namespace) -> None:
         single_object=args.single_object or shows_single_objects(args.data),
     )
     data = open_data(args.data, args.part)
-    runs: list[Run] = []
+    runs: list[MethodRun] = []
     predictors: dict[str, Predictor] = {}
-    for choice in load_choices(args.method, args.preset, args.precision, args.compile):
+    for choice in load_methods_from_args(args.method, args.preset, args.precision, args.compile):
         info = choice.predictor.info
         # One network for all modes: they share what it computes from an image.
         method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"
         predictors.setdefault(method, choice.predictor)
         mode = choice.mode or info.modes[0]
-        run = Run(method, mode, args.clicks if mode == MANUAL else 0)
+        run = MethodRun(method, mode, args.clicks if mode == MANUAL else 0)
         if run in runs:
-            raise PromptError(f"The method “{method}” is asked for twice in its mode {mode}.")
+            raise PromptError(f"The method “{method}” is given twice in its mode {mode}.")
         runs.append(run)
     Study(settings, data, predictors, runs, args.out).run(shard)
 
@@ -87,10 +106,10 @@ def run(args: argparse.Namespace) -> None:
 def _shard(text: str) -> Shard:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None:
-        raise PromptError(f"--shard {text}: give I/N, for example 0/2.")
+        raise PromptError(f"--shard {text}: expected I/N, for example 0/2.")
     index, count = map(int, match.groups())
     if index >= count:
-        raise PromptError(f"--shard {text}: of N shards the first is 0 and the last N − 1.")
+        raise PromptError(f"--shard {text}: expected I from 0 to N − 1.")
     return Shard(index, count)
 
 
@@ -98,5 +117,5 @@ def _absent(text: str | None) -> int | str | None:
     if text is None or text == "all":
         return text
     if not text.isdecimal() or int(text) < 1:
-        raise PromptError(f"--absent {text}: give all, or a number of classes from 1 on.")
+        raise PromptError(f"--absent {text}: expected all, or a number of classes of at least 1.")
     return int(text)

@@ -1,4 +1,4 @@
-"""``open-vocabulary``: a method asked for every class of a benchmark, in every image."""
+"""``open-vocabulary``: evaluation with every class of a benchmark queried in every image."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from ..data.readers import DataError, open_data
 from ..data.readers.registry import readers
 from ..data.samples import SegmentationData
 from ..data.splits import some_images
+from ..encoded_image import EncodedImage
 from ..errors import PromptError
-from ..evaluation.open_vocabulary import (
+from ..evaluation.label_map_protocols import (
     PROTOCOLS,
     OpenVocabularyResult,
     Protocol,
@@ -28,10 +29,9 @@ from ..evaluation.open_vocabulary import (
 )
 from ..evaluation.runner import MANUAL
 from ..measure import hardware
-from ..predictor import MethodInfo, Options
-from ..scene import Scene
+from ..predictor import MethodInfo, PredictOptions
 from ..types import Concept, Prompt, fold_name
-from .choosing import CHOICE, load_choices
+from .method_args import METHOD_ARG, load_methods_from_args
 
 logger = logging.getLogger(__name__)
 
@@ -41,36 +41,36 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--benchmark",
         metavar="NAME",
-        help=f"{', '.join(PROTOCOLS)}; without it, the data set's own class names are asked",
+        help=f"{', '.join(PROTOCOLS)}; by default, the class names of the data set are queried",
     )
     parser.add_argument(
         "--data",
         required=True,
         metavar="[KIND:]PATH",
-        help="the kind may be left out where it is the benchmark's",
+        help="data set; the kind may be omitted if it is the benchmark's",
     )
-    parser.add_argument("--part", default="val", help="of the data set")
+    parser.add_argument("--part", default="val", help="part of the data set")
     parser.add_argument(
         "--method",
         required=True,
-        metavar=CHOICE,
-        help="without a mode, the first of its modes; a bundle is a folder that `train` wrote",
+        metavar=METHOD_ARG,
+        help="without a mode, the first of its modes; a bundle is a folder written by `train`",
     )
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--limit", type=int, help="only so many images, chosen by chance")
-    parser.add_argument("--out", type=Path, help="folder for the figures of every class")
+    parser.add_argument("--limit", type=int, help="number of images, drawn at random")
+    parser.add_argument("--out", type=Path, help="output folder for the scores of every class")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and say what came out."""
+    """Evaluate and log the result."""
     data, protocol = _open(args)
     if args.out is not None:
         try:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{args.out} cannot be written to ({error.strerror}).") from None
-    (choice,) = load_choices([args.method], args.preset)
+            raise DataError(f"{args.out} cannot be written ({error.strerror}).") from None
+    (choice,) = load_methods_from_args([args.method], args.preset)
     predictor = choice.predictor
     mode = _words_alone(choice.mode, predictor.info)
     prompt, places = _ask_once(protocol.prompts)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
 
     def label_map_of(image: np.ndarray, _names: tuple[str, ...]) -> np.ndarray:
         start = time.perf_counter()
-        prediction = predictor.predict(Scene(image), prompt, Options(mode=mode))
+        prediction = predictor.predict(EncodedImage(image), prompt, PredictOptions(mode=mode))
         labels = prediction.label_map()
         seconds.append(time.perf_counter() - start)
         return places[labels]
@@ -118,9 +118,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _open(args: argparse.Namespace) -> tuple[SegmentationData, Protocol]:
-    """The images and what is asked of them."""
+    """Open the images and the protocol."""
     if args.limit is not None and args.limit < 1:
-        raise PromptError(f"--limit {args.limit}: at least 1 is needed.")
+        raise PromptError(f"--limit {args.limit}: expected at least 1.")
     spec, protocol = args.data, None
     if args.benchmark is not None:
         protocol = load_protocol(args.benchmark)
@@ -139,20 +139,24 @@ def _open(args: argparse.Namespace) -> tuple[SegmentationData, Protocol]:
 
 
 def _words_alone(mode: str | None, info: MethodInfo) -> str:
-    """The mode to run; raises PromptError: it needs clicks."""
+    """Return the mode to run.
+
+    Raises:
+        PromptError: the mode needs points.
+    """
     mode = mode or info.modes[0]
     if mode == MANUAL:
         others = [other for other in info.modes if other != MANUAL]
         instead = f"its mode {' or '.join(others)}" if others else "another method"
         raise PromptError(
-            f"{info.name} ({mode}) needs clicks, but here classes are asked by name alone: "
-            f"choose {instead}."
+            f"{info.name} ({mode}) needs points, but classes are queried by name alone. Choose "
+            f"{instead}."
         )
     return mode
 
 
 def _ask_once(names: Sequence[str]) -> tuple[Prompt, np.ndarray]:
-    """What is asked when several classes may share a name, as nine pairs of A-847 do.
+    """Build a prompt of distinct names, since classes may share one, as nine pairs of A-847 do.
 
     Returns:
         A prompt of the distinct names, and the place among ``names`` of each, int64: the first,

@@ -9,14 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.images import open_image, open_mask
+from ..encoded_image import EncodedImage
 from ..errors import PromptError
 from ..evaluation.truth import TruthError, match_truth
 from ..export import write_prediction, write_results
 from ..marks import MARKS, find_class, prompt_with_marks
-from ..predictor import Options
-from ..scene import Scene
+from ..predictor import PredictOptions
 from ..types import OVERLAPS, Prompt, parse_classes
-from .choosing import CHOICE, CHOICE_HELP, PRECISION_HELP, PRECISIONS, load_choices
+from .method_args import (
+    METHOD_ARG,
+    METHOD_ARG_HELP,
+    PRECISION_HELP,
+    PRECISIONS,
+    load_methods_from_args,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +31,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("image", type=Path)
     parser.add_argument(
-        "--text", required=True, help='classes: "," between classes, ";" between synonyms'
+        "--text", required=True, help='class names: "," between classes, ";" between synonyms'
     )
     parser.add_argument(
-        "--method", action="append", required=True, metavar=CHOICE, help=CHOICE_HELP
+        "--method", action="append", required=True, metavar=METHOD_ARG, help=METHOD_ARG_HELP
     )
     for kind in MARKS:
         parser.add_argument(
@@ -40,28 +46,31 @@ def declare(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
-    parser.add_argument("--threshold", type=float, default=0.0, help="of the mask, on logits")
-    parser.add_argument("--seed", type=int, default=0, help="of the points drawn from maps")
+    parser.add_argument("--threshold", type=float, default=0.0, help="mask threshold on logits")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the points sampled from similarity maps"
+    )
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
         default=OVERLAPS[0],
-        help="who gets a pixel that several classes claim",
+        help="which class a pixel claimed by several classes is assigned to",
     )
     parser.add_argument(
         "--candidate",
         action="append",
         default=[],
         metavar="NAME:CLASS:1|2|3",
-        help="take SAM's candidate in place of the answer; NAME is the method's folder",
+        help="use one of SAM's candidate masks as the result; NAME is the method's output folder",
     )
-    parser.add_argument("--truth", type=Path, help="index PNG: id of the class of each pixel")
-    parser.add_argument("--truth-classes", type=Path, help="JSON list of names, index = id")
+    parser.add_argument("--truth", type=Path, help="index PNG with the class id of each pixel")
+    parser.add_argument("--truth-classes", type=Path, help="JSON list of class names by id")
     parser.add_argument("--out", type=Path, required=True)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
+    """Segment the image with each method and write the results."""
     image = open_image(args.image)
     marks = [mark for kind in MARKS for mark in map(kind.from_text, getattr(args, kind.kind))]
     prompt = prompt_with_marks(parse_classes(args.text), marks)
@@ -69,13 +78,13 @@ def run(args: argparse.Namespace) -> None:
     if args.truth is not None:
         names = None if args.truth_classes is None else _read_names(args.truth_classes)
         truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
-    scene = Scene(image)
-    choices = load_choices(args.method, args.preset, args.precision)
+    encoded = EncodedImage(image)
+    choices = load_methods_from_args(args.method, args.preset, args.precision)
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
-        options = Options(mode=choice.mode, seed=args.seed)
-        prediction = choice.predictor.predict(scene, prompt, options)
+        options = PredictOptions(mode=choice.mode, seed=args.seed)
+        prediction = choice.predictor.predict(encoded, prompt, options)
         for index, candidate in candidates[choice.name]:
             prediction = prediction.with_candidate(index, candidate)
         report.append(
@@ -95,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
 def _candidates(
     args: argparse.Namespace, names: Sequence[str], prompt: Prompt
 ) -> dict[str, list[tuple[int, int]]]:
-    """Class and candidate, both from 0, that are to be taken for each method."""
+    """Return class and candidate, both from 0, to be used for each method."""
     classes = [concept.synonyms for concept in prompt.concepts]
     chosen: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
     for text in args.candidate:
@@ -104,8 +113,8 @@ def _candidates(
         index = find_class(name, classes)
         if method not in chosen or index is None or not number.isdecimal():
             raise PromptError(
-                f"--candidate {text}: give one of {', '.join(names)}, a colon, a class in --text, "
-                "a colon and a number from 1."
+                f"--candidate {text}: expected one of {', '.join(names)}, a colon, a class in "
+                "--text, a colon and a number of at least 1."
             )
         chosen[method].append((index, int(number) - 1))
     return chosen
@@ -115,7 +124,7 @@ def _read_names(path: Path) -> list[str]:
     try:
         names = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise TruthError(f"{path} is no JSON list of class names: {error}.") from None
+        raise TruthError(f"{path} is not a JSON list of class names: {error}.") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise TruthError(f"{path} must be a JSON list of class names, index = id.")
+        raise TruthError(f"{path} must be a JSON list of class names by id.")
     return names

@@ -1,4 +1,4 @@
-"""``space``: the project as a Space of the hub."""
+"""``space``: the project as a Space on the hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import sys
 
 from ..registry import methods
-from ..weights.space import push_space, space_files
+from ..weights.space_upload import push_space, space_files
 
 logger = logging.getLogger(__name__)
 
@@ -18,17 +18,19 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--push",
         required=True,
         metavar="OWNER/NAME",
-        help="make this Space, or bring it up to date",
+        help="create or update this Space",
     )
     parser.add_argument(
-        "--private", action="store_true", help="the Space, if it is made now, is private"
+        "--private", action="store_true", help="make the Space private if it is created"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only list what would go up")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only list the files that would be uploaded"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Send it, or list what would be sent."""
+    """Upload the Space, or list its files."""
     own = (id for id, cls in methods().items() if cls.needs_training)
     bundles = ("sam", "clip", *own)
     if not args.dry_run:

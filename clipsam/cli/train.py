@@ -1,4 +1,4 @@
-"""``train``: a method on a labelled data set."""
+"""``train``: training of a method on a labelled data set."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from ..errors import PromptError
 from ..methods.base import TrainablePredictor
 from ..registry import find_method, methods
 from ..training.loop import start_accelerator
-from ..training.recipe import apply_settings, recipe_for
-from ..training.train_method import Job, train_method
+from ..training.recipe import apply_settings
+from ..training.stages import recipe_for
+from ..training.train_method import TrainingJob, train_method
 from ..weights.availability import method_status
 from ..weights.backbones import load_backbones
 from ..weights.presets import find_preset
@@ -29,39 +30,43 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("method", help="id of the method, see `methods`")
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--data", required=True, metavar="KIND:PATH", help="e.g. folder:my-images")
-    parser.add_argument("--part", default="train", help="of the data set")
+    parser.add_argument(
+        "--data", required=True, metavar="KIND:PATH", help="data set, for example folder:my-images"
+    )
+    parser.add_argument("--part", default="train", help="part of the data set")
     parser.add_argument(
         "--split", default="full", help="full, 1/512, a number of images, or a file that lists them"
     )
-    parser.add_argument("--mode", help="manual or semi-automatic; without it, all of the method's")
+    parser.add_argument(
+        "--mode", help="manual or semi-automatic; by default, all modes of the method"
+    )
     parser.add_argument(
         "--start",
         default="auto",
-        help="bundle (the project's), plain (SAM and CLIP as they are), or a bundle's folder; "
-        "without it, the project's bundle if there is one",
+        help="bundle (the project's), plain (unmodified SAM and CLIP), or a bundle's folder; by "
+        "default, the project's bundle if there is one",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change a field of the recipe or the network, e.g. epochs=5 or similarity=false",
+        help="set a field of the recipe or the network, for example epochs=5 or similarity=false",
     )
-    parser.add_argument("--seed", type=int, help="of split, weights, order and points")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out images that are bad")
-    parser.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    parser.add_argument("--seed", type=int, help="random seed of split, weights, order and points")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out damaged images")
+    parser.add_argument("--resume", action="store_true", help="resume an unfinished run")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, and say what it brought."""
+    """Train and log the result."""
     method, preset = find_method(args.method), find_preset(args.preset)
     if not issubclass(method, TrainablePredictor):
         trained = [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
         raise PromptError(
-            f"{method.info.name} has nothing to train: choose from {', '.join(trained)}."
+            f"{method.info.name} has no trainable weights. Choose one of {', '.join(trained)}."
         )
     data = open_data(args.data, args.part)
     recipe = recipe_for(method, preset)
@@ -81,11 +86,11 @@ def run(args: argparse.Namespace) -> None:
         recipe, network = apply_settings(recipe, predictor.config, args.set)
         if network != predictor.config:
             raise PromptError(
-                "--set changes the network, but training starts from a bundle, whose network is "
-                "what it is: add --start plain."
+                "--set changes the network, but training starts from a bundle with a fixed "
+                "network. Add --start plain."
             )
-    job = Job(args.data, data, split, recipe, start, args.mode, args.skip_bad)
+    job = TrainingJob(args.data, data, split, recipe, start, args.mode, args.skip_bad)
     scores = train_method(predictor, job, args.out, args.resume)
-    logger.info("%s is written.", args.out)
+    logger.info("Wrote %s.", args.out)
     if not math.isnan(scores["before"]):
         logger.info("Validation mIoU: %.4f → %.4f.", scores["before"], scores["after"])

@@ -1,4 +1,4 @@
-"""Augmentation of labelled images, as the papers' training does it."""
+"""Augmentation of labelled images as in the papers' training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MEAN_COLOUR = (124, 116, 104)
 
 
 def _paper() -> v2.Transform:
-    """CLIP-Guided SAM's augmentation for COCO, ADE20K and VOC.
+    """Return CLIP-Guided SAM's augmentation for COCO, ADE20K and VOC.
 
     Two slips of the authors' code are not repeated: images are interpolated bilinearly, and labels
     stay whole under a cutout.
@@ -51,7 +51,7 @@ def _paper() -> v2.Transform:
 
 
 class _ScaledCrop(v2.RandomResizedCrop):
-    """Scale 0.7–1, ratio 0.75–1.33, resized back to what the picture was."""
+    """Random crop of scale 0.7–1 and ratio 0.75–1.33, resized to the original size."""
 
     def __init__(self) -> None:
         super().__init__((1, 1), scale=(0.7, 1.0), ratio=(0.75, 1.33), antialias=True)
@@ -62,7 +62,7 @@ class _ScaledCrop(v2.RandomResizedCrop):
 
 
 class _SquareCrop(v2.Transform):
-    """A square as large as the picture's short side, at a random place along the long one."""
+    """Random square crop as large as the image's short side."""
 
     def make_params(self, flat_inputs: list[object]) -> dict[str, object]:
         height, width = flat_inputs[0].shape[-2:]
@@ -75,7 +75,7 @@ class _SquareCrop(v2.Transform):
 
 
 class _Cutout(v2.Transform):
-    """Hide a square of the image, its side a share of the picture's long side."""
+    """Random erasing of a square whose side is a fraction of the image's long side."""
 
     def __init__(self, share: float, p: float) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ _TRANSFORMS: dict[str, v2.Transform] = {
 
 
 def augment(sample: LabelledImage, kind: Augmentation, seed: int) -> LabelledImage:
-    """A changed copy of an image and its class map; segments are numbered as before.
+    """Augment an image and its class map, keeping the numbers of segments.
 
     Args:
         sample: what to change.

@@ -1,4 +1,4 @@
-"""Reading every image once before training, so that a bad one is found in the first minutes."""
+"""Validation of every image before training, so that damaged ones are found early."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .samples import SegmentationData
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What can be trained on.
+class CheckedData:
+    """Result of the validation.
 
     Attributes:
         samples: (image index, class value) of every class present in every image.
@@ -28,7 +28,7 @@ def check_data(
     indices: Sequence[int],
     skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Checked:
+) -> CheckedData:
     """Read every image once and list the classes present.
 
     Args:
@@ -53,7 +53,7 @@ def check_data(
             progress(done, len(indices))
     if not samples:
         raise DataError(
-            f"none of {len(indices)} images shows a named class ({len(left_out)} of them could "
-            "not be used); at least one labelled pixel is needed"
+            f"none of {len(indices)} images shows a named class ({len(left_out)} could not be "
+            "used), expected at least one labelled pixel"
         )
-    return Checked(tuple(samples), tuple(left_out))
+    return CheckedData(tuple(samples), tuple(left_out))

@@ -1,4 +1,4 @@
-"""Opening what people upload: any picture, safely, with one plain sentence when it cannot be."""
+"""Safe opening of uploaded images and masks, with errors in one sentence."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import ClipsamError
 
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused: their logits alone would not fit a laptop's memory."""
+"""Pixel limit; the logits of larger images do not fit into a laptop's memory."""
 
 
 class ImageError(ClipsamError):
-    """A picture or mask that cannot be used; the message says why and what would be right."""
+    """An image or mask that cannot be used."""
 
 
 def open_image(source: str | Path | BinaryIO) -> np.ndarray:
-    """Read a picture as a person sees it.
+    """Read an image in RGB with its orientation applied.
 
     EXIF rotation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits,
     CMYK and palettes become RGB, and of an animation the first frame is taken.
@@ -42,7 +42,7 @@ def open_image(source: str | Path | BinaryIO) -> np.ndarray:
 
 
 def open_mask(source: str | Path | BinaryIO) -> np.ndarray:
-    """Read a mask without touching its values: palette indices, grey levels or 16-bit ids.
+    """Read a mask without changing its values: palette indices, grey levels or 16-bit ids.
 
     Returns:
         int64 (H, W). A colour picture is accepted only if it is grey in disguise.
@@ -55,15 +55,15 @@ def open_mask(source: str | Path | BinaryIO) -> np.ndarray:
         channels = np.asarray(picture.convert("RGB"))
         if (channels != channels[..., :1]).any():
             raise ImageError(
-                f"{_name(source)} is a colour picture. A mask must hold ids: one grey channel, "
-                "a palette PNG, or 16-bit grey."
+                f"{_name(source)} is a colour image. A mask must contain ids: one grey channel, a "
+                "palette PNG, or 16-bit grey."
             )
         return channels[..., 0].astype(np.int64)
     if picture.mode == "LA":
         picture = picture.convert("L")
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
         raise ImageError(
-            f"{_name(source)} has colour mode {picture.mode}. A mask must hold ids: one grey "
+            f"{_name(source)} has colour mode {picture.mode}. A mask must contain ids: one grey "
             "channel, a palette PNG, or 16-bit grey."
         )
     return np.asarray(picture).astype(np.int64)
@@ -77,24 +77,24 @@ def _load(source: str | Path | BinaryIO) -> Image.Image:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise ImageError(
-                    f"{_name(source)} has {width} × {height} pixels; at most "
-                    f"{MAX_PIXELS // 1_000_000} million are accepted. Make it smaller first."
+                    f"{_name(source)} has {width} × {height} pixels, more than the limit of "
+                    f"{MAX_PIXELS // 1_000_000} million. Reduce its size first."
                 )
             picture.load()
     except FileNotFoundError:
-        raise ImageError(f"There is no file {_name(source)}.") from None
+        raise ImageError(f"{_name(source)} does not exist.") from None
     except IsADirectoryError:
-        raise ImageError(f"{_name(source)} is a folder, not a picture.") from None
+        raise ImageError(f"{_name(source)} is a folder, expected an image.") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{_name(source)} has too many pixels. Make it smaller first.") from None
+        raise ImageError(f"{_name(source)} has too many pixels. Reduce its size first.") from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{_name(source)} is not a picture that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF)."
+            f"{_name(source)} is not a supported image (PNG, JPEG, WebP, TIFF, BMP, GIF)."
         ) from None
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{_name(source)} is damaged or cut off: {error}.") from None
+        raise ImageError(f"{_name(source)} is damaged or incomplete: {error}.") from None
     return picture
 
 
@@ -104,7 +104,7 @@ def _name(source: str | Path | BinaryIO) -> str:
 
 
 def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey levels of 16 or 32 bits → uint8, by the format's range or by the picture's own.
+    """Convert 16-bit or 32-bit grey levels to uint8, by the range of the format or of the image.
 
     What is not a number becomes 0.
     """

@@ -1,4 +1,4 @@
-"""A handful of pictures that one person labelled: read, checked, and put together as a data set."""
+"""A few labelled images of one user: read, validated, and combined into a data set."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .images import ImageError, open_image, open_mask
 from .readers import DataError, connected_segments, shrink
 from .samples import BACKGROUND, VOID, VOID_IDS, VOID_NAMES, LabelledImage
 
-MOST = 32
-"""Labelled pictures at a time."""
+MAX_IMAGES = 32
+"""Limit of labelled images."""
 
 KEPT_SIDE = 1024
-"""Long side, in pixels, above which a labelled picture is made smaller."""
+"""Long side above which a labelled image is reduced, pixels."""
 
 ZIP_BYTES = 500 * 10**6
-"""What an archive may hold when unpacked."""
+"""Size limit of an unpacked archive, bytes."""
 
 MASK_ENDINGS = ("_mask", "-mask")
-"""What may follow a picture's stem in the name of its mask."""
+"""Suffixes of a mask's file name after the stem of its image."""
 
 Source = Path | BinaryIO
 
@@ -37,7 +37,7 @@ Source = Path | BinaryIO
 
 
 def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> LabelledImage:
-    """A labelled picture from one mask per class; where several overlap, the smallest counts.
+    """Build a labelled image from one mask per class; where masks overlap, the smallest counts.
 
     Args:
         key: its name.
@@ -57,7 +57,7 @@ def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> 
 
 
 def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> LabelledImage:
-    """A labelled picture from a mask of ids.
+    """Build a labelled image from a mask of ids.
 
     Args:
         key: its name.
@@ -77,16 +77,16 @@ def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str])
         shown = [value for value in known if value] or [value for value in found if value]
         if len(shown) > 1:
             raise DataError(
-                f"{key}: the mask holds the ids {', '.join(map(str, shown[:5]))}, but only "
-                f"“{names[0]}” is named. Name them all, index = id: background, dog, cat."
+                f"{key}: the mask contains the ids {', '.join(map(str, shown[:5]))}, but only "
+                f"“{names[0]}” is named. Name all ids in order: background, dog, cat."
             )
         values = {0: BACKGROUND} | dict.fromkeys(shown, 0)
     else:
         unnamed = [value for value in known if value >= len(names)]
         if unnamed:
             raise DataError(
-                f"{key}: the mask holds the id {unnamed[0]}, but the names are those of 0 to "
-                f"{len(names) - 1}. Name every id, 0 too: background, dog, cat."
+                f"{key}: the mask contains the id {unnamed[0]}, but names are given for 0 to "
+                f"{len(names) - 1} only. Name all ids in order, including 0: background, dog, cat."
             )
         special = {"background": BACKGROUND, **dict.fromkeys(VOID_NAMES, VOID)}
         values = {index: special.get(name.lower(), index) for index, name in enumerate(names)}
@@ -97,18 +97,18 @@ def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str])
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names without needless spaces.
+    """Check class names and remove extra spaces.
 
     Raises:
         DataError: none, an empty one, or one that is there twice, whatever its case.
     """
     clean = tuple(" ".join(name.split()) for name in names)
     if not clean or not all(clean):
-        raise DataError("Every class needs a name: type “dog”, or “background, dog, cat”.")
+        raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
     lower = [name.lower() for name in clean]
     for name in clean:
         if lower.count(name.lower()) > 1:
-            raise DataError(f"Two classes are called “{name}”: give each a name of its own.")
+            raise DataError(f"Two classes are named “{name}”, expected unique names.")
     return clean
 
 
@@ -116,21 +116,21 @@ def _check_size(key: str, image: np.ndarray, mask: np.ndarray) -> None:
     if mask.shape != image.shape[:2]:
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         raise DataError(
-            f"{key}: the mask is {mask_width} × {mask_height} pixels, but the picture is "
-            f"{width} × {height}. Both must have the same size."
+            f"{key}: the mask is {mask_width} × {mask_height} pixels, but the image is {width} × "
+            f"{height}. Both must have the same size."
         )
 
 
 def _picture(
     key: str, image: np.ndarray, classes: np.ndarray, names: Sequence[str]
 ) -> LabelledImage:
-    """Made smaller if large, with the names of the classes that it shows and of no other."""
+    """Build a labelled image, reduced if large, with the names of the classes present only."""
     segments = np.zeros(classes.shape, np.int32)
     small = shrink(LabelledImage(key, image, classes, segments, tuple(names)), KEPT_SIDE)
     shown = small.present()
     if not shown:
         raise DataError(
-            f"{key}: the mask has no foreground. It must show one of the named classes."
+            f"{key}: the mask has no foreground, expected at least one of the named classes."
         )
     places = np.searchsorted(shown, small.classes)
     own = np.where(small.classes >= 0, places, small.classes).astype(np.int16)
@@ -142,7 +142,7 @@ def _picture(
 
 
 def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledImage]:
-    """Pictures with their masks, or one archive of them.
+    """Read images with their masks, or one archive of them.
 
     Args:
         paths: pictures and masks of the same stem (``dog.jpg`` with ``dog.png`` or
@@ -153,17 +153,17 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
         DataError: what cannot be used, and what would be right.
     """
     if not paths:
-        raise DataError("Choose files first: pictures with their masks, or one zip.")
+        raise DataError("Choose files first: images with their masks, or one zip.")
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if archives and len(paths) > 1:
-        raise DataError("Choose either one zip, or pictures and masks, not both.")
+        raise DataError("Choose either one zip, or images and masks, not both.")
     if archives:
         pairs, own = _unpacked(archives[0])
         names = own or names
     else:
         pairs = _paired(paths)
-    if len(pairs) > MOST:
-        raise DataError(f"{len(pairs)} pictures are more than the {MOST} that fit here.")
+    if len(pairs) > MAX_IMAGES:
+        raise DataError(f"{len(pairs)} images are more than the limit of {MAX_IMAGES}.")
     names = check_names(names)
     return [_read(key, *sources, names) for key, sources in sorted(pairs.items())]
 
@@ -176,7 +176,7 @@ def _read(key: str, picture: Source, mask: Source, names: Sequence[str]) -> Labe
 
 
 def _paired(paths: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
-    """(picture, mask) files by their common stem."""
+    """Pair (image, mask) files by their common stem."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         groups[_stem(path)].append(path)
@@ -191,24 +191,24 @@ def _stem(path: Path) -> str:
 
 
 def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
-    """Which of the files of a stem is the picture, and which the mask."""
+    """Decide which file of a stem is the image, and which the mask."""
     masks = [path for path in files if path.stem != key]
     masks = masks or [path for path in files if path.suffix.lower() == ".png"]
     pictures = [path for path in files if path not in masks]
     if len(pictures) == 1 and not masks:
-        raise DataError(f"{files[0].name} has no mask: add {key}.png or {key}_mask.png.")
+        raise DataError(f"{files[0].name} has no mask. Add {key}.png or {key}_mask.png.")
     if len(masks) == 1 and not pictures:
-        raise DataError(f"{files[0].name} is alone: add its picture, {key}.jpg, or its mask.")
+        raise DataError(f"{files[0].name} has no partner. Add its image {key}.jpg, or its mask.")
     if len(pictures) != 1 or len(masks) != 1:
         raise DataError(
-            f"Which file of {key} is the mask? Call the picture {key}.jpg and the mask {key}.png, "
-            f"or {key}_mask.png."
+            f"Cannot tell which file of {key} is the mask. Name the image {key}.jpg and the mask "
+            f"{key}.png or {key}_mask.png."
         )
     return pictures[0], masks[0]
 
 
 def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[str, ...]]:
-    """(picture, mask) by stem, and the names of the ids if an archive holds them.
+    """Read (image, mask) by stem from an archive, and the class names by id if it has them.
 
     Everything stays in memory: no path of the archive is ever written to.
     """
@@ -216,7 +216,9 @@ def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[s
         with ZipFile(path) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
             if sum(info.file_size for info in members) > ZIP_BYTES:
-                raise DataError(f"{path.name} holds more than {ZIP_BYTES // 10**6} MB unpacked.")
+                raise DataError(
+                    f"{path.name} is larger than {ZIP_BYTES // 10**6} MB when unpacked."
+                )
             folders: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
             names: tuple[str, ...] = ()
             for info in members:
@@ -227,16 +229,18 @@ def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[s
                     names = _listed(archive.read(info))
                 elif place.parent.name in folders:
                     if place.stem in folders[place.parent.name]:
-                        raise DataError(f"{path.name} holds two {place.parent.name} {place.stem}.")
+                        raise DataError(
+                            f"{path.name} contains {place.parent.name} {place.stem} twice."
+                        )
                     folders[place.parent.name][place.stem] = info.filename
             pictures, masks = folders["images"], folders["masks"]
             if not pictures:
-                raise DataError(f"{path.name} has no folder images/ with pictures in it.")
+                raise DataError(f"{path.name} has no folder images/ with images.")
             missing = sorted(set(pictures) - set(masks))
             if missing:
-                raise DataError(f"{path.name} has no masks/{missing[0]}.png for its picture.")
-            if len(pictures) > MOST:
-                raise DataError(f"{len(pictures)} pictures are more than the {MOST} that fit here.")
+                raise DataError(f"{path.name} has no masks/{missing[0]}.png for its image.")
+            if len(pictures) > MAX_IMAGES:
+                raise DataError(f"{len(pictures)} images are more than the limit of {MAX_IMAGES}.")
 
             def opened(name: str) -> BinaryIO:
                 stream = io.BytesIO(archive.read(name))
@@ -246,16 +250,18 @@ def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[s
             pairs = {key: (opened(name), opened(masks[key])) for key, name in pictures.items()}
             return pairs, names
     except (BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path.name} is damaged, locked or no zip: {error}.") from None
+        raise DataError(
+            f"{path.name} is damaged, protected by a password, or not a zip: {error}."
+        ) from None
 
 
 def _listed(content: bytes) -> tuple[str, ...]:
     try:
         names = json.loads(content)
     except ValueError as error:
-        raise DataError(f"classes.json is no JSON: {error}.") from None
+        raise DataError(f"classes.json is not valid JSON: {error}.") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError("classes.json is no list of names, index = id.")
+        raise DataError("classes.json is not a list of class names.")
     return tuple(names)
 
 
@@ -265,30 +271,30 @@ def _listed(content: bytes) -> tuple[str, ...]:
 def with_more(
     pictures: Sequence[LabelledImage], more: Sequence[LabelledImage]
 ) -> tuple[LabelledImage, ...]:
-    """Pictures put to others.
+    """Add labelled images to others.
 
     Raises:
         DataError: they become too many, or one is there already, by name or by its pixels: both
             trained on and held out, it would make the result look better than it is.
     """
     joined = list(pictures)
-    if len(joined) + len(more) > MOST:
+    if len(joined) + len(more) > MAX_IMAGES:
         raise DataError(
-            f"{len(joined) + len(more)} pictures are more than the {MOST} that fit here. For more, "
+            f"{len(joined) + len(more)} images are more than the limit of {MAX_IMAGES}. For more, "
             "use python -m clipsam train."
         )
     for new in more:
         for old in joined:
             if new.key == old.key:
-                raise DataError(f"There is a picture {new.key} already: remove it first.")
+                raise DataError(f"There is already an image {new.key}. Remove it first.")
             if np.array_equal(new.image, old.image):
-                raise DataError(f"{new.key} is the same picture as {old.key}.")
+                raise DataError(f"{new.key} is the same image as {old.key}.")
         joined.append(new)
     return tuple(joined)
 
 
-class Pictures:
-    """Labelled pictures as one data set; names that differ in case alone are one class."""
+class LabelledImages:
+    """Labelled images as one data set; names that differ only in case are one class."""
 
     def __init__(self, pictures: Sequence[LabelledImage]) -> None:
         self._pictures = tuple(pictures)

@@ -1,4 +1,4 @@
-"""The one form in which every data set hands over a labelled image."""
+"""The common format of labelled images of all data sets."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Protocol
 import numpy as np
 
 VOID = -1
-"""Class-map value of pixels nobody labelled: neither trained on nor scored."""
+"""Class-map value of unlabelled pixels, neither trained on nor scored."""
 
 BACKGROUND = -2
-"""Class-map value of pixels known to show none of the named classes."""
+"""Class-map value of pixels that show none of the named classes."""
 
 VOID_IDS = (255, 65535)
-"""Ids that mean "not labelled" in index masks, of 8 and of 16 bits."""
+"""Ids of unlabelled pixels in 8-bit and 16-bit index masks."""
 
 VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
-"""Names of classes that mean "not labelled", in lower case."""
+"""Class names of unlabelled pixels, in lower case."""
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image with its labels.
+    """An image with its labels.
 
     Attributes:
         key: a name that is unique in its data set.
@@ -57,11 +57,11 @@ class LabelledImage:
             )
 
     def present(self) -> list[int]:
-        """Indices of the classes that occur in this image, ascending."""
+        """Return the indices of the classes present in this image, ascending."""
         return [int(i) for i in np.unique(self.classes) if i >= 0]
 
     def absent(self) -> list[int]:
-        """Indices of the classes that are known not to occur in this image, ascending."""
+        """Return the indices of the classes known to be absent from this image, ascending."""
         present = set(self.present())
         known = range(len(self.names)) if self.vocabulary is None else self.vocabulary
         return [i for i in known if i not in present]

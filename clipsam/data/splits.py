@@ -1,4 +1,4 @@
-"""Which images of a data set are trained on: all, a fraction, a number, or a list in a file."""
+"""Subsets of a data set for training: all, a fraction, a number, or a list in a file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .samples import SegmentationData
 
 ADE20K_IMAGES = 20_210
 ADE20K_SIZES = {"1/64": 316, "1/32": 631, "1/16": 1262, "1/8": 2526, "1/4": 5052}
-"""The papers' sizes, which follow no one rule of rounding; those of COCO and VOC round up."""
+"""The papers' sizes, which follow no single rounding rule; those of COCO and VOC round up."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Some images of a data set.
+    """A subset of a data set.
 
     Attributes:
         name: what was asked for, how many images that is, and how they were chosen.
@@ -31,12 +31,16 @@ class Split:
 
 
 def some_images(data: SegmentationData, count: int, seed: int = 0) -> SubsetData:
-    """``count`` images of a data set, chosen by chance; raises DataError: it has fewer."""
+    """Draw ``count`` images of a data set at random.
+
+    Raises:
+        DataError: the data set has fewer images.
+    """
     return SubsetData(data, choose_split(data, str(count), seed).indices)
 
 
 def choose_split(data: SegmentationData, text: str, seed: int, kind: str = "") -> Split:
-    """Choose images.
+    """Choose a subset of the images.
 
     Args:
         data: where to choose from.
@@ -52,7 +56,7 @@ def choose_split(data: SegmentationData, text: str, seed: int, kind: str = "") -
     total = len(data)
     if text == "full":
         if not total:
-            raise DataError("the split full is empty, because the data set has no image")
+            raise DataError("the split full is empty, because the data set has no images")
         return Split(f"full ({_images(total)})", tuple(range(total)))
     if match := re.fullmatch(r"(\d+)/([1-9]\d*)", text):
         share, whole = int(match[1]), int(match[2])
@@ -68,13 +72,15 @@ def choose_split(data: SegmentationData, text: str, seed: int, kind: str = "") -
         return Split(f"{text} ({_images(len(indices))})", indices)
     else:
         raise DataError(
-            f"the split {text!r} is neither full, a fraction such as 1/512, a number of images "
-            "such as 16, nor a file that exists"
+            f"the split {text!r} is not valid, expected full, a fraction such as 1/512, a number "
+            "of images such as 16, or an existing file"
         )
     if not size:
-        raise DataError(f"the split {text} of {_images(total)} is empty; it needs at least one")
+        raise DataError(f"the split {text} of {_images(total)} is empty, expected at least one")
     if size > total:
-        raise DataError(f"the split {text} asks for {size} of {_images(total)}")
+        raise DataError(
+            f"the split {text} needs {size} images, but the data set has {_images(total)}"
+        )
     chosen = np.random.default_rng(seed).permutation(total)[:size]
     return Split(name, tuple(sorted(chosen.tolist())))
 
@@ -84,11 +90,11 @@ def _images(count: int) -> str:
 
 
 def _listed(keys: Sequence[str], path: Path) -> tuple[int, ...]:
-    """Indices of the images a file lists, in its order, each once."""
+    """Return the indices of the images listed in a file, in order, without duplicates."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError):
-        raise DataError(f"{path} cannot be read as text; it should list images") from None
+        raise DataError(f"{path} cannot be read as text, expected a list of images") from None
     index_of = {key: index for index, key in enumerate(keys)}
     indices: dict[int, None] = {}
     for line in filter(None, lines):
@@ -101,9 +107,9 @@ def _listed(keys: Sequence[str], path: Path) -> tuple[int, ...]:
         ]
         if not names:
             raise DataError(
-                f"{path} lists {line.split()[0]}, but the data set has no image of that name"
+                f"{path} lists {line.split()[0]}, which is not an image of the data set"
             )
         indices[index_of[names[0]]] = None
     if not indices:
-        raise DataError(f"the split file {path} is empty; it should list one image per line")
+        raise DataError(f"the split file {path} is empty, expected one image per line")
     return tuple(indices)

@@ -1,15 +1,15 @@
-"""Scores of a prediction's logits, which no threshold moves."""
+"""Threshold-independent scores of a prediction's logits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ..types import Prediction
-from .metric_table import Comparison, shown_beside
+from .metric_table import MaskComparison, shown_in_compare
 from .truth import Truth
 
 MapScore = Mapping[str, float]
-"""What a class's logits are worth whatever the threshold: values by the metric's samples' name.
+"""Threshold-independent scores of one class, by metric.
 
 Those of single objects are there if one class alone was asked, the truth shows it, and every pixel
 is scored.
@@ -17,20 +17,17 @@ is scored.
 
 
 def score_maps(prediction: Prediction, truth: Truth) -> dict[str, MapScore]:
-    """The scores that no threshold moves, by class that the truth knows; worth keeping.
-
-    At the original size: a second for each megapixel if one class alone is asked.
-    """
+    """Compute the threshold-independent scores of each class in the ground truth."""
     scores = {}
     for index, text in enumerate(prediction.texts):
         if text not in truth.masks:
             continue
         logits, wanted = prediction.class_logits(index), truth.masks[text]
         alone = len(prediction.texts) == 1 and wanted.any() and truth.valid.all()
-        compared = Comparison(logits > 0, wanted, truth.valid, logits)
+        compared = MaskComparison(logits > 0, wanted, truth.valid, logits)
         scores[text] = {
             name: metric.measure(compared)
-            for name, metric in shown_beside("map").items()
+            for name, metric in shown_in_compare("map").items()
             if alone or not metric.single_object
         }
     return scores

@@ -1,4 +1,4 @@
-"""The table of metrics: what is measured of every sample, and what tables and pages show of it.
+"""The table of metrics: measurement per sample, and presentation in tables and on the page.
 
 A sample is one class in one image.
 """
@@ -31,8 +31,8 @@ PERCENT = 100
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One class's answer in one image beside the truth, at the image's own size.
+class MaskComparison:
+    """Mask and logits of one class in one image with the ground truth, at the image's size.
 
     Attributes:
         mask, truth: bool (H, W).
@@ -47,18 +47,18 @@ class Comparison:
 
     @cached_property
     def counts(self) -> Counts:
-        """Pixels of mask and truth."""
+        """Pixel counts of mask and truth."""
         return count(self.mask, self.truth, self.valid)
 
     @cached_property
     def saliency(self) -> SaliencyScore:
-        """The camouflage papers' figures, a second for each megapixel."""
+        """Metrics of the camouflage papers; they take a second per megapixel."""
         return saliency_score(self.logits, self.truth)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure.
+    """A metric.
 
     Attributes:
         heading: above its column in reports and leaderboards, HTML.
@@ -68,7 +68,7 @@ class Metric:
         factor: by which reports multiply it.
         lower_is_better: whether the best is the lowest.
         single_object: whether it is measured only where an image shows one object and no more.
-        shown: where Compare shows it beside the answers, if anywhere: ``mask`` for one that
+        shown: whether Compare shows it: ``mask`` for one that
             follows every step of the threshold, and so must be quick and need no logits, ``map``
             for one that no threshold moves, which is computed once.
         title: what Compare calls it.
@@ -76,7 +76,7 @@ class Metric:
 
     heading: str
     reduce: Callable[[Sequence[SampleScore]], float]
-    measure: Callable[[Comparison], float] | None = None
+    measure: Callable[[MaskComparison], float] | None = None
     sample: str = ""
     factor: float = PERCENT
     lower_is_better: bool = False
@@ -86,12 +86,12 @@ class Metric:
 
     @property
     def digits(self) -> int:
-        """Digits after the point in reports."""
+        """Decimal places in reports."""
         return 1 if self.factor == PERCENT else 3
 
 
 def mean_of(sample: str) -> Callable[[Sequence[SampleScore]], float]:
-    """Return the reduction that is the mean over the samples that have a value."""
+    """Return the reduction that averages over the samples with a value."""
 
     def reduce(scores: Sequence[SampleScore]) -> float:
         values = [score.values[sample] for score in scores if sample in score.values]
@@ -105,8 +105,8 @@ def _seconds_per_image(scores: Sequence[SampleScore]) -> float:
     return sum(score.seconds for score in scores) / images if images else math.nan
 
 
-def _of_saliency(name: str, sample: str, heading: str, **fields: object) -> Metric:
-    """One of the camouflage papers' figures."""
+def _saliency_metric(name: str, sample: str, heading: str, **fields: object) -> Metric:
+    """Define one of the camouflage papers' metrics."""
     return Metric(
         heading,
         mean_of(sample),
@@ -151,36 +151,36 @@ METRICS: dict[str, Metric] = {
         lambda compared: boundary_f(compared.mask, compared.truth, compared.valid),
         "boundary_f",
     ),
-    "s_measure": _of_saliency(
+    "s_measure": _saliency_metric(
         "s_measure", "s_measure", "S<sub>α</sub>", shown="map", title="S-measure"
     ),
-    "e_measure": _of_saliency(
+    "e_measure": _saliency_metric(
         "e_measure", "e_measure", "E<sub>φ</sub>", shown="map", title="E-measure"
     ),
-    "weighted_f": _of_saliency(
+    "weighted_f": _saliency_metric(
         "weighted_f", "weighted_f", "F<sub>β</sub><sup>w</sup>", shown="map", title="Weighted F"
     ),
     # Of the scaled map: not what is called MAE elsewhere, so Compare does not show it.
-    "saliency_mae": _of_saliency("mae", "saliency_mae", "MAE, scaled", lower_is_better=True),
+    "saliency_mae": _saliency_metric("mae", "saliency_mae", "MAE, scaled", lower_is_better=True),
 }
 """All metrics by id, in the order of their columns."""
 
 COSTS: dict[str, Metric] = {
     "seconds_per_image": Metric("s / image", _seconds_per_image, factor=1, lower_is_better=True),
 }
-"""What stands behind the metrics in every table."""
+"""Costs, which follow the metrics in every table."""
 
 ABSENT_COLUMNS = {
-    "miou": "mIoU %, absent asked too",
+    "miou": "mIoU %, absent queried too",
     "miou_by_presence": "the same, emptied below presence ½",
     "presence_auc": "presence AUC %",
     "false_alarms": "false alarms %",
 }
-"""Headings of the figures where absent classes are asked too."""
+"""Headings of the columns with absent classes."""
 
 
 def sampled(single_object: bool = False) -> dict[str, Metric]:
-    """Return the metrics of single samples, those of single objects or all others, by name."""
+    """Return the per-sample metrics of single objects, or all others, by name."""
     return {
         metric.sample: metric
         for metric in METRICS.values()
@@ -188,18 +188,18 @@ def sampled(single_object: bool = False) -> dict[str, Metric]:
     }
 
 
-def shown_beside(answers: Literal["mask", "map"]) -> dict[str, Metric]:
-    """Return the metrics that Compare shows of masks, or of logits, by their samples' name."""
+def shown_in_compare(answers: Literal["mask", "map"]) -> dict[str, Metric]:
+    """Return the metrics that Compare shows of masks, or of logits, by name."""
     return {m.sample: m for m in METRICS.values() if m.shown == answers}
 
 
 def columns(figures: Mapping[str, float]) -> dict[str, Metric]:
-    """Return the metrics and costs that some figures have, in the order of their columns."""
+    """Return the metrics and costs contained in the figures, in column order."""
     return {id: metric for id, metric in (METRICS | COSTS).items() if id in figures}
 
 
-def measure(compared: Comparison, single_object: bool = False) -> dict[str, float]:
-    """Measure one sample: every metric of samples, by its samples' name.
+def measure(compared: MaskComparison, single_object: bool = False) -> dict[str, float]:
+    """Compute all per-sample metrics of one sample, by name.
 
     Args:
         compared: with logits.

@@ -1,4 +1,4 @@
-"""Metrics in two stages: counts of pixels, then a reduction that is called by its name."""
+"""Metrics in two stages: pixel counts, then a named reduction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixel counts of one mask against one truth; counts of several images add up.
+    """Pixel counts of a mask and its truth; counts of several images can be added.
 
     Attributes:
         intersection: pixels in both.
@@ -26,7 +26,7 @@ class Counts:
 
     @property
     def union(self) -> int:
-        """Pixels in either."""
+        """Number of pixels in the union."""
         return self.predicted + self.truth - self.intersection
 
     def __add__(self, other: Counts) -> Counts:
@@ -38,7 +38,7 @@ class Counts:
 
 
 def count(mask: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> Counts:
-    """Count the pixels of a mask and a truth.
+    """Count the pixels of a mask and its truth.
 
     Args:
         mask, truth: bool (H, W).
@@ -48,7 +48,9 @@ def count(mask: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) 
         ValueError: the shapes differ.
     """
     if mask.shape != truth.shape:
-        raise ValueError(f"the mask is {mask.shape}, the truth is {truth.shape}")
+        raise ValueError(
+            f"mask and truth must have the same shape, got {mask.shape} and {truth.shape}"
+        )
     if valid is not None:
         mask, truth = mask & valid, truth & valid
     return Counts(
@@ -59,12 +61,12 @@ def count(mask: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) 
 
 
 def iou(counts: Counts) -> float:
-    """Intersection over union; NaN if both mask and truth are empty."""
+    """Compute intersection over union; NaN if both mask and truth are empty."""
     return counts.intersection / counts.union if counts.union else float("nan")
 
 
 def dice(counts: Counts) -> float:
-    """2 · intersection / (mask + truth); NaN if both are empty."""
+    """Compute 2 · intersection / (mask + truth); NaN if both are empty."""
     total = counts.predicted + counts.truth
     return 2 * counts.intersection / total if total else float("nan")
 
@@ -72,7 +74,7 @@ def dice(counts: Counts) -> float:
 def mean_absolute_error(
     logits: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
 ) -> float:
-    """Mean of |sigmoid(logits) − truth| over scored pixels: float (H, W), bool (H, W)."""
+    """Compute the mean of |sigmoid(logits) − truth| over scored pixels of float and bool (H, W)."""
     probability = 1 / (1 + np.exp(-np.clip(logits, -60, 60, dtype=np.float32)))
     error = np.abs(probability - truth)
     return float(error.mean(dtype=np.float64, where=True if valid is None else valid))
@@ -84,7 +86,7 @@ def boundary_f(
     valid: np.ndarray | None = None,
     tolerance: float = 0.0075,
 ) -> float:
-    """How well the outlines agree: the boundary F-measure of DAVIS (Perazzi 2016).
+    """Compute the boundary F-measure of DAVIS (Perazzi 2016).
 
     Precision is the share of the mask's outline that lies within a distance of the truth's,
     recall the other way round, F their harmonic mean. The image's edge is no outline.
@@ -109,7 +111,7 @@ def boundary_f(
 
 
 def _rim(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask, bool (H, W), with one of their four neighbours outside it."""
+    """Return the pixels of a mask, bool (H, W), with one of their four neighbours outside."""
     inner = mask.copy()
     inner[1:] &= mask[:-1]
     inner[:-1] &= mask[1:]
@@ -119,14 +121,14 @@ def _rim(mask: np.ndarray) -> np.ndarray:
 
 
 def _share_near(points: np.ndarray, others: np.ndarray, radius: int) -> float:
-    """Share of ``points``, int (N, 2), with one of ``others`` at most ``radius`` pixels away."""
+    """Return the share of ``points``, int (N, 2), within ``radius`` pixels of one of ``others``."""
     # The bound is exclusive; the next distance on the grid is farther than this.
     distances, _ = KDTree(others).query(points, distance_upper_bound=radius + 1e-6)
     return float(np.isfinite(distances).mean())
 
 
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Chance that a positive scores above a negative, ties counting half.
+    """Compute the area under the ROC curve: ties between positive and negative count half.
 
     Args:
         scores: float (N,).
@@ -145,7 +147,7 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Counts of one class in one image."""
+    """Pixel counts of one class in one image."""
 
     name: str
     counts: Counts
@@ -153,7 +155,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class SampleScore(ClassScore):
-    """Score of one class in one image.
+    """Scores of one class in one image.
 
     Attributes:
         image: key of the image.
@@ -171,7 +173,7 @@ class SampleScore(ClassScore):
 
 
 def pooled_iou(scores: Iterable[ClassScore]) -> dict[str, float]:
-    """IoU of each class over a set: ΣI / ΣU, classes with an empty union left out."""
+    """Compute the IoU of each class over a set, ΣI / ΣU, without classes with an empty union."""
     totals: dict[str, Counts] = {}
     for score in scores:
         totals[score.name] = totals.get(score.name, Counts()) + score.counts
@@ -179,18 +181,18 @@ def pooled_iou(scores: Iterable[ClassScore]) -> dict[str, float]:
 
 
 def class_wise_miou(scores: Iterable[ClassScore]) -> float:
-    """Mean over classes of the pooled IoU: the papers' mIoU. NaN without any class."""
+    """Average the pooled IoU over classes: the papers' mIoU; NaN without any class."""
     values = list(pooled_iou(scores).values())
     return float(np.mean(values)) if values else float("nan")
 
 
 def mean_image_iou(scores: Iterable[ClassScore]) -> float:
-    """Mean over samples of each one's IoU; a sample with nothing in mask or truth counts 1."""
+    """Average the IoU over samples; samples with empty mask and truth count as 1."""
     values = [1.0 if not s.counts.union else iou(s.counts) for s in scores]
     return float(np.mean(values)) if values else float("nan")
 
 
 def mean_dice(scores: Iterable[ClassScore]) -> float:
-    """Mean over samples of each one's Dice; a sample with nothing in mask or truth counts 1."""
+    """Average the Dice score over samples; samples with empty mask and truth count as 1."""
     values = [1.0 if not s.counts.union else dice(s.counts) for s in scores]
     return float(np.mean(values)) if values else float("nan")

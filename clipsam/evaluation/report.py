@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that needs nothing else."""
+"""The report of an evaluation: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..data.samples import LabelledImage, SegmentationData
-from ..drawing import class_colour, data_uri, fitted, outline
-from ..predictor import Options, Predictor
-from ..scene import Scene
+from ..drawing import class_colour, data_uri, fit_size, outline
+from ..encoded_image import EncodedImage
+from ..predictor import PredictOptions, Predictor
 from .metric_table import ABSENT_COLUMNS, columns
 from .metrics import SampleScore, iou
 from .rows import Row
-from .runner import Run, prompt_of
+from .runner import MethodRun, prompt_of
 
 WORST = 12
-"""Pictures per method."""
+"""Images per method."""
 
 PICTURE_SIDE = 300
-"""Long side of a picture, pixels."""
+"""Long side of an image, pixels."""
 
 SHOWN_SEED = 0
 
@@ -61,8 +61,8 @@ figcaption span { color: #5b6675; overflow-wrap: anywhere; }
 """
 
 
-Asked = tuple[str, str]
-"""A method's key and its mode."""
+MethodKey = tuple[str, str]
+"""Key and mode of a method."""
 
 
 def write_report(
@@ -70,9 +70,9 @@ def write_report(
     rows: Sequence[Row],
     data: SegmentationData,
     predictors: Mapping[str, Predictor],
-    runs: Sequence[Run],
+    runs: Sequence[MethodRun],
 ) -> str:
-    """The report as HTML.
+    """Format the report as HTML.
 
     Args:
         results: what ``results.json`` holds.
@@ -103,20 +103,20 @@ def write_report(
     )
 
 
-def _labels(predictors: Mapping[str, Predictor], runs: Sequence[Run]) -> dict[Asked, str]:
-    """What to call each run: by the method's name and mode, where two share them by its key too."""
+def _labels(predictors: Mapping[str, Predictor], runs: Sequence[MethodRun]) -> dict[MethodKey, str]:
+    """Label each run by the method's name and mode, and by its key if these are ambiguous."""
     names = {
         (run.method, run.mode): f"{predictors[run.method].info.name}, {run.mode}" for run in runs
     }
     listed = list(names.values())
     return {
-        asked: name if listed.count(name) == 1 else f"{name} ({asked[0]})"
-        for asked, name in names.items()
+        method_key: name if listed.count(name) == 1 else f"{name} ({method_key[0]})"
+        for method_key, name in names.items()
     }
 
 
-def _key(method: Mapping) -> Asked:
-    """What tells an entry of ``results.json``'s methods from the others."""
+def _key(method: Mapping) -> MethodKey:
+    """Return the key and mode of an entry of ``results.json``'s methods."""
     return method["method"], method["mode"]
 
 
@@ -125,15 +125,15 @@ def _introduction(results: Mapping) -> str:
     count = results["images"]
     images = f"{count} image{'s' if count != 1 else ''}"
     if settings["limit"] is not None:
-        images += ", chosen by chance"
+        images += ", drawn at random"
     with_class = results["methods"][0]["mean"]["images"]
     if with_class < count:
-        images += f"; {with_class:.0f} of them show a class"
+        images += f"; {with_class:.0f} of them contain a class"
     facts = {
         "Data": settings["data"],
         "Part": f"{settings['part']}: {images}",
         "Preset": settings["preset"],
-        "Clicks": f"{settings['clicks']} per class in manual modes, drawn inside the truth",
+        "Points": f"{settings['clicks']} per class in manual modes, sampled inside the truth",
         "Seeds": ", ".join(map(str, range(settings["seeds"]))) + " (of the sampled points)",
         "Hardware": f"{results['hardware']}; PyTorch {results['torch']}",
     }
@@ -141,17 +141,17 @@ def _introduction(results: Mapping) -> str:
     return (
         f"<h1>Text-guided SAM on {escape(settings['data'])}</h1>"
         f"<code>{escape(results['command'])}</code><dl>{listed}</dl>"
-        '<p class="note"><b>Presence oracle:</b> as in the papers, a method is asked only for '
-        "classes that an image shows. Unless said otherwise every figure here relies on it. "
-        "Images are scored at their own resolution, a mask is where logits exceed 0, and "
-        "unlabelled pixels are not scored.</p>"
+        '<p class="note"><b>Presence oracle:</b> as in the papers, methods are queried only '
+        "for classes present in an image. All figures rely on it unless stated otherwise. Images "
+        "are scored at their own resolution, masks are logits above 0, and unlabelled pixels are "
+        "not scored.</p>"
     )
 
 
 def _leaderboard(
     ranked: Sequence[Mapping],
-    labels: Mapping[Asked, str],
-    colours: Mapping[Asked, str],
+    labels: Mapping[MethodKey, str],
+    colours: Mapping[MethodKey, str],
     settings: Mapping,
 ) -> str:
     shown_metrics = columns(ranked[0]["mean"])
@@ -177,25 +177,27 @@ def _leaderboard(
         lines.append(cells)
     scaled = ""
     if settings["single_object"]:
-        scaled = " S, E, weighted F and the scaled MAE are of the min–max-scaled map."
+        scaled = (
+            " S-measure, E-measure, weighted F and scaled MAE are computed on the "
+            "min–max-scaled map."
+        )
     spread = "Mean ± standard deviation over seeds. " if settings["seeds"] > 1 else ""
     return (
         "<h2>Leaderboard</h2>"
         + _table(["method", *(metric.heading for metric in shown_metrics.values())], lines)
-        + f'<p class="note">{spread}mIoU pools each class’s pixels over the set and is the mean '
-        "over classes; mean IoU, Dice, MAE and boundary F are means over samples (a class in an "
-        "image). Boundary F tolerates 0.75 % of the image’s diagonal."
-        f"{scaled} Seconds are prediction "
-        "alone; features that several methods or seeds use are computed once per image and "
-        "counted where they are first needed, so later methods and seeds look faster than they "
-        "would by themselves.</p>"
+        + f'<p class="note">{spread}mIoU pools the pixels of each class over the set and averages '
+        "over classes; mean IoU, Dice, MAE and boundary F are averages over samples (a class in "
+        f"an image). Boundary F has a tolerance of 0.75 % of the image’s diagonal.{scaled} "
+        "Seconds are for prediction alone; features shared by several methods or seeds are "
+        "computed once per image and counted at first use, so later methods and seeds appear "
+        "faster than they would be on their own.</p>"
     )
 
 
 def _plots(
     ranked: Sequence[Mapping],
-    labels: Mapping[Asked, str],
-    colours: Mapping[Asked, str],
+    labels: Mapping[MethodKey, str],
+    colours: Mapping[MethodKey, str],
     rows: Sequence[Row],
 ) -> str:
     height = max(2.9, 0.42 * len(ranked) + 1.1)
@@ -242,14 +244,15 @@ def _plots(
     figure.savefig(stream, format="png", dpi=130)
     encoded = base64.b64encode(stream.getvalue()).decode()
     return (
-        '<h2>Plots</h2><p class="plots"><img alt="mIoU of each method, and how IoU is spread '
-        f'over samples" src="data:image/png;base64,{encoded}"></p>'
-        '<p class="note">Right: the share of samples whose IoU is at most as high; a curve '
-        "further down and to the right is better.</p>"
+        '<h2>Plots</h2><p class="plots"><img alt="mIoU of each method, and distribution of IoU '
+        f'over samples" src="data:image/png;base64,{encoded}"></p><p class="note">Right: share of '
+        "samples with at most this IoU; curves further down and to the right are better.</p>"
     )
 
 
-def _with_absent(ranked: Sequence[Mapping], labels: Mapping[Asked, str], settings: Mapping) -> str:
+def _with_absent(
+    ranked: Sequence[Mapping], labels: Mapping[MethodKey, str], settings: Mapping
+) -> str:
     if settings["absent"] is None:
         return ""
     lines = []
@@ -261,19 +264,21 @@ def _with_absent(ranked: Sequence[Mapping], labels: Mapping[Asked, str], setting
             mean = float(np.mean(known)) if known else math.nan
             cells.append("–" if math.isnan(mean) else f"{mean:.1f}")
         lines.append(cells)
-    asked = "all classes" if settings["absent"] == "all" else f"up to {settings['absent']} classes"
+    which = "All classes" if settings["absent"] == "all" else f"Up to {settings['absent']} classes"
     return (
         "<h2>Without the presence oracle</h2>"
         + _table(["method", "mIoU %, oracle", *ABSENT_COLUMNS.values()], lines)
-        + f'<p class="note">Here {asked} that an image does not show are asked too. What is found '
-        "of them counts in the class’s union. “Emptied”: a mask counts as empty where the method’s "
-        "own presence is below ½. False alarms: the share of absent classes of which "
-        "anything is found. A dash: manual modes are not asked, since nobody would click on what "
-        "is not there; or the method does not tell presence.</p>"
+        + f'<p class="note">{which} absent from an image are queried too. Pixels predicted for '
+        "them count in the class’s union. “Emptied”: a mask counts as empty if the method’s own "
+        "presence is below ½. False alarms: share of absent classes with a non-empty mask. A "
+        "dash: manual modes are left out, since there is nothing to click on; or the method "
+        "reports no presence.</p>"
     )
 
 
-def _classes(ranked: Sequence[Mapping], labels: Mapping[Asked, str], rows: Sequence[Row]) -> str:
+def _classes(
+    ranked: Sequence[Mapping], labels: Mapping[MethodKey, str], rows: Sequence[Row]
+) -> str:
     samples: dict[str, set[str]] = {}
     for row in rows:
         if row.score.present:
@@ -289,78 +294,79 @@ def _classes(ranked: Sequence[Mapping], labels: Mapping[Asked, str], rows: Seque
     return (
         "<h2>Classes</h2>"
         + _table(heads, lines)
-        + '<p class="note">Pooled IoU in %, mean over seeds; most frequent classes first.</p>'
+        + '<p class="note">Pooled IoU in %, averaged over seeds; most frequent classes first.</p>'
     )
 
 
 def _heat(value: float) -> tuple[str, str]:
-    """A cell's text and style for a value in 0..1: the better, the darker."""
+    """Format a value in 0..1 as a table cell, darker for better values."""
     return f"{100 * value:.1f}", f"background:rgba(31,111,214,{0.65 * value:.2f})"
 
 
 def _worst(
     ranked: Sequence[Mapping],
-    labels: Mapping[Asked, str],
-    colours: Mapping[Asked, str],
+    labels: Mapping[MethodKey, str],
+    colours: Mapping[MethodKey, str],
     rows: Sequence[Row],
     data: SegmentationData,
     predictors: Mapping[str, Predictor],
-    runs: Sequence[Run],
+    runs: Sequence[MethodRun],
 ) -> str:
     run_of = {(run.method, run.mode): run for run in runs}
     chosen = {_key(method): worst_samples(rows, *_key(method)) for method in ranked}
     wanted = {score.image for scores in chosen.values() for score in scores}
-    figures: dict[tuple[Asked, str, str], str] = {}
+    figures: dict[tuple[MethodKey, str, str], str] = {}
     for index, key in enumerate(data.keys):
         if key not in wanted:
             continue
         sample = data[index]
-        scene = Scene(sample.image)
-        for asked, scores in chosen.items():
+        encoded = EncodedImage(sample.image)
+        for method_key, scores in chosen.items():
             names = [score.name for score in scores if score.image == key]
-            predictor = predictors[asked[0]]
-            pictures = _pictures(sample, scene, predictor, run_of[asked], names, colours[asked])
+            predictor = predictors[method_key[0]]
+            pictures = _pictures(
+                sample, encoded, predictor, run_of[method_key], names, colours[method_key]
+            )
             for name, picture in pictures.items():
-                figures[asked, key, name] = picture
+                figures[method_key, key, name] = picture
     parts = []
-    for asked, scores in chosen.items():
+    for method_key, scores in chosen.items():
         shown = "".join(
-            f'<figure><img alt="" src="{figures[asked, score.image, score.name]}"><figcaption>'
+            f'<figure><img alt="" src="{figures[method_key, score.image, score.name]}"><figcaption>'
             f"<b>{escape(score.name)}</b>, IoU {100 * _sample_iou(score):.1f} %<br>"
             f"<span>{escape(score.image)}</span></figcaption></figure>"
             for score in scores
         )
-        parts.append(f'<h3>{escape(labels[asked])}</h3><div class="pictures">{shown}</div>')
+        parts.append(f'<h3>{escape(labels[method_key])}</h3><div class="pictures">{shown}</div>')
     return (
-        "<h2>Worst samples</h2>"
-        f'<p class="note">Lowest IoU with seed {SHOWN_SEED}, the largest first where they tie. '
-        "White line: truth. Colour: what the method found. Dots: the points that SAM was given."
-        "</p>" + "".join(parts)
+        f'<h2>Worst samples</h2><p class="note">Lowest IoU with seed {SHOWN_SEED}, ties by largest '
+        "area. White line: ground truth. Colour: prediction. Dots: points used as SAM "
+        "prompts.</p>" + "".join(parts)
     )
 
 
 def worst_samples(rows: Sequence[Row], method: str, mode: str) -> list[SampleScore]:
-    """The :data:`WORST` present samples of lowest IoU with the shown seed, larger truths first."""
+    """Return the :data:`WORST` present samples of lowest IoU with the shown seed, ties by area."""
     scores = [row.score for row in rows if _shows(row, (method, mode)) and row.seed == SHOWN_SEED]
     return sorted(scores, key=lambda s: (_sample_iou(s), -s.counts.truth, s.image))[:WORST]
 
 
 def _pictures(
     sample: LabelledImage,
-    scene: Scene,
+    encoded: EncodedImage,
     predictor: Predictor,
-    run: Run,
+    run: MethodRun,
     names: Sequence[str],
     colour: str,
 ) -> dict[str, str]:
-    """Data URI by class name, of what the run makes of these classes of an image."""
+    """Draw a run's predictions for classes of an image, as data URIs by class name."""
     if not names:
         return {}
     prompt = prompt_of(sample, run.clicks, SHOWN_SEED)
-    prediction = predictor.predict(scene, prompt, Options(mode=run.mode, seed=SHOWN_SEED))
-    height, width = fitted(scene.size, PICTURE_SIDE)
+    prediction = predictor.predict(encoded, prompt, PredictOptions(mode=run.mode, seed=SHOWN_SEED))
+    height, width = fit_size(encoded.size, PICTURE_SIDE)
     image = np.asarray(Image.fromarray(sample.image).resize((width, height)))
-    scale = np.array([width / scene.size[1], height / scene.size[0]])
+    scale = np.array([width / encoded.size[1], height / encoded.size[0]])
     fill = np.array(list(bytes.fromhex(colour[1:])), float)
     pictures = {}
     for index, value in enumerate(sample.present()):
@@ -384,7 +390,7 @@ def _pictures(
 
 
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str | tuple[str, str]]]) -> str:
-    """An HTML table; a cell is HTML, or HTML and its style."""
+    """Format an HTML table; a cell is HTML, or HTML and its style."""
     head = "".join(f"<th>{text}</th>" for text in heads)
     body = []
     for line in lines:
@@ -396,8 +402,8 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str | tuple[str, str]]
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(body)}</table></div>'
 
 
-def _shows(row: Row, asked: Asked) -> bool:
-    return (row.method, row.mode) == asked and row.score.present
+def _shows(row: Row, method_key: MethodKey) -> bool:
+    return (row.method, row.mode) == method_key and row.score.present
 
 
 def _sample_iou(score: SampleScore) -> float:
@@ -405,5 +411,5 @@ def _sample_iou(score: SampleScore) -> float:
 
 
 def _orderly(value: float) -> float:
-    """NaN, which has no order, as the lowest."""
+    """Replace NaN, which has no order, by the lowest value."""
     return -1.0 if math.isnan(value) else value

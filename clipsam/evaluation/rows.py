@@ -1,4 +1,4 @@
-"""Scores on disk, image by image, so that a killed run loses at most the image it was at."""
+"""Scores on disk, image by image, so that an interrupted run loses at most one image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .metrics import Counts, SampleScore, dice, iou
 
 @dataclass(frozen=True)
 class Row:
-    """One class of one image, scored with one seed of one method.
+    """Score of one class in one image, with one seed of one method.
 
     Attributes:
         method: as the run calls it.
@@ -31,7 +31,7 @@ class Row:
 
 
 class RowWriter:
-    """Appends images to one file; a file that was cut short is first cut back to a whole image.
+    """Writer of images to one file; a truncated file is first cut back to a whole image.
 
     Each image is one write: a line per row, then a line that closes it with its number of rows.
     """
@@ -65,7 +65,7 @@ class RowWriter:
 
 
 def read_rows(folder: Path) -> dict[str, list[Row]]:
-    """All whole images in the files of a folder, each once, however often it was scored.
+    """Read all complete images in the files of a folder, each once.
 
     Raises:
         DataError: a file holds what no run wrote.
@@ -82,11 +82,11 @@ class _Image:
     key: str
     rows: list[Row]
     end: int
-    """Bytes of the file up to the end of this image."""
+    """Offset in the file after this image, bytes."""
 
 
 def _images(path: Path) -> Iterator[_Image]:
-    """The whole images of a file; what follows the last one was cut short, or is being written."""
+    """Yield the complete images of a file; an incomplete last one is ignored."""
     end = 0
     rows: list[Row] = []
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
@@ -102,7 +102,7 @@ def _images(path: Path) -> Iterator[_Image]:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             raise DataError(
-                f"Line {number} of {path} is damaged: delete the file to score its images again."
+                f"Line {number} of {path} is damaged. Delete the file to score its images again."
             ) from None
         yield _Image(entry["done"], rows, end)
         rows = []
@@ -138,7 +138,7 @@ def _from_json(entry: dict) -> Row:
 
 
 def _values(entry: dict) -> dict[str, float | None]:
-    """What was measured; rows of version 0.1 have it in several places."""
+    """Read the scores; rows of version 0.1 store them in several entries."""
     if "values" in entry:
         return entry["values"]
     counts = Counts(entry["intersection"], entry["predicted"], entry["truth"])
@@ -149,7 +149,7 @@ def _values(entry: dict) -> dict[str, float | None]:
 
 
 def _known(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
+    """Replace NaN by ``None``, since JSON has no NaN."""
     return None if math.isnan(value) else value
 
 

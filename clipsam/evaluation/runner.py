@@ -1,4 +1,4 @@
-"""Run methods over a labelled data set and score every class of every image."""
+"""Evaluation of methods on a labelled data set, per class and image."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.samples import VOID, LabelledImage, SegmentationData
-from ..predictor import Options, Predictor
+from ..encoded_image import EncodedImage
+from ..predictor import PredictOptions, Predictor
 from ..prompting import points_in_mask, stable_seed
-from ..scene import Scene
 from ..types import Concept, Prompt
-from .metric_table import Comparison, measure
+from .metric_table import MaskComparison, measure
 from .metrics import SampleScore
 
 MANUAL = "manual"
-"""The mode that needs points, here drawn from the truth."""
+"""The mode that needs points, here sampled from the truth."""
 
 
 @dataclass(frozen=True)
-class Run:
+class MethodRun:
     """A method in one mode.
 
     Attributes:
@@ -37,12 +37,12 @@ class Run:
 def evaluate(
     data: SegmentationData,
     predictors: Mapping[str, Predictor],
-    runs: Sequence[Run],
+    runs: Sequence[MethodRun],
     seeds: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
     *,
     all_classes: bool = False,
-) -> dict[tuple[Run, int], list[SampleScore]]:
+) -> dict[tuple[MethodRun, int], list[SampleScore]]:
     """Score every run with every seed on a data set.
 
     Images are scored at their own resolution; void pixels are not scored.
@@ -56,14 +56,16 @@ def evaluate(
         all_classes: ask for every class in every image, as open-vocabulary segmentation does; else
             for those that are present (the presence oracle of the other papers).
     """
-    scores: dict[tuple[Run, int], list[SampleScore]] = {(r, s): [] for r in runs for s in seeds}
+    scores: dict[tuple[MethodRun, int], list[SampleScore]] = {
+        (r, s): [] for r in runs for s in seeds
+    }
     for done in range(len(data)):
         sample = data[done]
-        scene = Scene(sample.image)
+        encoded = EncodedImage(sample.image)
         absent = absent_classes(sample) if all_classes else ()
         for run, seed in scores:
             predictor = predictors[run.method]
-            scores[run, seed] += score_image(sample, scene, predictor, run, seed, absent)
+            scores[run, seed] += score_image(sample, encoded, predictor, run, seed, absent)
         if progress is not None:
             progress(done + 1, len(data))
     return scores
@@ -71,9 +73,9 @@ def evaluate(
 
 def score_image(
     sample: LabelledImage,
-    scene: Scene,
+    encoded: EncodedImage,
     predictor: Predictor,
-    run: Run,
+    run: MethodRun,
     seed: int,
     absent: Sequence[str] = (),
     single_object: bool = False,
@@ -83,7 +85,7 @@ def score_image(
 
     Args:
         sample: the image and its truth.
-        scene: the image, shared by all runs.
+        encoded: the image, shared by all runs.
         predictor: the method of the run.
         run: what to run.
         seed: of the points.
@@ -96,7 +98,7 @@ def score_image(
         Scores of the present classes, then of the absent ones.
     """
     valid = sample.classes != VOID
-    options = Options(mode=run.mode, seed=seed)
+    options = PredictOptions(mode=run.mode, seed=seed)
     asked: list[tuple[Prompt, list[np.ndarray]]] = []
     if sample.present():
         truths = [sample.classes == value for value in sample.present()]
@@ -110,11 +112,11 @@ def score_image(
         asked.append((prompt, truths))
     scores = []
     for prompt, truths in asked:
-        prediction = predictor.predict(scene, prompt, options)
+        prediction = predictor.predict(encoded, prompt, options)
         for index, truth in enumerate(truths):
             logits = prediction.class_logits(index)
             present = bool(truth.any())
-            compared = Comparison(logits > 0, truth, valid, logits)
+            compared = MaskComparison(logits > 0, truth, valid, logits)
             score = SampleScore(
                 name=prediction.texts[index],
                 counts=compared.counts,
@@ -131,7 +133,7 @@ def score_image(
 
 
 def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
-    """Ask for the classes that are present, with ``clicks`` points inside each one's truth."""
+    """Build a prompt of the classes present, with ``clicks`` points inside each one's truth."""
     concepts = []
     for value in sample.present():
         name = sample.names[value]
@@ -145,7 +147,7 @@ def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
 
 
 def absent_classes(sample: LabelledImage, limit: int | None = None) -> tuple[str, ...]:
-    """Names of classes that the image does not show: all, or up to ``limit`` chosen by its key."""
+    """Return the names of absent classes: all, or up to ``limit`` chosen by the image's key."""
     present = {sample.names[value] for value in sample.present()}
     absent = [name for name in dict.fromkeys(sample.names) if name not in present]
     if limit is None or limit >= len(absent):

@@ -1,4 +1,4 @@
-"""Metrics of camouflaged and salient object detection, as ``pysodmetrics`` computes them."""
+"""Metrics of camouflaged and salient object detection, as computed by ``pysodmetrics``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SaliencyScore:
-    """One map against one truth, or the mean of several.
+    """Scores of one map, or averages over several.
 
     Attributes:
         s_measure: S_α, structure.
@@ -27,7 +27,7 @@ class SaliencyScore:
 
 
 def saliency_score(logits: np.ndarray, truth: np.ndarray) -> SaliencyScore:
-    """The four figures that camouflage papers report: float (H, W), bool (H, W)."""
+    """Compute the four metrics of camouflage papers: float (H, W), bool (H, W)."""
     probability = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -60, 60)))
     figures = saliency_metrics([((255 * probability).astype(np.uint8), truth)])
     return SaliencyScore(
@@ -39,7 +39,7 @@ def saliency_score(logits: np.ndarray, truth: np.ndarray) -> SaliencyScore:
 
 
 def saliency_metrics(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Score maps against truths; each figure is a mean over the images.
+    """Score maps against truths; each metric is averaged over the images.
 
     Every map is min–max-scaled by itself first (unless it is constant), as these benchmarks do:
     only the order of its values counts, and a map that is faint everywhere scores like a bold
@@ -75,7 +75,7 @@ def saliency_metrics(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str
         for measure in measures:
             measure.step(scores, truth.astype(np.uint8) * 255)
     if empty:
-        raise ValueError("there is nothing to score")
+        raise ValueError("there are no maps to score")
     structure, enhanced, f, weighted, error = (measure.get_results() for measure in measures)
     return {
         "S-measure": float(structure["sm"]),

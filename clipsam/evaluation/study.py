@@ -1,4 +1,4 @@
-"""An evaluation in a folder: resumable, by several processes, with tables and a report."""
+"""An evaluation in a folder: resumable, in several processes, with tables and a report."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tqdm import tqdm
 from ..data.readers import DataError
 from ..data.samples import LabelledImage, SegmentationData
 from ..data.splits import some_images
+from ..encoded_image import EncodedImage
 from ..measure import hardware
 from ..predictor import Predictor
-from ..scene import Scene
 from ..weights.backbones import Precision
 from .metrics import Counts, iou
 from .report import write_report
 from .rows import Row, RowWriter, read_rows
-from .runner import Run, absent_classes, score_image
+from .runner import MethodRun, absent_classes, score_image
 from .summary import results_csv, samples_csv, summarize
 
 logger = logging.getLogger(__name__)
 
 FEATURE_BYTES = 2 * 2**30
-"""Features remembered of one image: enough for hundreds of classes, asked again with each seed."""
+"""Feature cache of one image, bytes; enough for hundreds of classes with several seeds."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a study measures; a folder holds the rows of one.
+    """Settings of an evaluation; each folder holds the rows of one.
 
     Attributes:
         data: ``kind:path`` of the data set.
@@ -67,7 +67,7 @@ class Settings:
     compiled: bool = False
 
     def command(self) -> str:
-        """The command line that asks for this study."""
+        """Return the command line of this evaluation."""
         words = ["python", "-m", "clipsam", "evaluate", "--data", self.data, "--part", self.part]
         for method in self.methods:
             words += ["--method", method]
@@ -88,24 +88,25 @@ class Settings:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several processes that share a study: it takes each ``count``-th image."""
+    """One of several processes that share an evaluation; it scores each ``count``-th image."""
 
     index: int = 0
     count: int = 1
 
 
 class Study:
-    """Runs methods over a data set and keeps everything in one folder."""
+    """Evaluation of methods on a data set, stored in one folder."""
 
     def __init__(
         self,
         settings: Settings,
         data: SegmentationData,
         predictors: Mapping[str, Predictor],
-        runs: Sequence[Run],
+        runs: Sequence[MethodRun],
         out: Path,
     ) -> None:
-        """
+        """Prepare the evaluation.
+
         Args:
             settings: what is measured; they must be those of the rows already in ``out``.
             data: the whole part; ``settings.limit`` is applied here.
@@ -130,7 +131,7 @@ class Study:
         self._claim()
 
     def _claim(self) -> None:
-        """Write what is measured into the folder, or check that it is the same."""
+        """Write the settings into the folder, or check that they are the same."""
         path = self.out / "config.json"
         config = {
             **asdict(self.settings),
@@ -144,19 +145,20 @@ class Study:
                 _write(path, json.dumps(config, indent=2, ensure_ascii=False))
             written = json.loads(path.read_text())
         except OSError as error:
-            raise DataError(f"{self.out} cannot be written to ({error.strerror}).") from None
+            raise DataError(f"{self.out} cannot be written ({error.strerror}).") from None
         except ValueError:
-            raise DataError(f"{path} is no JSON: give another --out.") from None
+            raise DataError(f"{path} is not valid JSON. Choose another --out.") from None
         for name, value in config.items():
             if written.get(name) != value:
                 raise DataError(
-                    f"{self.out} holds an evaluation with another setting of “{name}” "
-                    f"({_shown(written.get(name))}, now {_shown(value)}): give another --out."
+                    f"{self.out} contains an evaluation with another setting of “{name}” "
+                    f"({_shown(written.get(name))}, now {_shown(value)}). Choose another --out."
                 )
 
     def run(self, shard: Shard) -> bool:
-        """Score a shard's images that have no rows yet; then, if all images of all shards have
-        theirs, write the results.
+        """Score the images of a shard that have no rows yet.
+
+        If all images of all shards have rows afterwards, write the results.
 
         Returns:
             Whether the results were written.
@@ -184,8 +186,8 @@ class Study:
         missing = sum(key not in scored for key in self.keys)
         if missing:
             logger.info(
-                "Shard %s is done; other shards have %d of %d images left, and the last to end "
-                "writes the results.",
+                "Shard %s is done; other shards have %d of %d images left, and the last one writes "
+                "the results.",
                 name,
                 missing,
                 len(self.keys),
@@ -198,20 +200,20 @@ class Study:
         settings = self.settings
         if settings.single_object and len(sample.present()) > 1:
             raise DataError(
-                f"{sample.key} shows {len(sample.present())} classes, but the figures of "
-                "single-object sets need one at most: leave out --single-object."
+                f"{sample.key} shows {len(sample.present())} classes, but --single-object needs at "
+                "most one. Leave out --single-object."
             )
         absent: tuple[str, ...] = ()
         if settings.absent is not None:
             absent = absent_classes(sample, None if settings.absent == "all" else settings.absent)
-        scene = Scene(sample.image, FEATURE_BYTES)
+        encoded = EncodedImage(sample.image, FEATURE_BYTES)
         return [
             Row(run.method, run.mode, seed, score)
             for run in self.runs
             for seed in range(settings.seeds)
             for score in score_image(
                 sample,
-                scene,
+                encoded,
                 self.predictors[run.method],
                 run,
                 seed,
@@ -222,7 +224,7 @@ class Study:
 
     def _conclude(self, rows: Sequence[Row]) -> None:
         if not any(row.score.present for row in rows):
-            raise DataError(f"No image of {self.settings.data} shows any of its classes.")
+            raise DataError(f"No image of {self.settings.data} contains any of its classes.")
         methods = summarize(rows, self.settings.preset)
         device = next(iter(self.predictors.values())).backbones.device
         machine = {"hardware": hardware(device), "torch": torch.__version__}
@@ -244,9 +246,9 @@ class Study:
 
 
 class _Running:
-    """mIoU so far, of each run over its seeds, for the progress bar."""
+    """Running mIoU of each run over its seeds, for the progress bar."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[MethodRun]) -> None:
         self._totals: dict[tuple[str, str], dict[str, Counts]] = {
             (run.method, run.mode): {} for run in runs
         }
@@ -270,7 +272,7 @@ def _digest(texts: Sequence[str]) -> str:
 
 
 def _weights(network: nn.Module) -> str:
-    """A digest of everything a network holds, the same on every machine."""
+    """Compute a digest of a network's weights, the same on every machine."""
     digest = hashlib.sha256()
     for tensor in network.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -286,7 +288,7 @@ def _shown(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """The same for JSON, which knows no NaN."""
+    """Convert values for JSON, which has no NaN."""
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -295,7 +297,7 @@ def _plain(value: object) -> object:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole: two shards that end together may both write it."""
+    """Replace a whole file, since two shards that end together may both write it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

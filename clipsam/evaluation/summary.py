@@ -1,4 +1,4 @@
-"""From scores to the figures of a run, and to the tables that hold them."""
+"""Summary of scores per run, and the tables that contain it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Figures = dict[str, float]
 
 
 def present_figures(scores: Sequence[SampleScore]) -> Figures:
-    """Figures of one method and seed where only present classes are asked.
+    """Summarise one method and seed with present classes only.
 
     Returns:
         Each metric of :data:`METRICS` and :data:`COSTS` by its id, those of single objects where
@@ -35,7 +35,7 @@ def present_figures(scores: Sequence[SampleScore]) -> Figures:
 
 
 def absent_figures(scores: Sequence[SampleScore]) -> Figures | None:
-    """Figures of one method and seed where absent classes are asked too; ``None`` if none were.
+    """Summarise one method and seed with absent classes; ``None`` if none were queried.
 
     Returns:
         ``miou`` over the same classes as with the presence oracle, but what is found where a
@@ -60,8 +60,11 @@ def absent_figures(scores: Sequence[SampleScore]) -> Figures | None:
 
 
 def _pooled_over_present(scores: Iterable[SampleScore]) -> float:
-    """Class-wise mIoU over the classes that some image shows: limits and shards of a set with
-    many classes would else be judged by the number of classes they do not show."""
+    """Compute class-wise mIoU over the classes that some image contains.
+
+    Otherwise, with many classes, limits and shards would be scored by the number of classes they do
+    not contain.
+    """
     scores = list(scores)
     shown = {score.name for score in scores if score.present}
     return class_wise_miou(score for score in scores if score.name in shown)
@@ -74,7 +77,7 @@ def _emptied(score: SampleScore) -> SampleScore:
 
 
 def summarize(rows: Iterable[Row], preset: str) -> list[dict]:
-    """Figures of every method, in the order of the rows.
+    """Summarise every method, in the order of the rows.
 
     Returns:
         Per method ``method``, ``mode``, ``preset``; ``seeds``, a list of ``seed``, ``present``
@@ -111,7 +114,7 @@ def summarize(rows: Iterable[Row], preset: str) -> list[dict]:
 
 
 def results_csv(methods: Sequence[Mapping]) -> str:
-    """One line per method and seed, with the presence oracle; no figures of single objects."""
+    """Format one line per method and seed, with the presence oracle."""
     metrics = [id for id, metric in METRICS.items() if not metric.single_object]
     columns = ["method", "preset", "mode", "seed", *metrics, "images", *COSTS]
     lines = []
@@ -123,7 +126,7 @@ def results_csv(methods: Sequence[Mapping]) -> str:
 
 
 def samples_csv(rows: Sequence[Row]) -> str:
-    """One line per method, seed, image and class."""
+    """Format one line per method, seed, image and class."""
     every, single = sampled(), sampled(single_object=True)
     if not any(name in row.score.values for name in single for row in rows):
         single = {}
@@ -156,7 +159,7 @@ def _csv(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """A number to six digits after the point; what is not known is left empty."""
+    """Format a number with six decimal places; unknown values are empty."""
     if not isinstance(value, float):
         return value
     return "" if math.isnan(value) else f"{value:.6f}"

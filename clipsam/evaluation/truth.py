@@ -1,4 +1,4 @@
-"""Ground truth as people have it, matched to the classes that were asked."""
+"""Ground truth in the user's formats, matched to the requested classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from ..data.samples import VOID_IDS, VOID_NAMES
 from ..errors import ClipsamError
 from ..types import Prediction, Prompt, fold_name
-from .metric_table import Comparison
+from .metric_table import MaskComparison
 from .metrics import Counts
 
 
 class TruthError(ClipsamError):
-    """A ground truth that cannot be used; the message says why and what would be right."""
+    """A ground truth that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TruthFile:
 
 
 def read_names(text: str) -> tuple[str, ...] | None:
-    """A list of class names, index = id, as typed; ``None`` if nothing is typed.
+    """Parse typed class names by id; ``None`` if the text is empty.
 
     Accepts names with commas between them, a JSON list, or a JSON object of ids to names.
 
@@ -50,7 +50,7 @@ def read_names(text: str) -> tuple[str, ...] | None:
         if isinstance(names, dict):
             by_id = {int(key): str(name) for key, name in names.items()}
             if min(by_id, default=0) < 0 or max(by_id, default=0) > 65535:
-                raise ValueError("an id is not in 0 … 65535")
+                raise ValueError("an id is outside 0 … 65535")
             names = [by_id.get(index, "") for index in range(max(by_id, default=-1) + 1)]
     except ValueError as error:
         raise TruthError(f"The list of class names is not valid JSON: {error}.") from None
@@ -59,7 +59,7 @@ def read_names(text: str) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class Truth:
-    """True masks of the classes that a ground truth knows.
+    """True masks of the classes in a ground truth.
 
     Attributes:
         masks: bool (H, W) by class name as shown (``Concept.text``).
@@ -70,16 +70,16 @@ class Truth:
     valid: np.ndarray
 
     def score(self, prediction: Prediction, index: int, threshold: float = 0.0) -> Counts | None:
-        """Counts of one class of a prediction; ``None`` if the truth does not know the class."""
+        """Count the pixels of one class of a prediction; ``None`` if it is not in the truth."""
         text = prediction.texts[index]
         if text not in self.masks:
             return None
         return self.compare(text, prediction.class_mask(index, threshold)).counts
 
-    def compare(self, text: str, mask: np.ndarray) -> Comparison | None:
-        """A mask, bool (H, W), of one class beside its truth; ``None`` if there is none of it."""
+    def compare(self, text: str, mask: np.ndarray) -> MaskComparison | None:
+        """Compare a class's mask, bool (H, W), with the truth; ``None`` if it is not in it."""
         truth = self.masks.get(text)
-        return None if truth is None else Comparison(mask, truth, self.valid)
+        return None if truth is None else MaskComparison(mask, truth, self.valid)
 
 
 def match_truth(
@@ -89,7 +89,7 @@ def match_truth(
     names: Sequence[str] | None = None,
     binary_class: str | None = None,
 ) -> Truth:
-    """Find the asked classes in a mask of ids.
+    """Find the requested classes in a mask of ids.
 
     Args:
         ids: int (H, W), as :func:`clipsam.data.images.open_mask` reads it.
@@ -121,15 +121,15 @@ def match_truth(
         text = binary_class or (concepts[0].text if len(concepts) == 1 else None)
         if text is None:
             raise TruthError(
-                "The ground truth is binary, but several classes are asked: choose the class "
-                "that it shows."
+                "The ground truth is binary, but there are several classes. Select the class that "
+                "it shows."
             )
         return Truth({text: ids != 0}, np.ones(ids.shape, bool))
     numbers = set(range(1, len(concepts) + 1))
     if not numbers & set(values):
         raise TruthError(
-            f"The ground truth holds the ids {_listed(values)}, none of which is the number of an "
-            f"asked class (1 to {len(concepts)}). Give the list of class names, index = id."
+            f"The ground truth contains the ids {_listed(values)}, but the requested classes are "
+            f"numbered 1 to {len(concepts)}. Enter the class names by id."
         )
     masks = {concept.text: ids == number for number, concept in enumerate(concepts, start=1)}
     return Truth(masks, ~np.isin(ids, VOID_IDS))
@@ -147,7 +147,8 @@ def _match_names(ids: np.ndarray, prompt: Prompt, names: Sequence[str]) -> Truth
     if not masks:
         asked = ", ".join(concept.text for concept in prompt.concepts)
         raise TruthError(
-            f"None of the classes asked ({asked}) is in the list of class names ({_listed(names)})."
+            f"None of the requested classes ({asked}) is among the class names by id "
+            f"({_listed(names)})."
         )
     return Truth(masks, ~np.isin(ids, void))
 

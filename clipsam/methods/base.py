@@ -1,4 +1,4 @@
-"""What methods with weights of their own have in common: a network, and bundles that hold it."""
+"""Shared base of methods with weights of their own: a network, and bundles that store it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import uuid4
 from torch import Tensor, nn
 
 from ..models.esc_net import EscNet, EscNetConfig
-from ..models.tuned_sam import TunedSam, TunedSamConfig
+from ..models.tuned_sam_model import TunedSam, TunedSamConfig
 from ..predictor import Predictor
 from ..weights.backbones import BUNDLES, Backbones
 from ..weights.bundle import WeightsError, load_bundle, load_into, read_config
@@ -21,7 +21,7 @@ NetworkConfig = TunedSamConfig | EscNetConfig
 
 
 class TrainablePredictor(Predictor):
-    """A predictor whose network is trained on labelled images and comes as a bundle.
+    """Base class of methods whose network is trained on labelled images and stored as a bundle.
 
     Attributes:
         config: what is built on the preset's backbones.
@@ -35,7 +35,8 @@ class TrainablePredictor(Predictor):
     model: TunedSam | EscNet
 
     def __init__(self, backbones: Backbones, config: NetworkConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: what is built on them.
@@ -47,29 +48,31 @@ class TrainablePredictor(Predictor):
 
     @abstractmethod
     def _build(self) -> nn.Module:
-        """The network before training."""
+        """Build the network before training."""
 
     @classmethod
     @abstractmethod
     def design(cls, preset: Preset) -> NetworkConfig:
-        """The method's network for a preset unless an ablation says otherwise."""
+        """Return the default configuration of the network for a preset."""
 
     @abstractmethod
     def tuned_from(self) -> dict[str, Tensor]:
-        """The weights of SAM and CLIP that are tuned, as they are before, by their names in ours.
+        """Return the base weights of SAM and CLIP that are tuned, by their names in the network.
 
         A bundle may store differences from them.
         """
 
     @classmethod
     def load(cls, backbones: Backbones, folder: Path | None = None) -> TrainablePredictor:
-        """See :meth:`Predictor.load`."""
+        """Load the method, see :meth:`Predictor.load`."""
         preset = backbones.preset
         folder = folder or BUNDLES / preset.name / cls.info.id
         content = read_config(folder)
         for key, expected in (("method", cls.info.id), ("preset", preset.name)):
             if content.get(key) != expected:
-                raise WeightsError(f"{folder} fits the {key} {content.get(key)}, not {expected}")
+                raise WeightsError(
+                    f"{folder} was trained for {key} '{content.get(key)}', expected '{expected}'."
+                )
         predictor = cls._from_content(backbones, content)
         _, state = load_bundle(folder, predictor.tuned_from())
         load_into(predictor.model, state, str(folder))
@@ -77,14 +80,14 @@ class TrainablePredictor(Predictor):
 
     @classmethod
     def _from_content(cls, backbones: Backbones, content: dict) -> TrainablePredictor:
-        """As a bundle's ``config.json`` describes it, before its weights are loaded."""
+        """Create the method described by a bundle's ``config.json``, before loading its weights."""
         return cls(backbones, cls.config_type.from_json(content["network"]))
 
     @classmethod
     def untrained(
         cls, backbones: Backbones, config: NetworkConfig | None = None
     ) -> TrainablePredictor:
-        """The network before training: what training starts from, and what is counted and timed.
+        """Create the network before training, to start from, count or time it.
 
         Args:
             backbones: the preset's SAM and CLIP.
@@ -93,7 +96,7 @@ class TrainablePredictor(Predictor):
         return cls(backbones, config or cls.design(backbones.preset))
 
     def bundle_config(self, training: dict) -> dict:
-        """The ``config.json`` of its weights; ``training`` says how they were made."""
+        """Return the ``config.json`` of the weights; ``training`` records how they were made."""
         return {
             "method": self.info.id,
             "preset": self.backbones.preset.name,

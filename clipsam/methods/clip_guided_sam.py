@@ -1,15 +1,15 @@
-"""CLIP-Guided SAM (arXiv 2605.24807): the class enters SAM's encoder, its map prompts SAM."""
+"""CLIP-Guided SAM (arXiv 2605.24807): text conditions SAM's encoder, a map prompts SAM."""
 
 from __future__ import annotations
 
-from ..models.tuned_sam import TunedSamConfig
+from ..models.tuned_sam_model import TunedSamConfig
 from ..predictor import MethodInfo
 from ..weights.presets import Preset
 from .tuned_sam import TunedSamPredictor, adapters
 
 
 class ClipGuidedSamPredictor(TunedSamPredictor):
-    """Semi-automatic (text only) or manual (text and the user's points)."""
+    """CLIP-Guided SAM: semi-automatic (text only) or manual (text and the user's points)."""
 
     info = MethodInfo(
         id="clip-guided-sam",
@@ -18,8 +18,8 @@ class ClipGuidedSamPredictor(TunedSamPredictor):
         kind="method",
         modes=("semi-automatic", "manual"),
         summary=(
-            "The class name and CLIP's patch features are injected into SAM's encoder; points and "
-            "a dense prompt come from CLIP's similarity map, or the points from you."
+            "Class name and CLIP's patch features condition SAM's encoder; points and a dense "
+            "prompt come from CLIP's similarity map, or the points from you."
         ),
         quoted=(
             "mIoU from text alone 78.3 (VOC 1/16), 60.5 (COCO 1/512), 47.9 (ADE20K 1/64); MAE with "
@@ -29,6 +29,6 @@ class ClipGuidedSamPredictor(TunedSamPredictor):
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
-        """Adapters see text, patches and similarity (section 3.3); CLIP is tuned along (3.4)."""
+        """Return adapters with text, patches, similarity (section 3.3), and a tuned CLIP (3.4)."""
         seen = adapters(preset, text=True, vision=True, similarity=True)
         return TunedSamConfig(seen, clip="surgery", clip_blocks=None, dense_prompt=True)

@@ -1,4 +1,4 @@
-"""ESC-Net (arXiv 2411.14723): all classes of an image at once, labelled by words alone."""
+"""ESC-Net (arXiv 2411.14723): all classes of an image together, from their names alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..encoded_image import EncodedImage
 from ..geometry import SquareTransform, normalize
 from ..measure import Stopwatch, free_memory
-from ..memory import MOST_TEXTS, Recent
+from ..memory import MAX_CACHED_TEXTS, LRUCache
 from ..models.esc_net import (
-    BlockTrace,
+    BlockInputs,
     ClipFeatures,
     EscNet,
     EscNetConfig,
@@ -26,25 +27,26 @@ from ..models.esc_net import (
     sam_decoder_state,
 )
 from ..models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
-from ..predictor import JointPredictor, MethodInfo, Options
-from ..scene import Scene
-from ..types import Concept, ConceptResult, PromptsUsed, Round
+from ..predictor import JointPredictor, MethodInfo, PredictOptions
+from ..types import BlockTrace, Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
 from ..weights.presets import Preset
 from .base import TrainablePredictor
 
 CANVAS, WINDOW, STRIDE = 640, 384, 256
-"""Sliding windows, pixels: four of them on the image squashed to a square, as in CAT-Seg."""
+"""Sizes of the sliding windows, pixels: four on the image resized to a square, as in CAT-Seg."""
 
 MEMORY_SHARE = 0.5
-"""Of the free memory, the GPU's where there is one: what an answer may take, unless told otherwise.
-What it takes is estimated, and may be up to twice as much."""
+"""Default share of the free memory, of the GPU if there is one, for a prediction.
+
+The need is estimated, and may be up to twice as much.
+"""
 
 WHOLE, SLIDING = "whole-image", "sliding-window"
 
 
 class EscNetPredictor(JointPredictor, TrainablePredictor):
-    """One pass over the whole image, or the mean of that and four overlapping windows.
+    """ESC-Net: one pass over the whole image, or the mean of that and four overlapping windows.
 
     Attributes:
         memory_budget: bytes beside the weights that the classes may take; where it is small, fewer
@@ -58,22 +60,23 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         kind="method",
         modes=(WHOLE, SLIDING),
         summary=(
-            "CLIP's map of each class prompts SAM's decoder layers, which sharpen CLIP's features; "
-            "all classes are found together, from their names alone."
+            "CLIP's map of each class prompts SAM's decoder layers, which refine CLIP's features; "
+            "all classes are predicted together, from their names alone."
         ),
         quoted="mIoU with CLIP B/16 35.6 (A-150), 59.0 (PC-59); with L/14 41.8 and 65.6",
     )
     config_type = EscNetConfig
 
     def __init__(self, backbones: Backbones, config: EscNetConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP; of SAM only the decoder is used.
             config: what is built on them.
         """
         super().__init__(backbones, config)
         self.memory_budget: int | None = None
-        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
         self._texts_of = -1
 
     def _build(self) -> EscNet:
@@ -83,7 +86,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return model
 
     def tuned_from(self) -> dict[str, Tensor]:
-        """See :meth:`TrainablePredictor.tuned_from`."""
+        """Return the base weights, see :meth:`TrainablePredictor.tuned_from`."""
         named = self.backbones.clip.named_parameters()
         base = {f"clip.{name}": parameter.detach() for name, parameter in named}
         if self.config.use_sam and self.config.pretrained_sam:
@@ -94,7 +97,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
 
     @classmethod
     def design(cls, preset: Preset) -> EscNetConfig:
-        """The paper's network on a preset's CLIP: skips after each third, windows of half a side.
+        """Return the paper's network on a preset's CLIP: skips after each third, half-size windows.
 
         The tiny CLIP has learnt 16 × 16 cells, not 24 × 24, bare names, and to be read with CLIP
         Surgery: read as CAT-Seg does, it says next to nothing. It has half the layers of a real
@@ -113,59 +116,59 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return replace(config, blocks=2, hidden=64, **surgery)
 
     def network(self) -> nn.Module:
-        """All of it: CLIP is a part of the model."""
+        """Return the whole model, which includes CLIP."""
         return self.model
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Answer for all classes together: here a class's answer depends on the others asked.
+        """Predict all classes together, since the result of a class depends on the others.
 
         Training asks each class of each pixel for itself, so a sigmoid of a logit is a probability
         and that of a class's highest logit tells how likely it is anywhere: its ``presence``. The
-        ``rounds`` are those of the whole image, in either mode.
+        ``block_traces`` are those of the whole image, in either mode.
         """
         with watch.step("CLIP text"):
             text = self._encode_texts(concepts)
         most = options.classes_at_a_time
-        output = self._whole(scene, text, watch, most)
+        output = self._whole(encoded, text, watch, most)
         logits = output.logits[0].float()
         if SLIDING in modes:
-            logits = self._with_windows(scene, text, logits, watch, most)
+            logits = self._with_windows(encoded, text, logits, watch, most)
         correlation = output.correlation[0].cpu().numpy()
-        blocks = [self._rounds(scene, block) for block in output.blocks]
+        blocks = [self._block_traces(encoded, block) for block in output.blocks]
         results = []
         for index in range(len(concepts)):
-            rounds = tuple(block[index] for block in blocks)
+            block_traces = tuple(block[index] for block in blocks)
             result = ConceptResult(
                 logits=logits[index].cpu().numpy(),
-                prompts=self._prompts_used(rounds),
+                prompts=self._sam_prompts(block_traces),
                 presence=float(logits[index].max().sigmoid()),
                 similarity=correlation[index],
-                rounds=rounds,
+                block_traces=block_traces,
             )
             results.append(result)
             if progress is not None:
                 progress(len(results), len(concepts))
         return results
 
-    def _transform(self, scene: Scene) -> SquareTransform:
-        """The image is squashed to a square, whatever SAM's input is."""
-        return SquareTransform(scene.size, CANVAS, "squash")
+    def _transform(self, encoded: EncodedImage) -> SquareTransform:
+        """Return the resizing to a square, whatever SAM's input is."""
+        return SquareTransform(encoded.size, CANVAS, "squash")
 
     def _encode_texts(self, concepts: Sequence[Concept]) -> Tensor:
-        """Unit-norm class texts (N_c, D), remembered; synonyms are averaged at unit norm."""
+        """Encode the classes, cached: unit-norm texts (N_c, D), averaged over synonyms."""
         clip = self.model.clip
         # Training changes the text tower in place: what it said before is then forgotten.
         version = sum(p._version for p in clip.text_model.parameters() if p.requires_grad)
         if version != self._texts_of:
-            self._texts, self._texts_of = Recent(MOST_TEXTS), version
+            self._texts, self._texts_of = LRUCache(MAX_CACHED_TEXTS), version
 
         def encode(synonyms: tuple[str, ...]) -> Tensor:
             tokenizer = self.backbones.text.tokenizer
@@ -177,21 +180,21 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         return torch.stack([feature.to(self.backbones.device) for feature in features])
 
     def _whole(
-        self, scene: Scene, text: Tensor, watch: Stopwatch, most: int | None = None
+        self, encoded: EncodedImage, text: Tensor, watch: Stopwatch, most: int | None = None
     ) -> EscNetOutput:
-        """The answer for the whole image, at most so many classes at a time."""
+        """Predict on the whole image, with a limited number of classes at a time."""
         with watch.step("CLIP image"):
-            features = self._features(scene, WHOLE, lambda: self._pixels(scene))
+            features = self._features(encoded, WHOLE, lambda: self._pixels(encoded))
         with watch.step("ESC-Net"):
             return self.model(features, text, self._chunk(features, text, most))
 
     def _with_windows(
-        self, scene: Scene, text: Tensor, whole: Tensor, watch: Stopwatch, most: int | None
+        self, encoded: EncodedImage, text: Tensor, whole: Tensor, watch: Stopwatch, most: int | None
     ) -> Tensor:
-        """Mean probability of the whole image and four windows (CAT-Seg's inference), as logits.
+        """Average the probabilities of the whole image and four windows (CAT-Seg), as logits.
 
         Args:
-            scene: the image.
+            encoded: the image.
             text: of the classes (N_c, D).
             whole: logits of the whole image (N_c, h, w).
             watch: counts the seconds.
@@ -202,7 +205,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         """
         corners = [(y, x) for y in (0, STRIDE) for x in (0, STRIDE)]
         with watch.step("CLIP image"):
-            features = self._features(scene, SLIDING, lambda: self._windows(scene, corners))
+            features = self._features(encoded, SLIDING, lambda: self._windows(encoded, corners))
         with watch.step("ESC-Net"):
             chunk = self._chunk(features, text, most)
             windows = self.model(features, text, chunk).logits.float()
@@ -220,7 +223,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             return out
 
     def _chunk(self, features: ClipFeatures, text: Tensor, most: int | None = None) -> int:
-        """How many classes the network takes at a time, ``most`` or fewer."""
+        """Return how many classes the network takes at a time, at most ``most``."""
         device, budget = self.backbones.device, self.memory_budget
         if budget is None:
             budget = int(MEMORY_SHARE * free_memory(device))
@@ -229,65 +232,67 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         fitting = classes_at_a_time(self.config, grid, images, len(text), budget, maps)
         return min(fitting, most or fitting)
 
-    def _pixels(self, scene: Scene) -> Tensor:
-        """The whole image as the network takes it, (1, 3, S, S)."""
-        return self._normalized(scene, self.config.image_size)
+    def _pixels(self, encoded: EncodedImage) -> Tensor:
+        """Convert the whole image to the network's input, (1, 3, S, S)."""
+        return self._normalized(encoded, self.config.image_size)
 
-    def _windows(self, scene: Scene, corners: Sequence[tuple[int, int]]) -> Tensor:
-        """The windows of the squashed image as the network takes them, (4, 3, S, S)."""
-        canvas = self._normalized(scene, CANVAS)
+    def _windows(self, encoded: EncodedImage, corners: Sequence[tuple[int, int]]) -> Tensor:
+        """Convert the windows of the resized image to the network's input, (4, 3, S, S)."""
+        canvas = self._normalized(encoded, CANVAS)
         parts = [canvas[..., y : y + WINDOW, x : x + WINDOW] for y, x in corners]
         side = (self.config.image_size,) * 2
         return F.interpolate(torch.cat(parts), side, mode="bilinear", antialias=True)
 
-    def _normalized(self, scene: Scene, side: int) -> Tensor:
+    def _normalized(self, encoded: EncodedImage, side: int) -> Tensor:
         preset = self.backbones.preset
-        square = SquareTransform(scene.size, side, "squash").image(scene.image)
+        square = SquareTransform(encoded.size, side, "squash").image(encoded.image)
         pixels = torch.from_numpy(square).permute(2, 0, 1)[None].to(self.backbones.device)
         return normalize(pixels, preset.clip_mean, preset.clip_std)
 
-    def _features(self, scene: Scene, kind: str, pixels: Callable[[], Tensor]) -> ClipFeatures:
-        """CLIP's features of a scene, computed once; the three maps are kept as one tensor."""
+    def _features(
+        self, encoded: EncodedImage, kind: str, pixels: Callable[[], Tensor]
+    ) -> ClipFeatures:
+        """Return CLIP's features of an image, computed once and cached as one tensor."""
 
         def compute() -> Tensor:
             stem = self.model.clip.vision_model.embeddings.patch_embedding
-            features = self.model.encode_image(scene.stem_input(stem, pixels()))
+            features = self.model.encode_image(encoded.stem_input(stem, pixels()))
             return torch.cat((features.dense, *features.skips), dim=1)
 
-        kept = scene.cached((self.name, kind), compute)
+        kept = encoded.cached((self.name, kind), compute)
         clip = self.model.clip.config
         width = clip.vision_config.hidden_size
         dense, *skips = kept.split([clip.projection_dim, width, width], dim=1)
         return ClipFeatures(dense, tuple(skips))
 
-    def _rounds(self, scene: Scene, block: BlockTrace) -> list[Round]:
-        """What a block saw of each class; its cells' centres as pixels of the image."""
+    def _block_traces(self, encoded: EncodedImage, block: BlockInputs) -> list[BlockTrace]:
+        """Return a block's intermediate state of each class, in pixels of the image."""
         maps = block.maps[0].cpu().numpy()
         if block.prompts is None:
-            return [Round(one, np.zeros((0, 2), np.float32), None) for one in maps]
+            return [BlockTrace(one, np.zeros((0, 2), np.float32), None) for one in maps]
         cells, valid, regions = (
             getattr(block.prompts, name)[0].cpu().numpy() for name in ("points", "valid", "regions")
         )
-        height, width = scene.size
+        height, width = encoded.size
         points = (cells + 0.5) / maps.shape[:0:-1] * (width, height)
         return [
-            Round(one, points[index][kept].astype(np.float32), regions[index][kept])
+            BlockTrace(one, points[index][kept].astype(np.float32), regions[index][kept])
             for index, (one, kept) in enumerate(zip(maps, valid, strict=True))
         ]
 
-    def _prompts_used(self, rounds: Sequence[Round]) -> PromptsUsed:
-        """What the last block told SAM of one class."""
+    def _sam_prompts(self, block_traces: Sequence[BlockTrace]) -> SamPrompts:
+        """Return the SAM prompts of the last block for one class."""
         points, dense = np.zeros((0, 2), np.float32), None
-        if rounds and rounds[-1].regions is not None:
+        if block_traces and block_traces[-1].regions is not None:
             if "point" in self.config.prompts:
-                points = rounds[-1].points
+                points = block_traces[-1].points
             if "mask" in self.config.prompts:
-                dense = rounds[-1].regions.any(0)
-        return PromptsUsed(points, np.ones(len(points), np.int64), dense=dense)
+                dense = block_traces[-1].regions.any(0)
+        return SamPrompts(points, np.ones(len(points), np.int64), dense=dense)
 
 
 class CatSegPredictor(EscNetPredictor):
-    """The same network without SAM: the paper's own comparison."""
+    """ESC-Net without SAM: the paper's own comparison."""
 
     info = MethodInfo(
         id="cat-seg",
@@ -304,10 +309,10 @@ class CatSegPredictor(EscNetPredictor):
 
     @classmethod
     def design(cls, preset: Preset) -> EscNetConfig:
-        """ESC-Net's, with the image features left as CLIP gives them."""
+        """Return ESC-Net's configuration with CLIP's image features unchanged."""
         return replace(super().design(preset), use_sam=False)
 
 
 def _enlarge(x: Tensor, side: int) -> Tensor:
-    """(h, w) → (side, side), bilinearly."""
+    """Enlarge (h, w) to (side, side), bilinearly."""
     return F.interpolate(x[None, None], (side, side), mode="bilinear", align_corners=False)[0, 0]

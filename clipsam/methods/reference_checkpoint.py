@@ -1,4 +1,4 @@
-"""Checkpoints of the CLIP-Guided SAM authors' code: read into our network, and written from it.
+"""Import and export of checkpoints of the CLIP-Guided SAM authors' code.
 
 A checkpoint is a torch file with the tensors ``model_state_dict`` (SAM with its adapters, by
 segment-anything's names and the authors') and ``clip_model`` (CLIP, by OpenAI's names).
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.tuned_sam import TunedSamConfig
+from ..models.tuned_sam_model import TunedSamConfig
 from ..weights.backbones import Backbones
 from ..weights.bundle import WeightsError
 from ..weights.convert import (
@@ -31,13 +31,13 @@ SAM_KEY, CLIP_KEY = "model_state_dict", "clip_model"
 VISION_PARTS = ("vision_model.", "visual_projection.")
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 WRAPPER = "module."
-"""What training on several GPUs puts before every name."""
+"""Prefix of all names after training on several GPUs."""
 ALIAS = "visual.attn."
-"""CLIP Surgery keeps the attention of one block under a second name."""
+"""Prefix of CLIP Surgery's second name for the attention of one block."""
 
 
 def reference_design(preset: Preset) -> TunedSamConfig:
-    """The authors' network, block by block as in their code."""
+    """Return the configuration of the authors' network, block by block as in their code."""
     seen = adapters(
         preset, text=True, vision=True, similarity=True, block="reference", last_blocks=None
     )
@@ -45,7 +45,7 @@ def reference_design(preset: Preset) -> TunedSamConfig:
 
 
 def read_reference_checkpoint(path: Path, backbones: Backbones) -> ClipGuidedSamPredictor:
-    """The method with the weights of a checkpoint.
+    """Read a checkpoint as a method.
 
     Args:
         path: the authors' file.
@@ -56,7 +56,9 @@ def read_reference_checkpoint(path: Path, backbones: Backbones) -> ClipGuidedSam
     """
     content = read_pickle(path)
     if not isinstance(content, dict) or not {SAM_KEY, CLIP_KEY} <= content.keys():
-        raise WeightsError(f"{path} should hold {SAM_KEY} and {CLIP_KEY}: it is another checkpoint")
+        raise WeightsError(
+            f"{path} must contain {SAM_KEY} and {CLIP_KEY}; it is another checkpoint"
+        )
     sam, clip = (_unwrapped(content[key], path, key) for key in (SAM_KEY, CLIP_KEY))
     clip = clip_from_openai({n: t for n, t in clip.items() if not n.startswith(ALIAS)})
     given = adapters_from_reference(sam)
@@ -69,21 +71,23 @@ def read_reference_checkpoint(path: Path, backbones: Backbones) -> ClipGuidedSam
     for name, tensor in tuned.items():
         found = tuple(given[name].shape) if name in given else "missing"
         if found != tuple(tensor.shape):
-            raise WeightsError(f"{path}: {name} should be {tuple(tensor.shape)}, is {found}")
+            raise WeightsError(
+                f"{path}: expected {name} of shape {tuple(tensor.shape)}, got {found}"
+            )
         tensor.copy_(given[name])
     return predictor
 
 
 def write_reference_checkpoint(predictor: ClipGuidedSamPredictor, path: Path) -> None:
-    """Save a method as the authors' code would; undoes :func:`read_reference_checkpoint`.
+    """Write a method as a checkpoint; inverts :func:`read_reference_checkpoint`.
 
     Raises:
         WeightsError: it is another network than theirs, or the file cannot be written.
     """
     if predictor.config != reference_design(predictor.backbones.preset):
         raise WeightsError(
-            "Only a network that is the authors' block by block can be exported: train it with "
-            "--set block=reference and their other settings"
+            "Only a network identical to the authors' can be exported. Train it with --set "
+            "block=reference and their other settings"
         )
     state = predictor.model.state_dict()
     sam = {n: t for n, t in state.items() if not n.startswith("vision.")}
@@ -99,30 +103,34 @@ def write_reference_checkpoint(predictor: ClipGuidedSamPredictor, path: Path) ->
 
 
 def _unwrapped(state: object, path: Path, key: str) -> dict[str, Tensor]:
-    """Tensors by name, with or without the wrapper's prefix."""
+    """Return tensors by name, without the wrapper's prefix."""
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise WeightsError(f"{path}: {key} should hold named tensors")
+        raise WeightsError(f"{path}: {key} must contain named tensors")
     return {name.removeprefix(WRAPPER): tensor.float() for name, tensor in state.items()}
 
 
 def _check_frozen(path: Path, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raises WeightsError: something that their training leaves alone is not what it is here."""
+    """Check the weights that training leaves unchanged.
+
+    Raises:
+        WeightsError: one of them differs from the preset's.
+    """
     for name, tensor in given.items():
         if name not in own:
-            raise WeightsError(f"{path} holds {name}, which the authors' network has not")
+            raise WeightsError(f"{path} contains {name}, which is not in the authors' network")
         expected = own[name].float().cpu()
         if name == f"vision.{POSITIONS}" and tensor.shape != expected.shape:
             expected = _resized_positions(expected, len(tensor))
         same = tensor.shape == expected.shape
         if not same or not torch.allclose(tensor, expected, rtol=1e-3, atol=1e-4):
             raise WeightsError(
-                f"{path} was tuned from another SAM or CLIP: {name}, which training leaves alone, "
-                "is not as it is here"
+                f"{path} was tuned from another SAM or CLIP: {name}, which training leaves "
+                "unchanged, differs from the preset's"
             )
 
 
 def _resized_positions(weight: Tensor, count: int) -> Tensor:
-    """CLIP's position embedding as the authors' code overwrites it for another image size.
+    """Resize CLIP's position embedding to another image size, as the authors' code does.
 
     Ours is resized on the fly in the same way, so the original serves.
     """

@@ -1,4 +1,4 @@
-"""What CLIP-Guided SAM, SAM-PTx and the tuned baselines have in common: all but their design."""
+"""Shared base of CLIP-Guided SAM, SAM-PTx and the tuned baselines."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..encoded_image import EncodedImage
 from ..measure import Stopwatch, free_memory
 from ..models.clip import similarity_grid
 from ..models.image_encoder import AdapterConfig
-from ..models.sam import decode_masks
-from ..models.tuned_sam import TunedSam, TunedSamConfig
-from ..predictor import Options
+from ..models.sam_model import decode_masks
+from ..models.tuned_sam_model import TunedSam, TunedSamConfig
+from ..predictor import PredictOptions
 from ..prompting import Calibration
 from ..sam_prompting import class_result, empty_result, map_mask, map_points, prompt_tensors
-from ..scene import Scene
-from ..types import Concept, ConceptResult, PromptsUsed
+from ..types import Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
 from ..weights.presets import Preset
 from .base import TrainablePredictor
 
 WORKING_FLOATS = 24
-"""Numbers that a block holds at a time per channel of a token: its MLP's hidden layer twice (8),
-qkv as made and in windows (7), tokens before and after (4), and the adapters."""
+"""Floats per channel of a token that a block holds at a time.
+
+The MLP's hidden layer twice (8), qkv as computed and in windows (7), tokens before and after (4),
+and the adapters.
+"""
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """One class between its name and its mask.
+class _ClassQuery:
+    """Intermediate state of one class during prediction.
 
     Attributes:
         concept: the class.
-        prompts: what SAM is told; ``None`` if there is nothing to tell.
+        prompts: SAM prompts; ``None`` if there are none.
         text: (1, T) unit-norm class text, if the method reads it.
         tokens: (1, 1 + N, T) normalised CLIP tokens of the image, the same for all classes.
         shown: raw similarity map (h, w).
@@ -42,7 +45,7 @@ class _Asked:
     """
 
     concept: Concept
-    prompts: PromptsUsed | None
+    prompts: SamPrompts | None
     text: Tensor | None
     tokens: Tensor | None
     shown: np.ndarray | None
@@ -50,7 +53,7 @@ class _Asked:
 
 
 class TunedSamPredictor(TrainablePredictor):
-    """Runs a :class:`TunedSam`; a method is a design and its modes.
+    """Base class of methods that run a :class:`TunedSam`, each with a configuration and modes.
 
     ``manual`` takes the user's points and box, any other mode takes points from CLIP's map.
     """
@@ -58,7 +61,8 @@ class TunedSamPredictor(TrainablePredictor):
     config_type = TunedSamConfig
 
     def __init__(self, backbones: Backbones, config: TunedSamConfig) -> None:
-        """
+        """Build the network.
+
         Args:
             backbones: the preset's SAM and CLIP.
             config: what is added and tuned.
@@ -70,7 +74,7 @@ class TunedSamPredictor(TrainablePredictor):
         return TunedSam(self.backbones.sam, self.backbones.vision, self.config)
 
     def tuned_from(self) -> dict[str, Tensor]:
-        """See :meth:`TrainablePredictor.tuned_from`."""
+        """Return the base weights, see :meth:`TrainablePredictor.tuned_from`."""
         parts = {
             "prompt_encoder": self.backbones.sam.prompt_encoder,
             "mask_decoder": self.backbones.sam.mask_decoder,
@@ -89,42 +93,47 @@ class TunedSamPredictor(TrainablePredictor):
         return predictor
 
     def bundle_config(self, training: dict) -> dict:
-        """See :meth:`TrainablePredictor.bundle_config`; with the calibration of its own CLIP."""
+        """Return the bundle's config with the calibration of its CLIP."""
         return {**super().bundle_config(training), "calibration": asdict(self.calibration)}
 
     def network(self) -> nn.Module:
-        """SAM as it is tuned, and what of CLIP runs with it."""
+        """Return the tuned SAM, and the parts of CLIP in use."""
         clip, parts = self.backbones.clip, [self.model]
         if self.config.sees_text or self.config.clip is not None:
             parts += [clip.text_model, clip.text_projection, nn.ParameterList([clip.logit_scale])]
         return nn.ModuleList(parts)
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
-        return self._predict_all(scene, (concept,), (mode,), options, watch, None)[0]
+        return self._predict_all(encoded, (concept,), (mode,), options, watch, None)[0]
 
     def _predict_all(
         self,
-        scene: Scene,
+        encoded: EncodedImage,
         concepts: Sequence[Concept],
         modes: Sequence[str],
-        options: Options,
+        options: PredictOptions,
         watch: Stopwatch,
         progress: Callable[[int, int], None] | None,
     ) -> list[ConceptResult]:
-        """Each class has an answer of its own; on a GPU many go through the networks together."""
+        """Predict each class on its own; on a GPU many are computed together."""
         results: list[ConceptResult] = []
         pairs = list(zip(concepts, modes, strict=True))
         while len(results) < len(pairs):
             some = pairs[len(results) : len(results) + self._classes_at_a_time(options)]
-            asked = [self._ask(scene, concept, mode, options, watch) for concept, mode in some]
-            found = [one for one in asked if one.prompts is not None]
+            queries = [self._ask(encoded, concept, mode, options, watch) for concept, mode in some]
+            found = [one for one in queries if one.prompts is not None]
             with watch.step("SAM encoder"):
-                embeddings = self._embed(scene, found)
+                embeddings = self._embed(encoded, found)
             with watch.step("SAM decoder"):
-                answers = iter(self._decode_all(scene, found, embeddings))
-            for one in asked:
+                answers = iter(self._decode_all(encoded, found, embeddings))
+            for one in queries:
                 nothing = one.prompts is None
                 results.append(
                     empty_result(self._mask_side, one.shown) if nothing else next(answers)
@@ -133,8 +142,8 @@ class TunedSamPredictor(TrainablePredictor):
                     progress(len(results), len(pairs))
         return results
 
-    def _classes_at_a_time(self, options: Options) -> int:
-        """As many as half of a GPU's free memory holds; a CPU gains nothing from several."""
+    def _classes_at_a_time(self, options: PredictOptions) -> int:
+        """Return how many classes fit into half of a GPU's free memory; 1 on a CPU."""
         device, sam = self.backbones.device, self.backbones.preset.sam
         if device.type == "cpu":
             return 1
@@ -144,9 +153,14 @@ class TunedSamPredictor(TrainablePredictor):
         return min(fitting, options.classes_at_a_time or fitting)
 
     def _ask(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
-    ) -> _Asked:
-        """What SAM will be told of one class."""
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
+    ) -> _ClassQuery:
+        """Prepare the SAM prompts of one class."""
         backbones, config = self.backbones, self.config
         text = tokens = shown = dense = None
         prompts = concept.prompts if mode == "manual" else None
@@ -155,33 +169,33 @@ class TunedSamPredictor(TrainablePredictor):
                 text = backbones.text([concept.synonyms])
         if config.clip is not None:
             with watch.step("CLIP image"):
-                tokens = scene.clip_tokens(backbones, self.model.vision, self._vision_name())
+                tokens = encoded.clip_tokens(backbones, self.model.vision, self._vision_name())
             with watch.step("prompts"):
                 similarity = similarity_grid(tokens, text)
                 shown = similarity[0].float().cpu().numpy()
-                transform = self._transform(scene)
+                transform = self._transform(encoded)
                 if prompts is None:
                     points = map_points(
                         similarity, transform, concept.text, self.calibration, options
                     )
                     if len(points):
-                        prompts = PromptsUsed(points, np.ones(len(points), np.int64))
+                        prompts = SamPrompts(points, np.ones(len(points), np.int64))
                 if config.dense_prompt and prompts is not None:
                     dense = map_mask(
                         similarity, transform, self._mask_side, self.calibration, options
                     )
                     prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
-        return _Asked(concept, prompts, text, tokens, shown, dense)
+        return _ClassQuery(concept, prompts, text, tokens, shown, dense)
 
     def _vision_name(self) -> str:
-        """What a scene calls this tower's features: those of frozen CLIP are shared."""
+        """Return the cache key of CLIP's image features; frozen CLIP's are shared."""
         return self.name if self.config.clip_blocks != 0 else self.config.clip
 
-    def _embed(self, scene: Scene, asked: Sequence[_Asked]) -> list[Tensor]:
-        """Image embeddings (1, 256, h, w), made once per scene and, if they see it, per class."""
+    def _embed(self, encoded: EncodedImage, queries: Sequence[_ClassQuery]) -> list[Tensor]:
+        """Encode the image, (1, 256, h, w), once per image, or per class if the encoder sees it."""
         backbones, adapters = self.backbones, self.config.adapters
         if adapters is None:
-            return [scene.sam_embedding(backbones) for _ in asked]
+            return [encoded.sam_embedding(backbones) for _ in queries]
         # Classes that the encoder does not see have one embedding.
         keys = [
             (
@@ -190,67 +204,67 @@ class TunedSamPredictor(TrainablePredictor):
                 self.name,
                 adapters.sees_class and one.concept.synonyms,
             )
-            for one in asked
+            for one in queries
         ]
-        found = {key: scene.known(key) for key in keys}
-        missing = {key: one for key, one in zip(keys, asked, strict=True) if found[key] is None}
+        found = {key: encoded.known(key) for key in keys}
+        missing = {key: one for key, one in zip(keys, queries, strict=True) if found[key] is None}
         if missing:
-            made = self._encode(scene, list(missing.values())).split(1)
+            made = self._encode(encoded, list(missing.values())).split(1)
             for key, embedding in zip(missing, made, strict=True):
                 # A copy: a view of the batch would keep all of it.
-                found[key] = scene.cached(key, embedding.clone)
+                found[key] = encoded.cached(key, embedding.clone)
         return [found[key] for key in keys]
 
-    def _encode(self, scene: Scene, asked: Sequence[_Asked]) -> Tensor:
-        """Image embeddings (B, 256, h, w) of B classes."""
-        backbones, model, count = self.backbones, self.model, len(asked)
+    def _encode(self, encoded: EncodedImage, queries: Sequence[_ClassQuery]) -> Tensor:
+        """Encode the image for B classes: (B, 256, h, w)."""
+        backbones, model, count = self.backbones, self.model, len(queries)
         encoder, preset = model.image_encoder, backbones.preset
 
         def for_each(shared: Tensor | None) -> Tensor | None:
             return None if shared is None else shared.expand(count, *shared.shape[1:])
 
-        grid = scene.sam_transform(preset).sampling_grid(encoder.grid[0])
+        grid = encoded.sam_transform(preset).sampling_grid(encoder.grid[0])
         grid = None if grid is None else grid.to(backbones.device)
-        tokens, text, patches = asked[0].tokens, None, None
-        if asked[0].text is not None:
-            text = torch.cat([one.text for one in asked])
-        begun = self._begin(scene).expand(-1, count, -1, -1, -1)
+        tokens, text, patches = queries[0].tokens, None, None
+        if queries[0].text is not None:
+            text = torch.cat([one.text for one in queries])
+        begun = self._begin(encoded).expand(-1, count, -1, -1, -1)
         with backbones.encoding():
             if self.config.sees_patches:
                 key = ("patches", preset.name, self.name)
-                patches = scene.cached(key, lambda: model.see_patches(tokens, grid))
+                patches = encoded.cached(key, lambda: model.see_patches(tokens, grid))
             condition = model.condition(for_each(tokens), text, for_each(grid))
             return encoder.finish_adapted(begun, condition, patches).float()
 
-    def _begin(self, scene: Scene) -> Tensor:
-        """What all classes share of the adapted encoder, (2, 1, H, W, D)."""
+    def _begin(self, encoded: EncodedImage) -> Tensor:
+        """Compute the part of the adapted encoder shared by all classes, (2, 1, H, W, D)."""
         backbones, encoder = self.backbones, self.model.image_encoder
         adapters, first = self.config.adapters, encoder.first_adapted
 
         def compute() -> Tensor:
-            tokens = scene.sam_tokens(backbones, first)
-            attended = scene.sam_attended(backbones, first) if adapters.attends_plainly else None
+            tokens = encoded.sam_tokens(backbones, first)
+            attended = encoded.sam_attended(backbones, first) if adapters.attends_plainly else None
             with backbones.encoding():
                 return encoder.begin_adapted(tokens, attended).float()
 
         if not adapters.sees_class:  # Nothing asks again: there is one embedding, which is kept.
             return compute()
-        return scene.cached(("begun", backbones.preset.name, self.name), compute)
+        return encoded.cached(("begun", backbones.preset.name, self.name), compute)
 
     def _decode_all(
-        self, scene: Scene, asked: Sequence[_Asked], embeddings: Sequence[Tensor]
+        self, encoded: EncodedImage, queries: Sequence[_ClassQuery], embeddings: Sequence[Tensor]
     ) -> list[ConceptResult]:
-        """Masks of several classes; those with as many points and boxes are decoded together."""
-        transform, device = self._transform(scene), self.backbones.device
+        """Decode masks of several classes, together if they have equally many points and boxes."""
+        transform, device = self._transform(encoded), self.backbones.device
         alike: dict[tuple[int, int], list[int]] = {}
-        for index, one in enumerate(asked):
+        for index, one in enumerate(queries):
             shape = len(one.prompts.points), len(one.prompts.boxes)
             alike.setdefault(shape, []).append(index)
         results: dict[int, ConceptResult] = {}
         for (points, boxes), members in alike.items():
-            given = [prompt_tensors(asked[index].prompts, transform, device) for index in members]
+            given = [prompt_tensors(queries[index].prompts, transform, device) for index in members]
             pointed = [own for own, _ in given]
-            dense = [asked[index].dense for index in members]
+            dense = [queries[index].dense for index in members]
             logits, scores = decode_masks(
                 self.model.mask_decoder,
                 self.model.prompt_encoder,
@@ -261,15 +275,15 @@ class TunedSamPredictor(TrainablePredictor):
             )
             rows = zip(members, logits.split(1), scores.split(1), strict=True)
             for index, mask, score in rows:
-                shown = asked[index].shown
+                shown = queries[index].shown
                 presence = float("nan") if shown is None else self.calibration.presence(shown)
                 results[index] = class_result(
-                    mask, score, asked[index].prompts, similarity=shown, presence=presence
+                    mask, score, queries[index].prompts, similarity=shown, presence=presence
                 )
-        return [results[index] for index in range(len(asked))]
+        return [results[index] for index in range(len(queries))]
 
 
 def adapters(preset: Preset, **fields: object) -> AdapterConfig:
-    """Adapters as a preset wants them by default; ``fields`` of :class:`AdapterConfig` differ."""
+    """Return a preset's default adapters, changed by ``fields`` of :class:`AdapterConfig`."""
     fields = {"last_blocks": preset.last_blocks, **fields}
     return AdapterConfig(semantic_dim=preset.clip.projection_dim, **fields)

@@ -1,1 +1,1 @@
-"""Pure ``nn.Module``s: SAM with conditioning, CLIP with Surgery, adapters."""
+"""Pure ``nn.Module`` classes: SAM with conditioning, CLIP with Surgery, adapters."""

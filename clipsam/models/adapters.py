@@ -1,4 +1,4 @@
-"""Adapters that sit inside SAM's image encoder.
+"""Adapters inside SAM's image encoder.
 
 Sources: SU-SAM (plain adapters, LoRA), SAM-PTx (arXiv 2508.00213, text adapter) and
 CLIP-Guided SAM (arXiv 2605.24807, section 3.3, semantic adapter).
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class SemanticCondition:
-    """What CLIP tells the image encoder about one (image, class) pair; B pairs at once.
+    """CLIP's features of B (image, class) pairs that condition the image encoder.
 
     Attributes:
         text: float (B, T), unit-norm class text features.
@@ -46,7 +46,8 @@ class Adapter(nn.Module):
     def __init__(
         self, dim: int, semantic_dim: int = 0, text: bool = False, vision: bool = False
     ) -> None:
-        """
+        """Build the layers.
+
         Args:
             dim: channels of the tokens; the bottleneck has ``dim // 4``.
             semantic_dim: channels of CLIP's joint embedding space; used with text or vision.
@@ -62,7 +63,7 @@ class Adapter(nn.Module):
     def forward(
         self, x: Tensor, condition: SemanticCondition | None = None, patches: Tensor | None = None
     ) -> Tensor:
-        """x: (B, H, W, dim) → (B, H, W, dim).
+        """Apply to tokens (B, H, W, dim), keeping the shape.
 
         Args:
             x: tokens.
@@ -72,7 +73,9 @@ class Adapter(nn.Module):
         hidden = self.down(x)
         if self.text_projection is not None:
             if condition is None:
-                raise ValueError("this adapter is conditioned on text: pass a SemanticCondition")
+                raise ValueError(
+                    "this adapter is conditioned on text, expected a SemanticCondition"
+                )
             text = F.gelu(self.text_projection(condition.text))
             hidden = hidden + F.linear(text, self.down.weight)[:, None, None]
         if self.vision_projection is not None:
@@ -89,7 +92,7 @@ class Adapter(nn.Module):
     def see_patches(
         self, vision: Tensor | None, sampling_grid: Tensor | None, grid: tuple[int, int]
     ) -> Tensor:
-        """What CLIP's patches add in the bottleneck, whatever the class: (B, H, W, dim // 4).
+        """Project CLIP's patches to the bottleneck, independent of the class: (B, H, W, dim // 4).
 
         Without ``vision`` only the projection's bias is left, the same everywhere: (1, 1, 1, …).
         Projected on CLIP's coarse grid and resampled to SAM's afterwards: the same sum, fewer
@@ -103,7 +106,7 @@ class Adapter(nn.Module):
 
 
 def _resample(maps: Tensor, sampling_grid: Tensor | None, grid: tuple[int, int]) -> Tensor:
-    """Maps on CLIP's grid (B, C, h, w) → on SAM's (B, H, W, C)."""
+    """Resample maps from CLIP's grid (B, C, h, w) to SAM's (B, H, W, C)."""
     if sampling_grid is None:
         resampled = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
     else:
@@ -118,7 +121,7 @@ def _resample(maps: Tensor, sampling_grid: Tensor | None, grid: tuple[int, int])
 
 
 class LoraQkv(nn.Module):
-    """Low-rank updates of q and v beside a frozen fused qkv projection (no scaling, SU-SAM)."""
+    """Low-rank updates of q and v in a frozen fused qkv projection (no scaling, SU-SAM)."""
 
     def __init__(self, qkv: nn.Linear, rank: int) -> None:
         super().__init__()
@@ -132,7 +135,7 @@ class LoraQkv(nn.Module):
         nn.init.zeros_(self.value_up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (..., dim) → (..., 3 · dim)."""
+        """Project tokens (..., dim) to (..., 3 · dim)."""
         query, key, value = self.qkv(x).chunk(3, dim=-1)
         query = query + self.query_up(self.query_down(x))
         value = value + self.value_up(self.value_down(x))

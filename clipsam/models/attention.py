@@ -1,4 +1,4 @@
-"""Attention of SAM's image encoder: exact, without its large temporaries.
+"""Attention of SAM's image encoder: exact, without its large temporary tensors.
 
 segment_anything's own ``Attention`` makes four matrices of all queries by all keys for every head
 (0.8 GB each with ViT-B at 1024 pixels), and projects the padding of its windows like tokens
@@ -20,19 +20,19 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos, wind
 from torch import Tensor
 
 CPU_BIAS_BYTES = 16 * 2**20
-"""Of the bias at a time for each thread of a CPU; larger blocks leave its caches."""
+"""Bias computed at a time per CPU thread, bytes; larger blocks exceed the caches."""
 
 GPU_BIAS_BYTES = 2 * 2**30
-"""The same on a GPU, which wants few large launches: two images of ViT-H."""
+"""Bias computed at a time on a GPU, which prefers few large launches: two images of ViT-H."""
 
 MOST_BIAS_TOKENS = 1024
-"""Tokens beside each other up to which a bias is cheaper to write down than to carry along."""
+"""Tokens up to which materialising the bias is cheaper than extending queries and keys."""
 
 
 def attend(
     attention: Attention, tokens: Tensor, window: int, padding: Tensor | None = None
 ) -> Tensor:
-    """SAM's self-attention, within windows or over the whole grid.
+    """Compute SAM's self-attention, within windows or over the whole grid.
 
     Args:
         attention: its weights; ``qkv`` may be replaced by any module of the same shape.
@@ -66,7 +66,7 @@ def attend(
 
 @torch.compiler.assume_constant_result
 def _window_order(*sizes_and_device: int | torch.device) -> tuple[Tensor, Tensor]:
-    """See :func:`_make_window_order`; a compiler, which looks through caches, takes the result."""
+    """Call :func:`_make_window_order`; a compiler, which sees through caches, keeps the result."""
     return _make_window_order(*sizes_and_device)
 
 
@@ -74,7 +74,7 @@ def _window_order(*sizes_and_device: int | torch.device) -> tuple[Tensor, Tensor
 def _make_window_order(
     height: int, width: int, window: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Which token lies where in the windows, row by row in each, and the way back.
+    """Return the order of tokens in the windows, row by row in each, and its inverse.
 
     Returns:
         Index of the token (H · W for padding) at each of the windows' places, and index of the
@@ -92,7 +92,7 @@ def _make_window_order(
 def _relative_positions(
     attention: Attention, query: Tensor, side: tuple[int, int]
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """What queries (N, heads, h · w, d) add for a key's row (…, h) and for its column (…, w)."""
+    """Compute the bias of queries (N, heads, h · w, d) by the key's row and column."""
     if not attention.use_rel_pos:
         return None, None
     grid = query.unflatten(2, side)
@@ -106,7 +106,7 @@ def _relative_positions(
 def _mix(
     query: Tensor, key: Tensor, value: Tensor, rows: Tensor | None, columns: Tensor | None
 ) -> Tensor:
-    """softmax(q kᵀ / √d + bias) v: (N, heads, L, d) each → (N, L, heads, d)."""
+    """Compute softmax(q kᵀ / √d + bias) v: (N, heads, L, d) each → (N, L, heads, d)."""
     if rows is None:
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
     if query.is_cuda and query.element_size() == 2:
@@ -134,7 +134,7 @@ def _mix(
 def _mix_on_tensor_cores(
     query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor
 ) -> Tensor:
-    """As :func:`_mix`: what a query adds for a key's place is a product with ones at that place."""
+    """Compute :func:`_mix` with the bias as extra channels, one-hot in the key's row and column."""
     (height, width), dim = (rows.shape[-1], columns.shape[-1]), query.shape[-1]
     added = torch.cat((rows, columns), dim=-1)
     row_of_key = torch.eye(height, dtype=key.dtype, device=key.device).repeat_interleave(width, 0)
@@ -153,7 +153,7 @@ def _mix_on_tensor_cores(
 
 
 def _block_sizes(query: Tensor) -> tuple[int, int, int]:
-    """(images or windows, heads, queries) whose bias is made at a time."""
+    """Return (images or windows, heads, queries) whose bias is computed at a time."""
     count, heads, length, _ = query.shape
     left = _bias_bytes(query.device) // (length * query.element_size())
     queries = min(length, max(1, left))

@@ -1,4 +1,4 @@
-"""CLIP on transformers' ``CLIPModel``, read out densely with CLIP Surgery.
+"""Dense CLIP features with CLIP Surgery, based on transformers' ``CLIPModel``.
 
 Source: CLIP Surgery (arXiv 2304.05653), as used by CLIP-Guided SAM (arXiv 2605.24807, 3.1).
 """
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
-from ..memory import MOST_TEXTS, Recent
+from ..memory import MAX_CACHED_TEXTS, LRUCache
 from .sentence import SentenceEncoder
 from .trunk import SemanticStem, Trunk, TrunkStem
 
@@ -54,7 +54,7 @@ class ClipSizes:
 
 
 def build_clip(sizes: ClipSizes, trunk: Trunk | None = None) -> CLIPModel:
-    """A randomly initialised CLIP; the text feature is read at the largest id, the end token.
+    """Build a randomly initialised CLIP; the text feature is read at the largest id, the end token.
 
     Args:
         sizes: its sizes.
@@ -106,14 +106,15 @@ def build_clip(sizes: ClipSizes, trunk: Trunk | None = None) -> CLIPModel:
 
 
 class SurgeryVision(nn.Module):
-    """CLIP's vision tower with the value-value path of CLIP Surgery (CS-ViT) in its last layers.
+    """CLIP's vision tower with CLIP Surgery's value-value path (CS-ViT) in its last layers.
 
     The same weights give two streams: the original one, which yields the CLS token, and one that
     gathers only value-value attention, without MLPs, which yields the patches.
     """
 
     def __init__(self, clip: CLIPModel, surgery_layers: int = 6) -> None:
-        """
+        """Wrap the network.
+
         Args:
             clip: its vision tower and visual projection are borrowed, not copied.
             surgery_layers: number of last layers with the second path; 0 reads plain CLIP.
@@ -124,14 +125,14 @@ class SurgeryVision(nn.Module):
         self.surgery_layers = surgery_layers
 
     def with_layers(self, surgery_layers: int) -> SurgeryVision:
-        """The same tower, borrowed again, read with another number of second-path layers."""
+        """Return the same tower with another number of second-path layers, without copying."""
         view = copy.copy(self)
         view._modules = dict(self._modules)
         view.surgery_layers = surgery_layers
         return view
 
     def tunable_copy(self, last_layers: int | None = None) -> SurgeryVision:
-        """A copy of which only attention is trainable (CLIP-Guided SAM, 3.4).
+        """Copy the tower with trainable attention (CLIP-Guided SAM, 3.4).
 
         Args:
             last_layers: tune the last C layers (the paper's Table 7); ``None`` tunes all.
@@ -143,7 +144,7 @@ class SurgeryVision(nn.Module):
         return clone
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised images (B, 3, S, S), any S divisible by the patch size → (B, 1 + N, T).
+        """Encode normalised images (B, 3, S, S), S divisible by the patch size → (B, 1 + N, T).
 
         Where tokens come from a trunk, its features of the images can be given instead.
 
@@ -153,7 +154,7 @@ class SurgeryVision(nn.Module):
         return self.read(pixels)[0]
 
     def read(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """As :meth:`forward`, and the original path (B, 1 + N, W) after each layer."""
+        """Encode as in :meth:`forward`; also return the original path (B, 1 + N, W) per layer."""
         states = []
         stem = self.vision_model.embeddings.patch_embedding
         if isinstance(stem, TrunkStem):
@@ -180,7 +181,7 @@ class SurgeryVision(nn.Module):
         return tokens, states
 
     def _embed(self, pixels: Tensor) -> Tensor:
-        """Patch, CLS and position embeddings; positions are resized on the fly, bilinearly.
+        """Embed patches, CLS and positions; positions are resized bilinearly on the fly.
 
         transformers' own interpolation is bicubic, which is not what CLIP Surgery does.
         """
@@ -199,7 +200,7 @@ class SurgeryVision(nn.Module):
 
 
 def _attend(attention: nn.Module, x: Tensor, value_value: bool) -> Tensor:
-    """CLIP's multi-head attention on (B, N, D), with q kᵀ or v vᵀ as the weights."""
+    """Compute CLIP's multi-head attention on (B, N, D), with q kᵀ or v vᵀ as the weights."""
     heads = (*x.shape[:2], attention.num_heads, attention.head_dim)
     value = attention.v_proj(x).view(heads).transpose(1, 2)
     if value_value:
@@ -222,17 +223,17 @@ def normalize_tokens(tokens: Tensor, norm: FeatureNorm = "cosine") -> Tensor:
 
 
 def patch_similarity(normalized: Tensor, text: Tensor) -> Tensor:
-    """Similarity of every token with a class (Eq. 1): (B, 1 + N, T), (B, T) → (B, 1 + N)."""
+    """Compute each token's similarity with a class (Eq. 1): (B, 1 + N, T), (B, T) → (B, 1 + N)."""
     return torch.einsum("bnt,bt->bn", normalized, text)
 
 
 def similarity_grid(normalized: Tensor, text: Tensor) -> Tensor:
-    """Raw similarity map of a class: (B, 1 + N, T), (B, T) → (B, h, w), CLS dropped."""
+    """Compute the raw similarity map of a class: (B, 1 + N, T), (B, T) → (B, h, w), without CLS."""
     return tokens_to_grid(patch_similarity(normalized, text)[..., None])[:, 0]
 
 
 def tokens_to_grid(tokens: Tensor) -> Tensor:
-    """Drop CLS and lay patches on their square grid: (B, 1 + N, C) → (B, C, √N, √N)."""
+    """Drop CLS and arrange patches on their square grid: (B, 1 + N, C) → (B, C, √N, √N)."""
     patches = tokens[:, 1:]
     side = round(patches.shape[1] ** 0.5)
     return patches.transpose(1, 2).unflatten(2, (side, side))
@@ -241,7 +242,7 @@ def tokens_to_grid(tokens: Tensor) -> Tensor:
 def encode_text(
     clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> Tensor:
-    """Texts → raw features (len(texts), T), padded only to the longest of them.
+    """Encode texts to raw features (len(texts), T), padded to the longest of them.
 
     Attention is causal and the feature is read at the end token, so shorter padding is exact.
     """
@@ -257,12 +258,12 @@ def encode_text(
 
 
 def text_device(clip: CLIPModel) -> torch.device:
-    """Where the text tower lies; the vision tower may have been moved elsewhere."""
+    """Return the device of the text tower; the vision tower may be on another one."""
     return next(clip.text_model.parameters()).device
 
 
 def redundant_feature(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """What all prompts share whatever their class: the empty name in 85 templates → (T,).
+    """Compute the feature common to all classes: the empty name in 85 templates → (T,).
 
     Nothing for a sentence encoder: its names have no direction in common.
     """
@@ -274,22 +275,22 @@ def redundant_feature(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> Te
 
 
 def class_text_feature(raw: Tensor, redundant: Tensor) -> Tensor:
-    """Class features with the redundant one removed: (…, T) raw, (T,) → (…, T) unit norm."""
+    """Remove the redundant feature of classes: (…, T) raw, (T,) → (…, T) unit norm."""
     return F.normalize(raw - redundant, dim=-1)
 
 
 class ClassTextEncoder:
-    """Text features of class names for one frozen CLIP, computed once while remembered."""
+    """Cached text features of class names for one frozen CLIP."""
 
     def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._clip = clip
         self.tokenizer = tokenizer
         self._redundant: Tensor | None = None
-        self._features: Recent[Tensor] = Recent(MOST_TEXTS)
+        self._features: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
 
     @torch.no_grad()
     def __call__(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
-        """Classes, each a tuple of synonyms → unit-norm features (len(classes), T).
+        """Encode classes, each a tuple of synonyms, to unit-norm features (len(classes), T).
 
         Synonyms are averaged raw, before the redundant feature is removed.
         """

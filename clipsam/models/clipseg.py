@@ -1,4 +1,4 @@
-"""CLIPSeg on transformers' own network: a map of where a named class lies.
+"""CLIPSeg on transformers' network: a map of a named class.
 
 Source: CLIPSeg (arXiv 2112.10003).
 """
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessor
 
-from ..memory import MOST_TEXTS, Recent
+from ..memory import MAX_CACHED_TEXTS, LRUCache
 
 
 class ClipSeg(nn.Module):
-    """CLIPSeg that reads an image once for many classes, and a name once for many images."""
+    """CLIPSeg with cached names, encoding an image once for many classes."""
 
     def __init__(
         self,
@@ -22,7 +22,8 @@ class ClipSeg(nn.Module):
         tokenizer: CLIPTokenizer,
         processor: ViTImageProcessor,
     ) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network.
             tokenizer: of its text tower.
@@ -32,11 +33,11 @@ class ClipSeg(nn.Module):
         self.model = model
         self._tokenizer = tokenizer
         self._processor = processor
-        self._texts: Recent[Tensor] = Recent(MOST_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
 
     @torch.no_grad()
     def read_image(self, image: np.ndarray) -> Tensor:
-        """uint8 (H, W, 3) → activations (L, 1 + N, D) of the layers that the decoder reads."""
+        """Encode an image, uint8 (H, W, 3), to the decoder's activations (L, 1 + N, D)."""
         # A picture of few pixels does not tell by its shape which axis is colour.
         batch = self._processor(image, input_data_format="channels_last", return_tensors="pt")
         vision = self.model.clip.vision_model(
@@ -47,7 +48,7 @@ class ClipSeg(nn.Module):
 
     @torch.no_grad()
     def read_text(self, name: str) -> Tensor:
-        """The condition (T,) that a name sets, the name as it is, in no template; remembered."""
+        """Encode a name without template to a condition (T,), cached."""
 
         def compute() -> Tensor:
             batch = self._tokenizer(
@@ -62,6 +63,6 @@ class ClipSeg(nn.Module):
 
     @torch.no_grad()
     def logits(self, activations: Tensor, texts: Tensor) -> Tensor:
-        """Activations of one image, conditions (B, T) → logits (B, S, S) over the whole image."""
+        """Decode activations of one image and conditions (B, T) to logits (B, S, S)."""
         states = [layer.expand(len(texts), -1, -1) for layer in activations]
         return self.model.decoder(states, texts).logits

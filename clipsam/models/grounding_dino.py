@@ -1,4 +1,4 @@
-"""Grounding DINO (arXiv 2303.05499): boxes of what a phrase names, by transformers' own classes."""
+"""Grounding DINO (arXiv 2303.05499) on transformers' classes: boxes for a phrase."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import (
 )
 
 SLENDEREST = 32
-"""Long side of an image over its short side, at most; what is beyond is padded.
+"""Largest ratio of an image's long to its short side; beyond it, the image is padded.
 
 The detector's queries start from different cells of its feature maps: of a more slender image the
 published one would have fewer cells than its 900 queries.
@@ -22,7 +22,7 @@ published one would have fewer cells than its 900 queries.
 
 
 class GroundingDino(nn.Module):
-    """The detector with what prepares its input.
+    """The detector with the preparation of its input.
 
     Its layers mix image and text from the encoder on, so every phrase takes a run of its own.
     """
@@ -33,7 +33,8 @@ class GroundingDino(nn.Module):
         tokenizer: BertTokenizer,
         image_processor: GroundingDinoImageProcessor,
     ) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network.
             tokenizer: uncased BERT's.
@@ -45,7 +46,7 @@ class GroundingDino(nn.Module):
         self.image_processor = image_processor
 
     def tokens(self, phrase: str) -> BatchEncoding:
-        """``input_ids``, ``token_type_ids`` and ``attention_mask`` (1, L) of a phrase."""
+        """Tokenise a phrase to ``input_ids``, ``token_type_ids`` and ``attention_mask`` (1, L)."""
         return self.tokenizer(
             caption(phrase),
             truncation=True,
@@ -54,7 +55,7 @@ class GroundingDino(nn.Module):
         )
 
     def detect(self, image: np.ndarray, phrase: str) -> Tensor:
-        """What each query finds.
+        """Detect a phrase with each query.
 
         Args:
             image: uint8 (H, W, 3).
@@ -79,13 +80,13 @@ class GroundingDino(nn.Module):
 
 
 def caption(phrase: str) -> str:
-    """A phrase as the authors' code writes it: lower case, and a full stop at the end."""
+    """Format a phrase as the authors' code does: lower case, with a full stop."""
     text = phrase.lower().strip()
     return text if text.endswith(".") else f"{text}."
 
 
 def pad_slender(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) with black below or to the right, if it is beyond :data:`SLENDEREST`."""
+    """Pad an image, uint8 (H, W, 3), with black below or right if beyond :data:`SLENDEREST`."""
     height, width = image.shape[:2]
     below = max(0, -(-width // SLENDEREST) - height)
     right = max(0, -(-height // SLENDEREST) - width)

@@ -1,4 +1,4 @@
-"""SAM's image encoder with adapters and semantic conditioning, on segment-anything's own modules.
+"""SAM's image encoder with adapters and semantic conditioning, on segment-anything's modules.
 
 An adapted encoder *borrows* the modules of a plain encoder: the frozen weights exist once in
 memory however many methods use them, and state-dict names stay those of published checkpoints.
@@ -22,12 +22,12 @@ from .adapters import Adapter, LoraQkv, SemanticCondition
 from .attention import attend
 
 MLP_TOKENS = 1024
-"""Tokens that an MLP takes at a time on a CPU: its hidden layer, four times as wide, is 13 MB."""
+"""Tokens per MLP call on a CPU, which limits its hidden layer to 13 MB."""
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Which adapters go where in the encoder.
+    """Placement of adapters in the encoder.
 
     Attributes:
         layout: ``parallel`` (beside attention and MLP), ``series`` (after both), ``mix`` (after
@@ -56,17 +56,17 @@ class AdapterConfig:
 
     @property
     def sees_patches(self) -> bool:
-        """Whether adapters see anything on CLIP's grid."""
+        """Whether adapters use features on CLIP's grid."""
         return self.vision or self.similarity
 
     @property
     def sees_class(self) -> bool:
-        """Whether the image embedding depends on the class asked."""
+        """Whether the image embedding depends on the class."""
         return self.text or self.sees_patches
 
     @property
     def attends_plainly(self) -> bool:
-        """Whether attention itself is SAM's, with all that is adapted coming after it."""
+        """Whether attention is unchanged, with all adapters after it."""
         return self.layout != "lora" and self.block == "preserving"
 
 
@@ -96,11 +96,11 @@ class AdaptedBlock(nn.Module):
     def forward(
         self, x: Tensor, condition: SemanticCondition | None = None, patches: Tensor | None = None
     ) -> Tensor:
-        """x: (B, H, W, D) → (B, H, W, D); ``patches`` as in :class:`Adapter`."""
+        """Apply to tokens (B, H, W, D), keeping the shape; ``patches`` as in :class:`Adapter`."""
         return self.finish(*self.begin(x), condition, patches)
 
     def begin(self, x: Tensor, attended: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All of it that sees no class.
+        """Compute the part of the block that does not depend on the class.
 
         Args:
             x: (B, H, W, D).
@@ -129,7 +129,7 @@ class AdaptedBlock(nn.Module):
         condition: SemanticCondition | None,
         patches: Tensor | None,
     ) -> Tensor:
-        """What :meth:`begin` gave → (B, H, W, D), with what the MLP adapter says of the class."""
+        """Complete the result of :meth:`begin` for a class → (B, H, W, D)."""
         if self.layout == "lora":
             return x
         return x + 0.5 * self.mlp_adapter(read, condition, patches)
@@ -146,7 +146,7 @@ class AdaptedBlock(nn.Module):
 
 
 def _with_lora(attention: Attention, rank: int) -> Attention:
-    """A view of ``attention`` whose qkv has low-rank updates; the original stays as it was."""
+    """Return a view of ``attention`` with low-rank updates of qkv; the original is unchanged."""
     view = copy.copy(attention)
     view._modules = dict(attention._modules)
     view.qkv = LoraQkv(attention.qkv, rank)
@@ -162,7 +162,8 @@ class AdaptedImageEncoder(nn.Module):
     """
 
     def __init__(self, encoder: ImageEncoderViT, config: AdapterConfig) -> None:
-        """
+        """Add adapters to an encoder.
+
         Args:
             encoder: a plain SAM encoder; its modules are borrowed, not copied.
             config: the adapters to add.
@@ -183,10 +184,10 @@ class AdaptedImageEncoder(nn.Module):
         )
         self.neck = encoder.neck
         self.checkpoint_activations = False
-        """Recompute the adapted blocks in the backward pass instead of keeping what they made."""
+        """Recompute the adapted blocks in the backward pass instead of storing activations."""
 
     def see_patches(self, vision: Tensor | None, sampling_grid: Tensor | None) -> Tensor:
-        """What the adapters see of CLIP's patches whatever the class, once per image.
+        """Project CLIP's patches for the adapters, once per image.
 
         Args:
             vision, sampling_grid: see :class:`SemanticCondition`.
@@ -198,7 +199,7 @@ class AdaptedImageEncoder(nn.Module):
         return torch.stack([one.see_patches(vision, sampling_grid, self.grid) for one in adapters])
 
     def begin_adapted(self, tokens: Tensor, attended: Tensor | None = None) -> Tensor:
-        """Go on for as long as no class enters: the same for all classes of an image.
+        """Compute the part of the encoder shared by all classes of an image.
 
         Args:
             tokens: (B, H, W, D) before block ``first_adapted``; there must be such a block.
@@ -215,7 +216,7 @@ class AdaptedImageEncoder(nn.Module):
         condition: SemanticCondition | None = None,
         patches: Tensor | None = None,
     ) -> Tensor:
-        """What :meth:`begin_adapted` gave → image embedding (B, 256, H, W).
+        """Complete the result of :meth:`begin_adapted` → image embedding (B, 256, H, W).
 
         ``patches``: what :meth:`see_patches` says of the condition's image, if known already.
         """
@@ -224,7 +225,7 @@ class AdaptedImageEncoder(nn.Module):
         return self._run_blocks(tokens, 1, condition, patches)
 
     def run_adapted(self, tokens: Tensor, condition: SemanticCondition | None = None) -> Tensor:
-        """Tokens (B, H, W, D) before block ``first_adapted`` → image embedding (B, 256, H, W)."""
+        """Encode tokens (B, H, W, D) before block ``first_adapted`` → embedding (B, 256, H, W)."""
         return self._run_blocks(tokens, 0, condition, None)
 
     def _run_blocks(
@@ -234,7 +235,7 @@ class AdaptedImageEncoder(nn.Module):
         condition: SemanticCondition | None,
         patches: Tensor | None,
     ) -> Tensor:
-        """From the adapted block ``start`` on, and the neck."""
+        """Run the adapted blocks from ``start`` on, and the neck."""
         for index, block in enumerate(self.blocks[self.first_adapted + start :], start):
             asked = tokens, condition, None if patches is None else patches[index]
             if self.checkpoint_activations and torch.is_grad_enabled():
@@ -244,13 +245,13 @@ class AdaptedImageEncoder(nn.Module):
         return apply_neck(self, tokens)
 
     def forward(self, images: Tensor, condition: SemanticCondition | None = None) -> Tensor:
-        """Normalised images (B, 3, S, S) → image embedding (B, 256, H, W)."""
+        """Encode normalised images (B, 3, S, S) → image embedding (B, 256, H, W)."""
         tokens = run_plain_blocks(self, embed_patches(self, images), 0, self.first_adapted)
         return self.run_adapted(tokens, condition)
 
 
 def embed_patches(encoder: ImageEncoderViT | AdaptedImageEncoder, images: Tensor) -> Tensor:
-    """Normalised images (B, 3, S, S) → tokens (B, H, W, D) with their position embedding."""
+    """Embed normalised images (B, 3, S, S) as tokens (B, H, W, D) with positions."""
     # The convolution leaves channels apart from each other, and every block would gather them.
     tokens = encoder.patch_embed(images).contiguous()
     return tokens if encoder.pos_embed is None else tokens + encoder.pos_embed
@@ -274,12 +275,12 @@ def run_plain_blocks(
 
 
 def attend_plainly(block: Block, tokens: Tensor) -> Tensor:
-    """What attention adds to tokens (B, H, W, D) in an unadapted block, of the same shape."""
+    """Compute what attention adds to tokens (B, H, W, D) in an unadapted block."""
     return attend(block.attn, block.norm1(tokens), block.window_size)
 
 
 def finish_plain_block(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
-    """Tokens (B, H, W, D) → those after the block; ``attended`` from :func:`attend_plainly`."""
+    """Complete a block for tokens (B, H, W, D), with ``attended`` from :func:`attend_plainly`."""
     tokens = tokens + attended
     return tokens + _run_mlp(block.mlp, block.norm2(tokens))
 
@@ -294,13 +295,13 @@ def _compiled_block() -> Callable[[Block, Tensor], Tensor]:
 
 
 def encode_images(encoder: ImageEncoderViT, images: Tensor, compiled: bool = False) -> Tensor:
-    """Plain SAM: normalised images (B, 3, S, S) → image embedding (B, 256, H, W)."""
+    """Encode normalised images (B, 3, S, S) with plain SAM → image embedding (B, 256, H, W)."""
     depth, tokens = len(encoder.blocks), embed_patches(encoder, images)
     return apply_neck(encoder, run_plain_blocks(encoder, tokens, 0, depth, compiled))
 
 
 def _run_mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:
-    """The MLP on tokens (B, H, W, D), on a CPU some at a time so that its hidden layer is small."""
+    """Run the MLP on tokens (B, H, W, D), on a CPU in parts to limit the hidden layer."""
     if tokens.device.type != "cpu" or torch.is_grad_enabled():
         return mlp(tokens)
     parts = [mlp(some) for some in tokens.flatten(0, 2).split(MLP_TOKENS)]
@@ -308,5 +309,5 @@ def _run_mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def apply_neck(encoder: ImageEncoderViT | AdaptedImageEncoder, tokens: Tensor) -> Tensor:
-    """Tokens (B, H, W, D) → image embedding (B, 256, H, W)."""
+    """Apply the neck to tokens (B, H, W, D) → image embedding (B, 256, H, W)."""
     return encoder.neck(tokens.permute(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""OWLv2 (arXiv 2306.09683): boxes of what a text names, by transformers' own classes."""
+"""OWLv2 (arXiv 2306.09683) on transformers' classes: boxes for a text."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from transformers import BatchEncoding, CLIPTokenizer, Owlv2ForObjectDetection, 
 from ..geometry import SquareTransform
 
 TEMPLATE = "a photo of a {}"
-"""As in transformers' documentation of the class, and in the queries that OWL-ViT learned from.
+"""Prompt template, as in transformers' documentation and OWL-ViT's training.
 
 The authors' evaluation averages logits over seven others, at seven times the price.
 """
 
 LONGEST_SIDE = 4096
-"""Pixels; larger images are brought down to it before the published preparation.
+"""Long side above which an image is reduced before the published preparation, pixels.
 
 That lays the image in a square and blurs it in floating point, which takes 3 GB already here.
 """
 
 
 class Owlv2(nn.Module):
-    """The detector with what prepares its input: one run per image, a small one per name."""
+    """The detector with the preparation of its input: one run per image, a small one per name."""
 
     def __init__(
         self,
@@ -32,7 +32,8 @@ class Owlv2(nn.Module):
         tokenizer: CLIPTokenizer,
         image_processor: Owlv2ImageProcessor,
     ) -> None:
-        """
+        """Wrap the network.
+
         Args:
             model: the network.
             tokenizer: CLIP's, which fills up with the network's own padding.
@@ -44,7 +45,7 @@ class Owlv2(nn.Module):
         self.image_processor = image_processor
 
     def tokens(self, name: str) -> BatchEncoding:
-        """``input_ids`` and ``attention_mask`` (1, L) of a name in :data:`TEMPLATE`."""
+        """Tokenise a name in :data:`TEMPLATE` to ``input_ids`` and ``attention_mask`` (1, L)."""
         return self.tokenizer(
             TEMPLATE.format(name),
             padding="max_length",
@@ -54,7 +55,7 @@ class Owlv2(nn.Module):
         )
 
     def features(self, image: np.ndarray) -> Tensor:
-        """uint8 (H, W, 3) → (1, h, w, D) over the image's square, on the network's device."""
+        """Encode an image, uint8 (H, W, 3), to (1, h, w, D) over its square."""
         if max(image.shape[:2]) > LONGEST_SIDE:
             image = SquareTransform(image.shape[:2], LONGEST_SIDE).image(image)
         # The format is not left to be guessed: an image of three rows looks like three channels.
@@ -64,7 +65,7 @@ class Owlv2(nn.Module):
         return self.model.image_embedder(pixels.to(self.model.device))[0]
 
     def detect(self, features: Tensor, name: str, size: tuple[int, int]) -> Tensor:
-        """What each cell finds.
+        """Detect texts in each cell.
 
         Args:
             features: of :meth:`features`.

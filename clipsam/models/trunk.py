@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..memory import Recent
+from ..memory import LRUCache
 
 ARCHITECTURE = "tf_efficientnet_lite2"
 """timm's name of the trunk's network."""
@@ -48,7 +48,7 @@ class Trunk(nn.Module):
         fold_batch_norms(self.network.eval())
         self.network.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
-        self._memory: Recent[Tensor] | None = None
+        self._memory: LRUCache[Tensor] | None = None
 
     def __deepcopy__(self, memo: dict) -> Trunk:
         """Itself: frozen weights exist once, however many copies are tuned of what is above."""
@@ -56,7 +56,7 @@ class Trunk(nn.Module):
 
     def remember(self, images: int) -> None:
         """Keep the features of so many images in half precision, for training that repeats them."""
-        self._memory = Recent(images)
+        self._memory = LRUCache(images)
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:

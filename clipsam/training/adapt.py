@@ -10,22 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.labelled import Pictures
+from ..data.labelled import LabelledImages
 from ..data.samples import VOID, LabelledImage
 from ..data.splits import Split
+from ..encoded_image import EncodedImage
 from ..evaluation.metrics import count, iou
 from ..evaluation.runner import MANUAL, prompt_of
 from ..methods.base import TrainablePredictor
-from ..predictor import Options
-from ..scene import Scene
+from ..predictor import PredictOptions
 from ..types import Prediction
 from ..weights.backbones import Backbones, assemble, build_networks
 from ..weights.presets import Preset
 from .loop import Watch
-from .recipe import Recipe, TunedSamRecipe, recipe_for
-from .train_method import Job, train_method
+from .recipe import Recipe
+from .stages import recipe_for
+from .train_method import TrainingJob, train_method
 
-FEWEST = 4
+MIN_IMAGES = 4
 """Labelled pictures that adapting needs."""
 
 CLICKS = 5
@@ -41,7 +42,7 @@ def held_out(count: int) -> int:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ImageComparison:
     """A class of a held-out picture before and after.
 
     Attributes:
@@ -57,7 +58,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Adapted:
+class AdaptationResult:
     """What came of it; can be pickled.
 
     Attributes:
@@ -73,7 +74,7 @@ class Adapted:
     pictures: tuple[LabelledImage, ...]
     before: tuple[Prediction, ...]
     after: tuple[Prediction, ...]
-    rows: tuple[Compared, ...]
+    rows: tuple[ImageComparison, ...]
 
     @property
     def mean_before(self) -> float:
@@ -110,7 +111,7 @@ def adapt_recipe(
     changed = {"steps": ENDLESS, "validations": 1, "schedule": "cosine"}
     if preset.bundled:
         changed |= {"augmentation": "paper", "batch_size": 4, "warmup": 5}
-    if isinstance(recipe, TunedSamRecipe):
+    if recipe.classes_per_image is not None:
         most = max(len(picture.names) for picture in pictures)
         changed["classes_per_image"] = min(recipe.classes_per_image, most)
     return dataclasses.replace(recipe, **changed)
@@ -123,13 +124,13 @@ def adapt(
     seconds: float,
     folder: Path,
     watch: Watch,
-) -> Adapted:
+) -> AdaptationResult:
     """Train a copy of a method's bundle on all but the last pictures, and compare on those.
 
     Args:
         method: what to train, for all of its modes.
         backbones: SAM and CLIP, which stay as they are.
-        pictures: at least :data:`FEWEST`; see :func:`held_out`.
+        pictures: at least :data:`MIN_IMAGES`; see :func:`held_out`.
         seconds: of training.
         folder: for the new bundle.
         watch: see :data:`Watch`.
@@ -138,13 +139,13 @@ def adapt(
         DataError: pictures that cannot be trained on.
         WeightsError: the bundle that training starts from cannot be read.
     """
-    data = Pictures(pictures)
+    data = LabelledImages(pictures)
     trained = range(len(data) - held_out(len(data)))
     tested = tuple(data[index] for index in range(len(trained), len(data)))
     predictor = method.load(backbones)
     mode = method.info.modes[0]
     before = tuple(_answer(predictor, picture, mode) for picture in tested)
-    job = Job(
+    job = TrainingJob(
         source=f"{len(data)} pictures labelled on the workbench's page",
         data=data,
         split=Split(f"all but the last {len(tested)}", tuple(trained)),
@@ -161,16 +162,18 @@ def adapt(
         for picture, old, new in zip(tested, before, after, strict=True)
         for row in _compare(picture, old, new)
     )
-    return Adapted(folder, mode, tested, before, after, rows)
+    return AdaptationResult(folder, mode, tested, before, after, rows)
 
 
 def _answer(predictor: TrainablePredictor, picture: LabelledImage, mode: str) -> Prediction:
     """For the classes that a picture shows, with clicks where the mode needs them."""
     prompt = prompt_of(picture, CLICKS if mode == MANUAL else 0, seed=0)
-    return predictor.predict(Scene(picture.image), prompt, Options(mode=mode))
+    return predictor.predict(EncodedImage(picture.image), prompt, PredictOptions(mode=mode))
 
 
-def _compare(picture: LabelledImage, before: Prediction, after: Prediction) -> list[Compared]:
+def _compare(
+    picture: LabelledImage, before: Prediction, after: Prediction
+) -> list[ImageComparison]:
     """A row for each class that a picture shows."""
     valid = picture.classes != VOID
     rows = []
@@ -179,5 +182,5 @@ def _compare(picture: LabelledImage, before: Prediction, after: Prediction) -> l
         old, new = (
             iou(count(answer.class_mask(index), truth, valid)) for answer in (before, after)
         )
-        rows.append(Compared(picture.key, picture.names[value], old, new))
+        rows.append(ImageComparison(picture.key, picture.names[value], old, new))
     return rows

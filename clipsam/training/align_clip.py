@@ -58,7 +58,7 @@ class AlignmentRecipe:
     distillation: float = 0.6
     words: float = 0.5
     named: float = 0.1
-    whole: float = 0.1
+    whole: float = 0.5
 
 
 class AlignmentStage:
@@ -99,7 +99,14 @@ class AlignmentStage:
         clip.logit_scale.requires_grad_(True)
         self.vision = SurgeryVision(clip, surgery_layers)
         self.module = nn.ModuleDict({"vision": self.vision})
-        scalars = {"mask_scale": 20.0, "mask_offset": 0.25, "name_scale": 16.0}
+        scalars = {
+            "mask_scale": 20.0,
+            "mask_offset": 0.25,
+            "word_scale": 20.0,
+            "word_offset": 0.25,
+            "name_scale": 16.0,
+            "cosine_scale": 30.0,
+        }
         for name, value in scalars.items():
             self.module.register_parameter(name, nn.Parameter(torch.tensor(value)))
         self.module.register_parameter("logit_scale", clip.logit_scale)
@@ -249,20 +256,30 @@ class AlignmentStage:
         student = (self.module.name_scale * cells @ self.class_texts.T).log_softmax(-1)
         loss = -(share * student.gather(1, index)).sum(-1)
         by_class = (loss * weight).sum() / weight.sum()
-        logits = self._mask_logits(F.normalize(cells, dim=-1) @ self.word_texts.T)
+        cosines = F.normalize(cells, dim=-1) @ self.word_texts.T
+        # A level of its own: a teacher that is unsure of a word must not lower what masks say.
+        logits = self.module.word_scale * (cosines - self.module.word_offset)
         loss = F.binary_cross_entropy_with_logits(logits, words, reduction="none").sum(-1)
         return by_class, (loss * weight).sum() / weight.sum() / 10
 
     def _named_loss(self, cells: Tensor, names: Tensor) -> tuple[Tensor, float]:
-        """Cross-entropy of a photograph's name over all names, from each one's ten best cells."""
+        """Cross-entropy of a photograph's name over all names, from each one's ten best cells.
+
+        Once by product, where a cell's length says how sure it is, and once by cosine, which is
+        what maps show.
+        """
         rows = (names >= 0).nonzero()[:, 0]
         if not len(rows):
             return cells.sum() * 0, 0.0
-        scores = self.module.name_scale * cells[rows] @ self.features.T
-        pooled = scores.topk(10, dim=1).values.mean(1)
         target = self.text_of[names[rows]]
-        right = (pooled.argmax(1) == target).float().mean().item()
-        return F.cross_entropy(pooled, target), right
+
+        def pooled(features: Tensor) -> Tensor:
+            return (features @ self.features.T).topk(10, dim=1).values.mean(1)
+
+        product = self.module.name_scale * pooled(cells[rows])
+        cosine = self.module.cosine_scale * pooled(F.normalize(cells[rows], dim=-1))
+        right = (cosine.argmax(1) == target).float().mean().item()
+        return F.cross_entropy(product, target) + F.cross_entropy(cosine, target), right
 
     def _whole_loss(self, whole: Tensor, heads: Tensor, names: Tensor) -> Tensor:
         """The CLS token's: the classifier's opinion of the image, or the photograph's name."""

@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from ..data.samples import VOID, SegmentationData
+from ..encoded_image import clip_input
 from ..evaluation.metrics import ClassScore, class_wise_miou, count
 from ..models.clip import ClassTextEncoder, SurgeryVision, normalize_tokens, similarity_grid
 from ..prompting import Calibration, similarity_map
-from ..scene import clip_input
 from ..weights.presets import Preset
 
 THRESHOLDS = tuple(np.round(np.arange(0.4, 0.91, 0.05), 2).tolist())

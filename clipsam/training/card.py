@@ -111,7 +111,7 @@ def _parts(bundle: Path, configs: Mapping[str, dict]) -> str:
 
 {total / 1e6:.0f} MB in all. Trunk, CLIP and SAM are stored in half precision, the text tower in 8
 bits. Of a method, matrices that were tuned from theirs are stored as differences in 4 bits, what
-ESC-Net adds in 8 (`clipsam/weights/compact.py`); the figures below are those of the bundles as
+ESC-Net adds in 8 (`clipsam/weights/quantize.py`); the figures below are those of the bundles as
 stored."""
 
 

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from ..data.readers import CocoPanopticData, FolderData, NamedData
 from ..data.readers.common import read_json
 from ..data.samples import LabelledImage, SegmentationData
-from ..data.scenes import SceneData
 from ..data.splits import some_images
+from ..data.synthetic import SceneData
 from ..evaluation.metrics import SampleScore, class_wise_miou, mean_image_iou
-from ..evaluation.runner import Run, evaluate
+from ..evaluation.runner import MethodRun, evaluate
 from ..methods.base import TrainablePredictor
 from ..registry import find_method, methods
 from ..weights.backbones import load_backbones
@@ -26,24 +26,24 @@ from .tiny_data import COCO
 PRESET = HYBRID
 SEEDS = (0, 1, 2)
 RUNS = {
-    "SAM, 1 click": Run("sam", "manual", 1),
-    "SAM, 5 clicks": Run("sam", "manual", 5),
-    "SAM, decoder tuned, 5 clicks": Run("sam-decoder", "manual", 5),
-    "SU-SAM, parallel, 5 clicks": Run("sam-parallel", "manual", 5),
-    "SU-SAM, series, 5 clicks": Run("sam-series", "manual", 5),
-    "SU-SAM, mix, 5 clicks": Run("sam-mix", "manual", 5),
-    "SU-SAM, LoRA, 5 clicks": Run("sam-lora", "manual", 5),
-    "SAM-PTx, 5 clicks": Run("sam-ptx", "manual", 5),
-    "CLIP-Guided SAM, manual, 1 click": Run("clip-guided-sam", "manual", 1),
-    "CLIP-Guided SAM, manual, 5 clicks": Run("clip-guided-sam", "manual", 5),
-    "CLIP Surgery + SAM, vanilla": Run("clip-surgery-sam", "vanilla"),
-    "CLIP Surgery + SAM, dense prompt": Run("clip-surgery-sam", "dense-prompt"),
-    "CLIP Surgery + SAM, decoder tuned": Run("clip-surgery-sam-decoder", "semi-automatic"),
-    "CLIP Surgery + SAM, adapters tuned": Run("clip-surgery-sam-adapters", "semi-automatic"),
-    "CLIP-Guided SAM, semi-automatic": Run("clip-guided-sam", "semi-automatic"),
-    "CAT-Seg (ESC-Net without SAM)": Run("cat-seg", "whole-image"),
-    "ESC-Net": Run("esc-net", "whole-image"),
-    "ESC-Net, sliding windows": Run("esc-net", "sliding-window"),
+    "SAM, 1 click": MethodRun("sam", "manual", 1),
+    "SAM, 5 clicks": MethodRun("sam", "manual", 5),
+    "SAM, decoder tuned, 5 clicks": MethodRun("sam-decoder", "manual", 5),
+    "SU-SAM, parallel, 5 clicks": MethodRun("sam-parallel", "manual", 5),
+    "SU-SAM, series, 5 clicks": MethodRun("sam-series", "manual", 5),
+    "SU-SAM, mix, 5 clicks": MethodRun("sam-mix", "manual", 5),
+    "SU-SAM, LoRA, 5 clicks": MethodRun("sam-lora", "manual", 5),
+    "SAM-PTx, 5 clicks": MethodRun("sam-ptx", "manual", 5),
+    "CLIP-Guided SAM, manual, 1 click": MethodRun("clip-guided-sam", "manual", 1),
+    "CLIP-Guided SAM, manual, 5 clicks": MethodRun("clip-guided-sam", "manual", 5),
+    "CLIP Surgery + SAM, vanilla": MethodRun("clip-surgery-sam", "vanilla"),
+    "CLIP Surgery + SAM, dense prompt": MethodRun("clip-surgery-sam", "dense-prompt"),
+    "CLIP Surgery + SAM, decoder tuned": MethodRun("clip-surgery-sam-decoder", "semi-automatic"),
+    "CLIP Surgery + SAM, adapters tuned": MethodRun("clip-surgery-sam-adapters", "semi-automatic"),
+    "CLIP-Guided SAM, semi-automatic": MethodRun("clip-guided-sam", "semi-automatic"),
+    "CAT-Seg (ESC-Net without SAM)": MethodRun("cat-seg", "whole-image"),
+    "ESC-Net": MethodRun("esc-net", "whole-image"),
+    "ESC-Net, sliding windows": MethodRun("esc-net", "sliding-window"),
 }
 SCENE_SETS = {
     "scenes, seen pairs": "100 procedural scenes, pairs of surface and shape seen in training",
@@ -161,7 +161,7 @@ def measure_words(photographs: Path | None, bundle: Path, work: Path) -> None:
     }
     twins = TwinScenes()
     predictors = {TWINS_OF: find_method(TWINS_OF).load(backbones, bundle / TWINS_OF)}
-    run = Run(TWINS_OF, "semi-automatic")
+    run = MethodRun(TWINS_OF, "semi-automatic")
     scores = evaluate(twins, predictors, [run], SEEDS)
     figures["twins"] = [
         mean_image_iou([one for one in scores[run, seed] if twins.is_twin(one)]) for seed in SEEDS
@@ -183,7 +183,7 @@ def measure_without_masks(photographs: Path | None, folder: Path, work: Path) ->
         return
     backbones = load_backbones(PRESET, folder=folder)
     predictors = {TWINS_OF: find_method(TWINS_OF).load(backbones, folder / TWINS_OF)}
-    run = Run(TWINS_OF, "semi-automatic")
+    run = MethodRun(TWINS_OF, "semi-automatic")
     figures = {}
     for name in ("cats val", "horses val"):
         data = held_back(name, photographs)

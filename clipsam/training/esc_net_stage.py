@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.samples import VOID, SegmentationData
-from ..evaluation.runner import Run
+from ..evaluation.runner import MethodRun
 from ..geometry import normalize
 from ..methods.esc_net import EscNetPredictor
 from ..models.esc_net import ClipFeatures, encode_classes
@@ -37,7 +37,7 @@ class EscNetStage:
         self.predictor, self.data, self.recipe = predictor, data, recipe
         self.name = predictor.info.id
         self.model = self.module = predictor.model
-        self.runs = (Run("it", mode or predictor.info.modes[0]),)
+        self.runs = (MethodRun("it", mode or predictor.info.modes[0]),)
 
     def samples(self, pairs: tuple[tuple[int, int], ...]) -> LabelMapSamples:
         """See :class:`MethodStage`."""

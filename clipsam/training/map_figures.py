@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..data.readers import NamedData
 from ..data.samples import VOID, SegmentationData
+from ..encoded_image import EncodedImage
 from ..models.clip import encode_text, similarity_grid
-from ..scene import Scene
 from ..weights.backbones import Backbones
 from .synonyms import SYNONYMS
 
@@ -37,7 +37,7 @@ def map_auc(backbones: Backbones, data: SegmentationData) -> float:
         present = sample.present()
         if not present:
             continue
-        tokens = Scene(sample.image).clip_tokens(backbones, backbones.vision, FROZEN)
+        tokens = EncodedImage(sample.image).clip_tokens(backbones, backbones.vision, FROZEN)
         text = backbones.text([(sample.names[value],) for value in present])
         maps = similarity_grid(tokens.expand(len(text), -1, -1), text)[:, None]
         maps = F.interpolate(maps, sample.classes.shape, mode="bilinear", align_corners=False)
@@ -79,7 +79,7 @@ def name_accuracy(
     text = backbones.text([(name,) for name in names])
     places = []
     for index, label in enumerate(data.labels):
-        scene = Scene(data[index].image)
+        scene = EncodedImage(data[index].image)
         tokens = scene.clip_tokens(backbones, backbones.vision, FROZEN)
         similarity = torch.einsum("nd,kd->kn", tokens[0, 1:], text)
         scores = similarity.topk(POOLED_CELLS, dim=1).values.mean(1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..data.samples import VOID
 from ..geometry import normalize
-from ..models.sam import PROMPT_DIM, decode_masks
+from ..models.sam_model import PROMPT_DIM, decode_masks
 from ..weights.presets import Preset
 from .loop import Batch, matrix_decay_groups
 from .losses import dice_scores, focal_scores

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..data.augment import Augmentation
-from ..methods.base import NetworkConfig, TrainablePredictor
-from ..models.esc_net import EscNetConfig
+from ..methods.base import NetworkConfig
 from ..types import PromptError
-from ..weights.presets import Preset
 from .loop import LoopConfig
 
 
@@ -169,13 +167,6 @@ TINY_ESC_NET_RECIPE = EscNetRecipe(
 
 BCE alone spends the first hundreds of them with every pixel "none of the classes"; Dice does not.
 """
-
-
-def recipe_for(method: type[TrainablePredictor], preset: Preset) -> Recipe:
-    """The recipe that a method's training starts from with a preset."""
-    if method.config_type is EscNetConfig:
-        return TINY_ESC_NET_RECIPE if preset.bundled else EscNetRecipe()
-    return TINY_RECIPE if preset.bundled else TunedSamRecipe()
 
 
 def apply_settings(

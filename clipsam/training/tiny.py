@@ -21,8 +21,9 @@ from ..data.stream import TrainingStream
 from ..measure import hardware
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
-from ..models.sam import build_sam
+from ..models.sam_model import build_sam
 from ..models.trunk import LEVELS, STRIDE, Trunk, own_state
+from ..models.tuned_sam_model import TunedSamConfig
 from ..registry import find_method
 from ..types import PromptError
 from ..weights.backbones import load_backbones, read_tokenizer
@@ -44,7 +45,7 @@ from .sources import (
     read_classifier,
 )
 from .tiny_data import CAMOUFLAGE, COCO, SCENES, Shares, training_domains
-from .train_method import Job, train_method
+from .train_method import TrainingJob, train_method
 
 logger = logging.getLogger(__name__)
 
@@ -307,9 +308,10 @@ class TinyTraining:
     def _train_method(
         self, method: str, bundle: Path, work: Path, without: Sequence[str] = ()
     ) -> None:
-        recipe, counts = self.recipe.tuned_sam, self.recipe.low_data
-        if find_method(method).config_type is EscNetConfig:
-            recipe, counts = self.recipe.esc_net, self.recipe.large
+        recipe, counts = {
+            TunedSamConfig: (self.recipe.tuned_sam, self.recipe.low_data),
+            EscNetConfig: (self.recipe.esc_net, self.recipe.large),
+        }[find_method(method).config_type]
         backbones = load_backbones(PRESET, self.device, bundle)
         self._trunk_of(backbones.clip).remember(REMEMBERED)
         torch.manual_seed(recipe.seed)
@@ -322,7 +324,7 @@ class TinyTraining:
         data = ConcatData(parts)
         labelled = ", ".join(f"{len(part)} of {name}" for name, part in parts.items())
         split = Split(labelled, tuple(range(len(data))))
-        job = Job("the tiny bundle's data", data, split, recipe, "plain")
+        job = TrainingJob("the tiny bundle's data", data, split, recipe, "plain")
         if not (work / CONFIG).is_file():
             train_method(predictor, job, work, resume=True)
         config, state = load_bundle(work)

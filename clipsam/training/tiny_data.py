@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..data.readers import CachedData, CocoPanopticData, ConcatData, FolderData, NamedData
 from ..data.samples import SegmentationData
-from ..data.scenes import SceneData
 from ..data.stream import Domain
+from ..data.synthetic import SceneData
 
 SCENES, CAMOUFLAGE, COCO = "scenes", "camouflage", "coco100"
 

@@ -9,11 +9,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..data.checking import check_data
@@ -21,17 +19,15 @@ from ..data.readers import CachedData, SubsetData
 from ..data.samples import SegmentationData
 from ..data.splits import Split
 from ..evaluation.metrics import class_wise_miou
-from ..evaluation.runner import Run, evaluate
+from ..evaluation.runner import MethodRun, evaluate
 from ..measure import hardware
 from ..methods.base import TrainablePredictor
-from ..methods.esc_net import EscNetPredictor
 from ..types import PromptError
 from ..weights.bundle import CONFIG, save_bundle
 from .curve import draw_curve
-from .esc_net_stage import EscNetStage
-from .loop import Stage, Watch, start_accelerator, train
+from .loop import Watch, start_accelerator, train
 from .recipe import Recipe
-from .tuned_sam_stage import TunedSamStage
+from .stages import STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -42,23 +38,8 @@ CACHE_BYTES = 2 * 2**30
 """Training images are kept in memory, reduced, if they take less."""
 
 
-class MethodStage(Stage, Protocol):
-    """What the training of a method has beyond a :class:`Stage`."""
-
-    runs: tuple[Run, ...]
-    """In which modes it is validated."""
-
-    def samples(self, pairs: tuple[tuple[int, int], ...]) -> Dataset:
-        """Training samples of (image index, class value) pairs; ``epoch`` of them show all."""
-        ...
-
-    def finish(self, trained_on: SegmentationData) -> None:
-        """After training: bring up to date what depends on the weights."""
-        ...
-
-
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What is to be trained on what.
 
     Attributes:
@@ -85,7 +66,7 @@ class Job:
 
 def train_method(
     predictor: TrainablePredictor,
-    job: Job,
+    job: TrainingJob,
     out: Path,
     resume: bool = False,
     watch: Watch | None = None,
@@ -123,7 +104,7 @@ def train_method(
         checked = check_data(data, chosen, job.skip_bad, lambda *_: bar.update())
     for sentence in checked.left_out:
         logger.warning("left out: %s", sentence)
-    stage = _stage(predictor, data, recipe, job.mode)
+    stage = STAGES[predictor.config_type].stage(predictor, data, recipe, job.mode)
     samples = stage.samples(checked.samples)
 
     def validate() -> float:
@@ -169,22 +150,14 @@ def train_method(
 
 
 def validation_score(
-    predictor: TrainablePredictor, data: SegmentationData, runs: Sequence[Run]
+    predictor: TrainablePredictor, data: SegmentationData, runs: Sequence[MethodRun]
 ) -> float:
     """Class-wise mIoU with one seed, the mean over the runs."""
     scores = evaluate(data, {"it": predictor}, runs, (0,))
     return float(np.mean([class_wise_miou(scores[run, 0]) for run in runs]))
 
 
-def _stage(
-    predictor: TrainablePredictor, data: SegmentationData, recipe: Recipe, mode: str | None
-) -> MethodStage:
-    """The training that fits a method's network."""
-    kind = EscNetStage if isinstance(predictor, EscNetPredictor) else TunedSamStage
-    return kind(predictor, data, recipe, mode)
-
-
-def _identity(predictor: TrainablePredictor, job: Job) -> dict:
+def _identity(predictor: TrainablePredictor, job: TrainingJob) -> dict:
     """What must be the same for a run to be the same."""
     return json.loads(
         json.dumps(
@@ -225,7 +198,7 @@ def _claim(out: Path, work: Path, identity: dict, resume: bool) -> None:
     note.write_text(json.dumps(identity, indent=2))
 
 
-def _hold_out(job: Job) -> tuple[list[int], SegmentationData | None]:
+def _hold_out(job: TrainingJob) -> tuple[list[int], SegmentationData | None]:
     """Images to train on, and images to choose the checkpoint with."""
     chosen, wanted = list(job.split.indices), job.recipe.validation_images
     if not wanted:

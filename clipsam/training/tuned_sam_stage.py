@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.samples import SegmentationData
-from ..evaluation.runner import MANUAL, Run
+from ..evaluation.runner import MANUAL, MethodRun
 from ..geometry import SquareTransform, normalize
 from ..methods.tuned_sam import TunedSamPredictor
 from ..models.clip import normalize_tokens, similarity_grid
 from ..models.image_encoder import embed_patches, run_plain_blocks
-from ..models.sam import decode_masks
+from ..models.sam_model import decode_masks
 from ..prompting import dense_prompt, points_from_similarity
 from .calibration import calibrate_clip
 from .loop import Batch
@@ -56,7 +56,9 @@ class TunedSamStage:
         self.text = predictor.backbones.text([(name,) for name in data.names])
         modes = (mode,) if mode else predictor.info.modes
         self.manual_share = modes.count(MANUAL) / len(modes)
-        self.runs = tuple(Run("it", m, recipe.num_points if m == MANUAL else 0) for m in modes)
+        self.runs = tuple(
+            MethodRun("it", m, recipe.num_points if m == MANUAL else 0) for m in modes
+        )
 
     def samples(self, pairs: tuple[tuple[int, int], ...]) -> PromptedSamples:
         """See :class:`MethodStage`."""

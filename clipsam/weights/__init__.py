@@ -1,1 +1,1 @@
-"""Presets, conversion between published weight formats and ours, loading and saving."""
+"""Presets, conversion of published weights, and loading and saving of bundles."""

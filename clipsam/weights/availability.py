@@ -1,6 +1,6 @@
-"""Which methods can run with a preset on this machine, as far as weights go.
+"""Availability of methods on this machine, by weights.
 
-Only looks whether files are there; opens none, and asks nobody.
+No file is opened and no network is used.
 """
 
 from __future__ import annotations
@@ -8,21 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from .backbones import BUNDLES, has_weights
-from .local import locate
+from .local_files import locate
 from .presets import Preset
-from .published import Published
+from .published import PublishedWeights
 
 if TYPE_CHECKING:
     from ..predictor import Predictor
 
 Status = Literal["ready", "untrained", "needs-download", "unavailable"]
-"""``untrained``: the method has no bundle for the preset. ``unavailable``: a download alone does
-not get its networks, for their terms must be accepted first."""
+"""Status of a method.
+
+``untrained``: the method has no bundle for the preset. ``unavailable``: its networks cannot be
+downloaded before their terms are accepted.
+"""
 
 
-def missing_networks(method: type[Predictor], preset: Preset) -> tuple[Published, ...]:
-    """Return the published networks that a method needs with a preset and that are not here."""
-    needed = (*preset.sources, *method.beside(preset))
+def missing_weights(method: type[Predictor], preset: Preset) -> tuple[PublishedWeights, ...]:
+    """Return the published networks that a method needs with a preset and that are missing here."""
+    needed = (*preset.sources, *method.extra_networks(preset))
     return tuple(published for published in needed if locate(published) is None)
 
 
@@ -30,7 +33,7 @@ def method_status(method: type[Predictor], preset: Preset) -> Status:
     """Return whether a method can run with a preset on this machine, and if not, why."""
     if method.needs_training and not (BUNDLES / preset.name / method.info.id).is_dir():
         return "untrained"
-    missing = missing_networks(method, preset)
+    missing = missing_weights(method, preset)
     if any(published.gated for published in missing):
         return "unavailable"
     return "needs-download" if missing or not has_weights(preset) else "ready"

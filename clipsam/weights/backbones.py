@@ -14,15 +14,15 @@ from torch import nn
 from transformers import CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
-from ..models.sam import build_sam
+from ..models.sam_model import build_sam
 from ..models.trunk import Trunk
 from ..prompting import Calibration
 from .bundle import WeightsError, load_bundle, load_into, read_config
-from .local import locate
-from .networks import read_network
+from .extra_networks import read_network
+from .local_files import locate
 from .presets import Preset
 from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
-from .published import Published
+from .published import PublishedWeights
 
 BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
 """Where the bundles that come with the project lie, one folder per preset."""
@@ -60,7 +60,7 @@ class Backbones:
     device: torch.device
     bfloat16: bool = False
     compiled: bool = False
-    _beside: WeakValueDictionary[Published, nn.Module] = field(
+    _extra_networks: WeakValueDictionary[PublishedWeights, nn.Module] = field(
         default_factory=WeakValueDictionary, repr=False, compare=False
     )
 
@@ -72,7 +72,7 @@ class Backbones:
         """A context for SAM's encoders in inference; cast to float32 what comes out of it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def beside(self, published: Published, method: str) -> nn.Module:
+    def extra_network(self, published: PublishedWeights, method: str) -> nn.Module:
         """Another published network, loaded from this machine to the same device.
 
         Methods that hold it at the same time share one; it goes when the last of them goes.
@@ -84,11 +84,11 @@ class Backbones:
         Raises:
             WeightsError: it is not on this machine, damaged, or another network's.
         """
-        network = self._beside.get(published)
+        network = self._extra_networks.get(published)
         if network is None:
             command = f"python -m clipsam download {self.preset.name} {method}"
             network = read_network(published, _located(published, command)).to(self.device)
-            self._beside[published] = network
+            self._extra_networks[published] = network
         return network
 
 
@@ -206,7 +206,7 @@ def _load_published(preset: Preset, device: torch.device | str, precision: Preci
     return assemble(preset, sam, clip, tokenizer, device=device, precision=precision)
 
 
-def _located(published: Published, command: str) -> LocalFiles:
+def _located(published: PublishedWeights, command: str) -> LocalFiles:
     files = locate(published)
     if files is None:
         raise WeightsError(f"{published.repo} is not on this machine: get it with `{command}`")

@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import ClipsamError
-from .compact import pack, unpack
+from .quantize import dequantize, quantize
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DELTA, OWN = ".delta", ".own"
 CODES, SCALES, SHAPE = "_codes", "_scales", "_shape"
-"""Endings of what stores a difference or weights of their own, see :mod:`.compact`."""
+"""Suffixes of tensors stored as a difference or as quantized weights, see :mod:`.quantize`."""
 
 
 class WeightsError(ClipsamError):
-    """Weights that cannot be used; the message says what was expected and what was found."""
+    """Weights that cannot be used."""
 
 
 def save_bundle(
@@ -30,7 +30,7 @@ def save_bundle(
     state: Mapping[str, Tensor],
     base: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a bundle whole or not at all, floating-point weights in half precision.
+    """Write a bundle atomically, with floating-point weights in half precision.
 
     Args:
         folder: where to; made if need be.
@@ -44,9 +44,9 @@ def save_bundle(
     for name, tensor in state.items():
         if base is not None and tensor.ndim > 1:
             if name in base:
-                ending, packed = DELTA, pack(tensor.cpu() - base[name].cpu(), bits=4)
+                ending, packed = DELTA, quantize(tensor.cpu() - base[name].cpu(), bits=4)
             else:
-                ending, packed = OWN, pack(tensor.cpu(), bits=8)
+                ending, packed = OWN, quantize(tensor.cpu(), bits=8)
                 stored[name + ending + SHAPE] = torch.tensor(tensor.shape)
             stored[name + ending + CODES], stored[name + ending + SCALES] = packed
         else:
@@ -59,14 +59,14 @@ def save_bundle(
 
 
 def read_config(folder: Path) -> dict:
-    """The ``config.json`` of a bundle.
+    """Read the ``config.json`` of a bundle.
 
     Raises:
         WeightsError: a file of the bundle is missing, or this one is damaged.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise WeightsError(f"{folder} is no bundle: it has no {name}")
+            raise WeightsError(f"{folder} is not a bundle: {name} is missing")
     try:
         return json.loads((folder / CONFIG).read_text())
     except json.JSONDecodeError as error:
@@ -97,15 +97,15 @@ def load_bundle(
             try:
                 origin = (base or {})[name].float().cpu()
                 scales = stored[name + DELTA + SCALES]
-                state[name] = origin + unpack(tensor, scales, origin.shape)
+                state[name] = origin + dequantize(tensor, scales, origin.shape)
             except (KeyError, ValueError):
                 raise WeightsError(
-                    f"{folder} stores {name} as a difference from weights that are not these"
+                    f"{folder} stores {name} as a difference from other base weights"
                 ) from None
         elif key.endswith(OWN + CODES):
             name = key.removesuffix(OWN + CODES)
             shape = torch.Size(stored[name + OWN + SHAPE].tolist())
-            state[name] = unpack(tensor, stored[name + OWN + SCALES], shape)
+            state[name] = dequantize(tensor, stored[name + OWN + SCALES], shape)
         elif not key.endswith((SCALES, OWN + SHAPE)):
             state[key] = tensor.float() if tensor.dtype == torch.float16 else tensor
     return config, state
@@ -114,7 +114,7 @@ def load_bundle(
 def load_into(
     module: torch.nn.Module, state: dict[str, Tensor], source: str, whole: bool = False
 ) -> None:
-    """Load every tensor of ``state`` into ``module``; parameters not named keep their values.
+    """Load every tensor of ``state`` into ``module``; other parameters keep their values.
 
     Args:
         module: what is filled.
@@ -132,7 +132,7 @@ def load_into(
 def check_fit(
     module: torch.nn.Module, state: Mapping[str, Tensor], source: str, whole: bool = False
 ) -> None:
-    """Compare names and shapes with those of a module, which may lie on the meta device.
+    """Compare names and shapes with those of a module, which may be on the meta device.
 
     Raises:
         WeightsError: a name that the module lacks, another shape or, if they should be the
@@ -141,12 +141,15 @@ def check_fit(
     own = module.state_dict()
     unknown = sorted(set(state) - set(own))
     if unknown:
-        raise WeightsError(f"{source} holds {unknown[0]} (of {len(unknown)}), which does not fit")
+        raise WeightsError(
+            f"{source} contains {unknown[0]} (of {len(unknown)}), which does not fit"
+        )
     missing = sorted(set(own) - set(state))
     if whole and missing:
         raise WeightsError(f"{source} lacks {missing[0]} (of {len(missing)})")
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise WeightsError(
-                f"{source}: {name} should be {tuple(own[name].shape)}, is {tuple(tensor.shape)}"
+                f"{source}: expected {name} of shape {tuple(own[name].shape)}, got "
+                f"{tuple(tensor.shape)}"
             )

@@ -1,4 +1,4 @@
-"""Names of published weights, translated to ours."""
+"""Conversion between the names of published weights and ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SAM_POSITIONS = (
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
 )
-"""One matrix that transformers uses in two places; a file may hold it under either name or both."""
+"""A matrix that transformers uses twice; a file may contain it under either name or both."""
 
 _ADAPTER_NAMES = (
     (r"Space_Adapter\.", "attention_adapter."),
@@ -54,7 +54,7 @@ _MASK_NAMES = (
     (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
     (r"\.output_upscaling\.3\.", ".upscale_conv2."),
 )
-"""Of the mask prompt and of the decoder's masks, alike in SAM and SAM 2."""
+"""Names of the mask prompt and of the decoder's mask layers, the same in SAM and SAM 2."""
 
 _SAM_NAMES = (
     (r"^image_encoder\.", "vision_encoder."),
@@ -74,7 +74,7 @@ _SAM_NAMES = (
 )
 
 _SAM2_HEADS = ("_head", *(f"_mlps.{token}" for token in range(4)))
-"""Ends of the names of the decoder's heads, which have three layers."""
+"""Suffixes of the decoder's heads, which have three layers."""
 
 _SAM2_NAMES = (
     (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
@@ -111,7 +111,7 @@ _SAM2_VIDEO = (
     "occlusion_spatial_embedding_parameter",
     "temporal_positional_encoding_projection_layer.",
 )
-"""Starts of the names of what only videos need: memory, and pointers to objects in it."""
+"""Prefixes of weights that only videos need: memory, and object pointers."""
 
 
 def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
@@ -121,12 +121,12 @@ def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def _turned_round(rules: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Rules for the other direction; both sides of the rules are literal but for anchors."""
+    """Reverse the rules, whose two sides are literal except for anchors."""
     return tuple((re.escape(new), re.sub(r"[\\^$]", "", old)) for old, new in reversed(rules))
 
 
 def adapters_from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' image-encoder names (CLIP-Guided SAM, SAM-PTx, SU-SAM) → ours.
+    """Convert the authors' image-encoder names (CLIP-Guided SAM, SAM-PTx, SU-SAM) to ours.
 
     SU-SAM's ``Depth_Adapter`` is left out: it is never used on images.
     """
@@ -138,13 +138,13 @@ def adapters_from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def adapters_to_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our image-encoder names → those of the authors' code."""
+    """Convert our image-encoder names to those of the authors' code."""
     rules = _turned_round(_ADAPTER_NAMES)
     return {_rename(name, rules): tensor for name, tensor in state.items()}
 
 
 def clip_from_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenAI's CLIP names → transformers' ``CLIPModel`` names.
+    """Convert OpenAI's CLIP names to transformers' ``CLIPModel`` names.
 
     The fused ``in_proj`` is split into q, k and v; the two projections are transposed. Attention
     may also be named as CLIP Surgery does after its first run (``qkv``, ``proj``).
@@ -168,7 +168,7 @@ def clip_from_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_to_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' ``CLIPModel`` names → OpenAI's; undoes :func:`clip_from_openai`."""
+    """Convert transformers' ``CLIPModel`` names to OpenAI's; inverts :func:`clip_from_openai`."""
     rules = _turned_round(_CLIP_NAMES)
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -185,7 +185,7 @@ def clip_to_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published ``CLIPModel`` weights without the counters 0, 1, 2 … that older files hold."""
+    """Remove the position counters that older published ``CLIPModel`` files contain."""
     return {
         name: tensor
         for name, tensor in state.items()
@@ -194,12 +194,12 @@ def clip_from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sam_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Meta's names (segment-anything's ``Sam``) → transformers' ``SamModel`` names."""
+    """Convert Meta's names (segment-anything's ``Sam``) to transformers' ``SamModel`` names."""
     return {_rename(name, _SAM_NAMES): tensor for name, tensor in state.items()}
 
 
 def sam_from_transformers(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """transformers' ``SamModel`` names → Meta's.
+    """Convert transformers' ``SamModel`` names to Meta's.
 
     Args:
         state: by transformers' names; a name that is none of theirs is kept as it is.
@@ -212,7 +212,7 @@ def sam_from_transformers(state: Mapping[str, Tensor], names: Iterable[str]) -> 
 
 
 def sam2_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Meta's names (all image parts of ``SAM2Base``) → transformers' ``Sam2Model`` names.
+    """Convert Meta's names (image parts of ``SAM2Base``) to transformers' ``Sam2Model`` names.
 
     The points' four embeddings become one matrix; the positions appear in both places.
     """
@@ -228,7 +228,7 @@ def sam2_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sam2_from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' ``Sam2Model`` names → Meta's; undoes :func:`sam2_to_transformers`.
+    """Convert transformers' ``Sam2Model`` names to Meta's; inverts :func:`sam2_to_transformers`.
 
     Also ``Sam2VideoModel``'s, as published: what only videos need is left out. Other names stay.
     """

@@ -1,4 +1,4 @@
-"""Weights files that others wrote: read without running anything in them, refused with reasons."""
+"""Safe reading of third-party weight files, without running code in them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor
 from .bundle import WeightsError
 
 _LOOK = 512
-"""Bytes at a file's start that tell what it is."""
+"""Number of bytes that identify a file's format."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or PyTorch file, by name, on the CPU.
+    """Read the tensors of a safetensors or PyTorch file, by name, to the CPU.
 
     Raises:
         WeightsError: it is missing, damaged, something else than its name says, or needs more
@@ -28,20 +28,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".safetensors":
         content = read_pickle(path)
         if not _is_state(content):
-            raise WeightsError(f"{path} should hold named tensors only, but holds other things")
+            raise WeightsError(f"{path} must contain named tensors only")
         return dict(content)
     _refuse_other_kinds(path, "safetensors")
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path} should be whole safetensors, but its {_size(path)} are damaged or cut off "
-            f"({error})"
+            f"{path} is a damaged or incomplete safetensors file of {_size(path)} ({error})"
         ) from None
 
 
 def read_pickle(path: Path) -> object:
-    """What ``torch.save`` wrote: tensors, numbers and containers of them, on the CPU.
+    """Read a file written by ``torch.save``: tensors, numbers and containers of them.
 
     Raises:
         WeightsError: it is missing, damaged, or asks for code to be run.
@@ -54,8 +53,7 @@ def read_pickle(path: Path) -> object:
             unsafe = re.search(r"GLOBAL (\S+)", str(error))
             asked = f" ({unsafe[1]})" if unsafe else ""
             raise WeightsError(
-                f"{path} should hold tensors only, but asks for code to be run{asked}: "
-                "it is not read"
+                f"{path} asks for code to be run{asked}, expected tensors only; it was not read"
             ) from None
         raise _damaged(path) from None
     # A cut-off archive can fail in any of the readers below PyTorch.
@@ -64,24 +62,24 @@ def read_pickle(path: Path) -> object:
 
 
 def check_named_hash(path: Path) -> None:
-    """Compare a file with the start of its SHA-256 in its name, ``…_<hash>.pth``.
+    """Compare a file with the prefix of its SHA-256 in its name, ``…_<hash>.pth``.
 
     Raises:
         WeightsError: the name has no such part, or the content another hash.
     """
     match = re.search(r"[_-]([0-9a-f]{6,64})\.pth$", path.name)
     if match is None:
-        raise WeightsError(f"{path} should be called …_<start of its SHA-256>.pth")
+        raise WeightsError(f"{path} must be named …_<start of its SHA-256>.pth")
     found = file_hash(path, "sha256")
     if not found.startswith(match[1]):
         raise WeightsError(
-            f"{path} should have a SHA-256 that starts with {match[1]}, but it starts with "
-            f"{found[: len(match[1])]}: it is damaged or another file"
+            f"{path} must have a SHA-256 that starts with {match[1]}, but it starts with "
+            f"{found[: len(match[1])]}; it is damaged or another file"
         )
 
 
 def file_hash(path: Path, kind: str) -> str:
-    """Hexadecimal hash of a file: ``sha256``, or ``git`` as git names its objects."""
+    """Compute the hexadecimal hash of a file: ``sha256``, or ``git`` for git's object name."""
     digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(usedforsecurity=False)
     if kind == "git":
         digest.update(b"blob %d\0" % path.stat().st_size)
@@ -98,7 +96,11 @@ def _is_state(content: object) -> bool:
 
 
 def _refuse_other_kinds(path: Path, expected: str) -> None:
-    """Raises WeightsError: the file is missing, or its first bytes say that it is another kind."""
+    """Refuse other kinds of files.
+
+    Raises:
+        WeightsError: the file is missing, or its first bytes are those of another kind.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(_LOOK)
@@ -116,13 +118,11 @@ def _refuse_other_kinds(path: Path, expected: str) -> None:
     elif expected != "safetensors" and start[8:9] == b"{":
         found = "looks like safetensors"
     if found is not None:
-        raise WeightsError(f"{path} should be {expected}, but {found} ({_size(path)})")
+        raise WeightsError(f"{path} {found} ({_size(path)}), expected {expected}")
 
 
 def _damaged(path: Path) -> WeightsError:
-    return WeightsError(
-        f"{path} should be a whole PyTorch checkpoint, but its {_size(path)} are damaged or cut off"
-    )
+    return WeightsError(f"{path} is a damaged or incomplete PyTorch checkpoint of {_size(path)}")
 
 
 def _size(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The hub of published weights: what its cache on this machine holds, downloading and uploading.
+"""The hub of published weights: its cache on this machine, download and upload.
 
 ``huggingface_hub`` asks, resumes a broken connection, lays files out in its cache, which other
 programs share, and uploads. What it lacks is added here: going on with an earlier command's
@@ -46,17 +46,17 @@ from .bundle import WeightsError
 from .files import file_hash
 
 ATTEMPTS = 5
-"""How often a download is taken up again after the server failed or the connection was reset."""
+"""Number of times a download is resumed after a server error or a lost connection."""
 PAUSE = 2.0
-"""Seconds before that."""
+"""Delay before resuming, seconds."""
 SPARE = 50_000_000
-"""Bytes that a download leaves free on the disk."""
+"""Disk space that a download leaves free, bytes."""
 
 RANGE_REFUSED, SERVER_ERROR = 416, 500
-"""HTTP's answers to what cannot be taken up in the middle, and from here on: the server failed."""
+"""HTTP status codes: range not satisfiable, and the first server error."""
 
 _CHECKSUMS = {64: "sha256", 40: "git"}
-"""The hub names a file's content by one of these: its length in hexadecimal digits says which."""
+"""Hash algorithm of the hub's checksums, by their number of hexadecimal digits."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,17 @@ class RemoteFile:
 
     @property
     def _partial(self) -> Path:
-        """Where it grows; `hf cache` knows files of this name as unfinished."""
+        """Path during the download; `hf cache` recognises such files as unfinished."""
         return self._blob.with_name(f"{self.checksum}.incomplete")
 
     @property
     def _lock(self) -> Path:
-        """Beside the hub's own locks, under another name: it takes its own while we hold ours."""
+        """Path of the lock, next to the hub's own locks, which are taken while it is held."""
         name = f"{self.checksum}.download.lock"
         return Path(constants.HF_HUB_CACHE) / ".locks" / self._folder / name
 
     @property
-    def missing(self) -> int:
+    def missing_bytes(self) -> int:
         """Bytes that are still to be downloaded."""
         try:
             done = self._partial.stat().st_size
@@ -109,13 +109,13 @@ class RemoteFile:
 
 
 def find_cached(repo: str, name: str, commit: str | None = None) -> Path | None:
-    """A whole file in the cache, of the commit seen last unless told; no network, no reading."""
+    """Find a complete file in the cache, by default of the last commit seen, without network."""
     found = try_to_load_from_cache(repo, name, revision=commit)
     return Path(found) if isinstance(found, str) else None
 
 
 def drop_if_damaged(path: Path) -> bool:
-    """Take a file out of the cache if its content is not what its checksum says.
+    """Remove a file from the cache if its content differs from its checksum.
 
     Returns:
         Whether it was damaged. Where the cache has no links, its checksum is not known, and it is
@@ -133,7 +133,7 @@ def drop_if_damaged(path: Path) -> bool:
 
 
 def look_up(repo: str, names: tuple[str, ...]) -> RemoteFile:
-    """Ask the hub for the first of some files that a repository has.
+    """Query the hub for the first of some files that a repository contains.
 
     Raises:
         WeightsError: it has none, or the hub does not answer or refuses.
@@ -146,7 +146,7 @@ def look_up(repo: str, names: tuple[str, ...]) -> RemoteFile:
 
 
 def find_remote(repo: str, name: str) -> RemoteFile | None:
-    """Ask the hub for a file; ``None`` if the repository has no such file.
+    """Query the hub for a file; ``None`` if the repository does not contain it.
 
     Raises:
         WeightsError: the hub does not answer or refuses.
@@ -156,19 +156,19 @@ def find_remote(repo: str, name: str) -> RemoteFile | None:
     except RemoteEntryNotFoundError:
         return None
     except (HTTPError, OSError) as error:
-        raise _in_words(error, repo, name) from None
+        raise _explain_error(error, repo, name) from None
     checksum = found.etag or ""
     known = len(checksum) in _CHECKSUMS and re.fullmatch("[0-9a-f]+", checksum)
     if found.size is None or found.commit_hash is None or not known:
         raise WeightsError(
-            f"{constants.ENDPOINT} gives no size, commit or checksum of {name} of {repo}, so "
-            "it is no hub of models: check HF_ENDPOINT and proxies"
+            f"{constants.ENDPOINT} returns no size, commit or checksum of {name} of {repo}, so it "
+            "is not a model hub; check HF_ENDPOINT and proxies"
         )
     return RemoteFile(repo, name, found.commit_hash, found.size, found.etag)
 
 
 def fetch(file: RemoteFile) -> None:
-    """Download a file into the cache, going on where an earlier download stopped.
+    """Download a file to the cache, resuming an earlier download.
 
     It appears there whole and compared with its checksum, or not at all; of two processes one
     waits for the other.
@@ -188,7 +188,7 @@ def fetch(file: RemoteFile) -> None:
             # The content is there: this only gives it its name.
             hf_hub_download(file.repo, file.name)
     except (HTTPError, OSError) as error:
-        raise _in_words(error, file.repo, file.name) from None
+        raise _explain_error(error, file.repo, file.name) from None
 
 
 def upload(
@@ -198,7 +198,7 @@ def upload(
     private: bool,
     kind: Literal["model", "space"] = "model",
 ) -> str:
-    """Put files into a repository in one commit; it is made if there is none.
+    """Upload files to a repository in one commit, creating it if needed.
 
     Args:
         repo: ``owner/name``.
@@ -216,7 +216,7 @@ def upload(
     """
     if get_token() is None:
         raise WeightsError(
-            f"{repo} can be written with a token only: make one with write access at "
+            f"{repo} needs a token; create one with write access at "
             f"{constants.ENDPOINT}/settings/tokens and set HF_TOKEN to it"
         )
     api = HfApi()
@@ -226,24 +226,28 @@ def upload(
         additions = [CommitOperationAdd(name, content) for name, content in files.items()]
         api.create_commit(repo, additions, commit_message=message, repo_type=kind)
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise _upload_in_words(error, repo) from None
+        raise _explain_upload_error(error, repo) from None
     return f"{constants.ENDPOINT}/{'spaces/' if kind == 'space' else ''}{repo}"
 
 
 def check_space(needed: int, folder: Path) -> None:
-    """Raises WeightsError: fewer than ``needed`` bytes, and some to spare, are free there."""
+    """Check the free disk space.
+
+    Raises:
+        WeightsError: fewer than ``needed`` bytes and a reserve are free.
+    """
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE:
         raise WeightsError(
-            f"{needed / 1e6:,.0f} MB are needed in {folder}, but only {free / 1e6:,.0f} MB are "
-            "free: make room, or set HF_HOME to a larger disk"
+            f"{folder} needs {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free; free "
+            "some space, or set HF_HOME to a larger disk"
         )
 
 
 def _download(file: RemoteFile) -> None:
-    """Let the unfinished file grow to its size."""
+    """Download the rest of an unfinished file."""
     partial = file._partial
     if partial.exists() and partial.stat().st_size > file.size:
         partial.unlink()
@@ -275,20 +279,24 @@ def _download(file: RemoteFile) -> None:
 
 
 def _check(file: RemoteFile) -> None:
-    """Raises WeightsError: the downloaded content is not what was announced; it is removed."""
+    """Verify a download.
+
+    Raises:
+        WeightsError: the content differs from the announced one; it is deleted.
+    """
     size = file._partial.stat().st_size
     found = file_hash(file._partial, _CHECKSUMS[len(file.checksum)])
     if size != file.size or found != file.checksum:
         file._partial.unlink()
         raise WeightsError(
-            f"{file.name} of {file.repo} should be {file.size:,} bytes with the checksum "
-            f"{file.checksum}, but {constants.ENDPOINT} sent {size:,} bytes with {found}: they "
-            "were thrown away, try again"
+            f"{file.name} of {file.repo}: expected {file.size:,} bytes with the checksum "
+            f"{file.checksum}, but {constants.ENDPOINT} sent {size:,} bytes with {found}; they "
+            "were deleted; try again"
         )
 
 
-def _in_words(error: Exception, repo: str, name: str) -> WeightsError:
-    """What a failed request means to a person, in one sentence."""
+def _explain_error(error: Exception, repo: str, name: str) -> WeightsError:
+    """Explain a failed request in one sentence."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     where, status = constants.ENDPOINT, None
@@ -296,35 +304,35 @@ def _in_words(error: Exception, repo: str, name: str) -> WeightsError:
         status = error.response.status_code
     if isinstance(error, GatedRepoError) or status == 403:
         text = (
-            f"{where} does not let you have {repo}: accept its terms there, and set HF_TOKEN to a "
-            "token that may read it"
+            f"{where} denies access to {repo}; accept its terms there, and set HF_TOKEN to a token "
+            "with read access"
         )
     elif isinstance(error, RepositoryNotFoundError) or status in (401, 404):
-        text = f"{where} has no {repo}, or it needs a token that may read it: set HF_TOKEN"
+        text = f"{where} has no {repo}, or it needs a token with read access; set HF_TOKEN"
         if isinstance(error, RevisionNotFoundError | RemoteEntryNotFoundError):
             text = f"{repo} at {where} has no {name}"
     elif status == 429:
-        text = f"{where} allows no more requests for now: wait some minutes and try again"
+        text = f"{where} allows no more requests for now; wait some minutes and try again"
     elif status is not None:
-        text = f"{where} failed on {name} of {repo} (HTTP {status}): try again later"
+        text = f"{where} failed to send {name} of {repo} (HTTP {status}); try again later"
     elif isinstance(error, OfflineModeIsEnabled):
         text = f"HF_HUB_OFFLINE is set, and {name} of {repo} is not in {constants.HF_HUB_CACHE}"
     elif isinstance(error, FileMetadataError):
-        text = f"{where} is no hub of models: check HF_ENDPOINT and proxies"
+        text = f"{where} is not a model hub; check HF_ENDPOINT and proxies"
     elif isinstance(error, HTTPError):
         text = (
-            f"{where} cannot be reached for {name} of {repo} ({type(error).__name__}): check the "
-            "network, HF_ENDPOINT and proxies; what has come so far is kept"
+            f"{where} cannot be reached for {name} of {repo} ({type(error).__name__}); check the "
+            "network, HF_ENDPOINT and proxies; what was downloaded is kept"
         )
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        text = f"The disk of {constants.HF_HUB_CACHE} is full: make room and try again"
+        text = f"The disk of {constants.HF_HUB_CACHE} is full; free some space and try again"
     else:
-        text = f"{name} of {repo} cannot be put into {constants.HF_HUB_CACHE} ({error})"
+        text = f"{name} of {repo} cannot be written to {constants.HF_HUB_CACHE} ({error})"
     return WeightsError(text)
 
 
-def _upload_in_words(error: Exception, repo: str) -> WeightsError:
-    """What a failed upload means to a person, in one sentence."""
+def _explain_upload_error(error: Exception, repo: str) -> WeightsError:
+    """Explain a failed upload in one sentence."""
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPError | OSError):
         error = error.__cause__
     where, status = constants.ENDPOINT, None
@@ -332,16 +340,16 @@ def _upload_in_words(error: Exception, repo: str) -> WeightsError:
         status = error.response.status_code
     if status in (401, 403, 404):
         text = (
-            f"{where} does not let you write to {repo}: set HF_TOKEN to a token with write access, "
-            f"of someone who may write there as {repo.partition('/')[0]}"
+            f"{where} denies write access to {repo}; set HF_TOKEN to a token with write access of "
+            f"a member of {repo.partition('/')[0]}"
         )
     elif status is not None:
-        return _in_words(error, repo, "the upload")
+        return _explain_error(error, repo, "the upload")
     elif isinstance(error, OfflineModeIsEnabled):
-        text = f"HF_HUB_OFFLINE is set, so nothing can be sent to {repo}"
+        text = f"HF_HUB_OFFLINE is set, so {repo} cannot be uploaded"
     elif isinstance(error, HTTPError):
         text = (
-            f"{where} cannot be reached for the upload of {repo} ({type(error).__name__}): check "
+            f"{where} cannot be reached for the upload of {repo} ({type(error).__name__}); check "
             "the network, HF_ENDPOINT and proxies"
         )
     elif isinstance(error, json.JSONDecodeError):
@@ -350,11 +358,11 @@ def _upload_in_words(error: Exception, repo: str) -> WeightsError:
             "again later"
         )
     elif isinstance(error, ValueError):
-        text = f"{where} does not take the upload of {repo}: {' '.join(str(error).split())}"
+        text = f"{where} rejects the upload of {repo}: {' '.join(str(error).split())}"
     else:
         # Later versions of huggingface_hub send large files by xet whether the server has it or not
         text = (
-            f"The upload of {repo} to {where} failed ({' '.join(str(error).split())}): try again, "
-            "and if the server has no xet, set HF_HUB_DISABLE_XET=1"
+            f"The upload of {repo} to {where} failed ({' '.join(str(error).split())}); try again; "
+            "if the server does not support xet, set HF_HUB_DISABLE_XET=1"
         )
     return WeightsError(text)

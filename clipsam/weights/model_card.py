@@ -1,4 +1,4 @@
-"""The model card of a bundle: what the hub shows of it, made of its ``config.json`` and weights."""
+"""The model card of a bundle for the hub, built from its ``config.json`` and weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .bundle import CODES, DELTA, OWN, SCALES, SHAPE, WEIGHTS
 from .presets import PRESETS, Preset
 
 WRITTEN = "This card is written by `python -m clipsam push`; without this line it is left alone."
-"""Tells a card that may be written anew from one that a person has changed."""
+"""Line that identifies a generated card, which may be overwritten."""
 
-_IN_WORDS = {
+_LABELS = {
     DELTA: "as differences in 4 bits from the weights they were tuned from",
     OWN: "in 8 bits",
     "F16": "in half precision",
@@ -28,8 +28,8 @@ _IN_WORDS = {
 
 
 @dataclass(frozen=True)
-class About:
-    """What a card says of a method.
+class MethodSummary:
+    """Description of a method for the card.
 
     Attributes:
         name: for people.
@@ -44,8 +44,8 @@ class About:
     summary: str
 
 
-def model_card(bundle: Path, config: dict, about: About, source: str) -> str:
-    """Write the card of a bundle; every figure in it is the bundle's own.
+def model_card(bundle: Path, config: dict, about: MethodSummary, source: str) -> str:
+    """Format the card of a bundle; all figures are the bundle's own.
 
     Args:
         bundle: its folder.
@@ -101,7 +101,7 @@ python -m clipsam pull {shlex.quote(source)} --out {shlex.quote(folder)}
 
 
 def segment_command(method: str, preset: str, modes: tuple[str, ...], folder: str | None) -> str:
-    """What to type to use a bundle in a folder; ``None`` for the one where it is looked for."""
+    """Format a command line that uses a bundle in a folder; ``None`` for the default folder."""
     asked = method if folder is None else shlex.quote(f"{method}@{folder}")
     point = ' --point "dog:120,80,1"' if modes == ("manual",) else ""
     return (
@@ -111,21 +111,21 @@ def segment_command(method: str, preset: str, modes: tuple[str, ...], folder: st
 
 
 def _needs(preset: Preset) -> str:
-    """The weights that the bundle stands on."""
+    """Describe the base weights of the bundle."""
     bases = [
         f"[{base.repo}](https://huggingface.co/{base.repo}) ({base.licence}, {base.megabytes} MB)"
         for base in preset.sources
     ]
     if not bases:
-        return f"The SAM and CLIP that it needs come with the project (preset `{preset.name}`)."
+        return f"The required SAM and CLIP are bundled with the project (preset `{preset.name}`)."
     return (
-        f"It holds only what was tuned, and needs {' and '.join(bases)}: "
-        f"`python -m clipsam download {preset.name}` gets them."
+        f"It contains the tuned weights only, and needs {' and '.join(bases)}; download them with "
+        f"`python -m clipsam download {preset.name}`."
     )
 
 
 def _storage(weights: Path) -> str:
-    """How many parameters are stored, and how."""
+    """Describe number and format of the stored parameters."""
     counts: Counter[str] = Counter()
     with safe_open(weights, "pt") as file:
         for key in file.keys():  # noqa: SIM118 (not a mapping)
@@ -138,20 +138,20 @@ def _storage(weights: Path) -> str:
             elif not key.endswith((SCALES, OWN + SHAPE)):
                 counts[stored.get_dtype()] += number
     parts = [
-        f"{number / 1e6:.2f} M {_IN_WORDS.get(kind, f'as {kind}')}"
+        f"{number / 1e6:.2f} M {_LABELS.get(kind, f'as {kind}')}"
         for kind, number in counts.most_common()
     ]
     megabytes = weights.stat().st_size / 1e6
     text = f"{counts.total() / 1e6:.2f} M parameters in {megabytes:.1f} MB: {', '.join(parts)}."
     if counts[DELTA]:
-        text += " The differences fit no other SAM and CLIP than those of the preset."
+        text += " The differences only fit the SAM and CLIP of the preset."
     return text
 
 
 def _training(training: object) -> str:
-    """What `config.json` says of how the weights were made."""
+    """Describe the training as recorded in `config.json`."""
     if not isinstance(training, dict) or not training:
-        return "The bundle does not say how it was made."
+        return "The bundle does not record its training."
     lines = [
         f"- {_words(key)}: {_plain(value)}"
         for key, value in training.items()
@@ -161,8 +161,8 @@ def _training(training: object) -> str:
     if isinstance(scores, dict) and any(value is not None for value in scores.values()):
         figures = ", ".join(f"{key} {_percent(value)}" for key, value in scores.items())
         lines.append(
-            "- class-wise mIoU on the held-out training images, classes present asked (they chose "
-            f"the checkpoint, so the figure flatters): {figures}"
+            "- class-wise mIoU on the held-out training images, queried for the classes present "
+            f"(used to choose the checkpoint, hence optimistic): {figures}"
         )
     tables = [
         f"\n| {_words(key)} | value |\n|---|---|\n"
@@ -178,7 +178,7 @@ def _words(key: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value on one line that is no table's border."""
+    """Format a value on one line without table separators."""
     return "–" if value is None else " ".join(str(value).split()).replace("|", "\\|")
 
 

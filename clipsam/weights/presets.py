@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import PromptError
 from ..geometry import Fit
 from ..models.clip import ClipSizes, FeatureNorm
-from ..models.sam import SamConfig
+from ..models.sam_model import SamConfig
 from .published import (
     CLIP_VIT_B16,
     CLIP_VIT_L14,
@@ -19,7 +19,7 @@ from .published import (
     SAM_VIT_B,
     SAM_VIT_H,
     SAM_VIT_L,
-    Published,
+    PublishedWeights,
 )
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -47,9 +47,9 @@ class Preset:
     title: str
     sam: SamConfig
     clip: ClipSizes
-    sam_source: Published | None = None
-    clip_source: Published | None = None
-    sam2_source: Published = SAM2_BASE_PLUS
+    sam_source: PublishedWeights | None = None
+    clip_source: PublishedWeights | None = None
+    sam2_source: PublishedWeights = SAM2_BASE_PLUS
     fit: Fit = "pad"
     sam_mean: tuple[float, ...] = IMAGENET_MEAN
     sam_std: tuple[float, ...] = IMAGENET_STD
@@ -76,7 +76,7 @@ class Preset:
         return bool(self.clip.trunk_strides)
 
     @property
-    def sources(self) -> tuple[Published, ...]:
+    def sources(self) -> tuple[PublishedWeights, ...]:
         """Where its SAM and CLIP are published; empty for the bundled."""
         return tuple(one for one in (self.sam_source, self.clip_source) if one is not None)
 

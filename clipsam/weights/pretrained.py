@@ -1,4 +1,4 @@
-"""Published networks, read from files and compared with what a preset expects of them."""
+"""Published networks, read from files and validated against a preset."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from ..models.clip import ClipSizes, build_clip
-from ..models.sam import SamConfig, build_sam
-from ..models.sam2 import STRIDE, Sam2Config, Sam2Image, build_sam2
+from ..models.sam2_model import STRIDE, Sam2Config, Sam2Image, build_sam2
+from ..models.sam_model import SamConfig, build_sam
 from .bundle import WeightsError, check_fit, load_into
 from .convert import clip_from_transformers, sam2_from_transformers, sam_from_transformers
 from .files import read_state
@@ -30,10 +30,10 @@ from .files import read_state
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 _UNREADABLE = (OSError, ValueError, TypeError)
-"""What reading a configuration may raise if the file is missing, no JSON, or of another kind."""
+"""Errors raised for a configuration that is missing, not JSON, or of another kind."""
 
 _SAM2_KINDS = ("sam2_video", "sam2")
-"""What the configuration may say it is of; published are the video models."""
+"""Accepted model types; the published ones are the video models."""
 
 _SAM2_FIXED = {
     "backbone_config": (
@@ -54,7 +54,7 @@ _SAM2_FIXED = {
         "dynamic_multimask_stability_thresh",
     ),
 }
-"""What is the same in all published SAM 2s and does not show in the shapes of weights."""
+"""Settings common to all published SAM 2s that the shapes of weights do not show."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LocalFiles:
 
 
 def read_sam(files: LocalFiles, config: SamConfig) -> dict[str, Tensor]:
-    """SAM's weights by Meta's names, from a file in Meta's or transformers' naming.
+    """Read SAM's weights by Meta's names, from a file in Meta's or transformers' naming.
 
     Raises:
         WeightsError: they are damaged, or another SAM's.
@@ -86,7 +86,7 @@ def read_sam(files: LocalFiles, config: SamConfig) -> dict[str, Tensor]:
 
 
 def read_sam2(files: LocalFiles) -> Sam2Image:
-    """SAM 2.1 without its video parts, ready to run: no dropout, no gradients.
+    """Read SAM 2.1 without its video parts, frozen and in evaluation mode.
 
     Args:
         files: weights in transformers' naming, and their ``config.json``.
@@ -101,7 +101,7 @@ def read_sam2(files: LocalFiles) -> Sam2Image:
 
 
 def read_sam2_config(path: Path) -> Sam2Config:
-    """Sizes of a SAM 2.1 from the ``config.json`` of a ``Sam2Model`` or ``Sam2VideoModel``.
+    """Read the sizes of a SAM 2.1 from a ``config.json`` of transformers.
 
     A part that the file leaves out is as transformers has it by default: Hiera-T's.
 
@@ -113,14 +113,18 @@ def read_sam2_config(path: Path) -> Sam2Config:
     except WeightsError:
         raise
     except (*_UNREADABLE, AttributeError, LookupError, StrictDataclassError) as error:
-        raise WeightsError(f"{path} should be SAM 2's configuration ({error})") from None
+        raise WeightsError(f"{path} is not a configuration of SAM 2 ({error})") from None
 
 
 def _sam2_config(path: Path, content: dict) -> Sam2Config:
-    """Raises WeightsError: something is not as we compute it; others: see its caller."""
+    """Convert JSON content to sizes.
+
+    Raises:
+        WeightsError: a setting differs from our implementation; others: see the caller.
+    """
     if content.get("model_type") not in _SAM2_KINDS:
         kinds = " or ".join(_SAM2_KINDS)
-        raise WeightsError(f"{path}: model_type should be {kinds}, is {content.get('model_type')}")
+        raise WeightsError(f"{path}: expected model_type {kinds}, got {content.get('model_type')}")
     vision = content.get("vision_config") or {}
     backbone = Sam2HieraDetConfig.from_dict(vision.get("backbone_config") or {})
     prompts = Sam2PromptEncoderConfig.from_dict(content.get("prompt_encoder_config") or {})
@@ -160,7 +164,7 @@ def _sam2_config(path: Path, content: dict) -> Sam2Config:
 
 
 def read_clip(files: LocalFiles, sizes: ClipSizes) -> dict[str, Tensor]:
-    """CLIP's weights by transformers' names.
+    """Read CLIP's weights by transformers' names.
 
     Raises:
         WeightsError: they are damaged, or another CLIP's.
@@ -174,7 +178,7 @@ def read_clip(files: LocalFiles, sizes: ClipSizes) -> dict[str, Tensor]:
 
 
 def read_clip_tokenizer(files: LocalFiles, sizes: ClipSizes) -> CLIPTokenizer:
-    """CLIP's tokenizer from its published vocabulary and merges.
+    """Read CLIP's tokenizer from its published vocabulary and merges.
 
     Raises:
         WeightsError: they are damaged, or do not fit the text tower.
@@ -185,7 +189,7 @@ def read_clip_tokenizer(files: LocalFiles, sizes: ClipSizes) -> CLIPTokenizer:
 
 
 def read_bpe_tokenizer(path: Path, merges: Path, size: int) -> CLIPTokenizer:
-    """The byte-pair tokenizer of CLIP and of the networks that took over its text tower.
+    """Read the byte-pair tokenizer of CLIP and of networks with its text tower.
 
     Args:
         path: ``vocab.json``.
@@ -198,13 +202,13 @@ def read_bpe_tokenizer(path: Path, merges: Path, size: int) -> CLIPTokenizer:
     try:
         vocabulary, pairs = BPE.read_file(str(path), str(merges))
     except Exception as error:  # the class that tokenizers raises
-        raise WeightsError(f"{path} and {merges.name} should be a vocabulary ({error})") from None
+        raise WeightsError(f"{path} and {merges.name} are not a vocabulary ({error})") from None
     expected = {START: size - 2, END: size - 1}
     found = {token: vocabulary.get(token) for token in expected}
     if len(vocabulary) != size or found != expected:
         raise WeightsError(
-            f"{path} should hold {size:,} tokens of which the last are {START} and "
-            f"{END}, but holds {len(vocabulary):,}, and these as {found[START]} and {found[END]}"
+            f"{path}: expected {size:,} tokens, the last two {START} and {END}, got "
+            f"{len(vocabulary):,} with these as {found[START]} and {found[END]}"
         )
     try:
         return CLIPTokenizer(vocab=vocabulary, merges=pairs)
@@ -213,11 +217,15 @@ def read_bpe_tokenizer(path: Path, merges: Path, size: int) -> CLIPTokenizer:
 
 
 def _check_clip_config(path: Path, expected: CLIPConfig) -> None:
-    """Raises WeightsError: what the shapes of weights do not show is not as we compute it."""
+    """Check the settings that the shapes of weights do not show.
+
+    Raises:
+        WeightsError: a setting differs from our implementation.
+    """
     try:
         found = CLIPConfig.from_dict(json.loads(path.read_text()))
     except _UNREADABLE as error:
-        raise WeightsError(f"{path} should be CLIP's configuration ({error})") from None
+        raise WeightsError(f"{path} is not a configuration of CLIP ({error})") from None
     for part in ("text_config", "vision_config"):
         for name in ("num_attention_heads", "hidden_act"):
             wanted = getattr(getattr(expected, part), name)
@@ -225,6 +233,10 @@ def _check_clip_config(path: Path, expected: CLIPConfig) -> None:
 
 
 def _expect(path: Path, name: str, wanted: object, given: object) -> None:
-    """Raises WeightsError: a setting has another value than we compute with."""
+    """Check one setting.
+
+    Raises:
+        WeightsError: it has another value.
+    """
     if given != wanted:
-        raise WeightsError(f"{path}: {name} should be {wanted}, is {given}")
+        raise WeightsError(f"{path}: expected {name} {wanted}, got {given}")

@@ -1,1 +1,1 @@
-"""The Gradio page: one file per part of it, and drawing apart from Gradio."""
+"""The Gradio page: one module per part, with drawing kept apart from Gradio."""

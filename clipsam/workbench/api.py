@@ -1,7 +1,8 @@
-"""The page's functions for programs: ``gradio_client``, HTTP, and tools for agents (MCP).
+"""Functions for programs: ``gradio_client``, HTTP, and tools for agents (MCP).
 
-Gradio makes the tools' descriptions of the docstrings here, of an argument's only its first line,
-and the schemas of the type hints, which must not be strings: it leaves a result's unread.
+Gradio builds the tools' descriptions from the docstrings here (of each argument only the first
+line) and the schemas from the type hints, which must not be strings. It ignores the result's
+description.
 """
 
 import base64
@@ -21,29 +22,29 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ..data.images import ImageError, open_image, open_mask
+from ..encoded_image import EncodedImage
 from ..errors import ClipsamError, PromptError
 from ..evaluation.metrics import dice, iou
 from ..evaluation.truth import Truth, match_truth, read_names
 from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
-from ..predictor import Options
+from ..predictor import PredictOptions
 from ..registry import describe_methods, find_method
-from ..scene import Scene
 from ..types import Prediction, Prompt, parse_classes
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS, find_preset
 from .choices import why_not
 from .events import ON_GPU
-from .models import ModelStore
-from .zero_gpu import Asked, predict_all
+from .model_store import ModelStore
+from .zero_gpu import MethodRequest, predict_all
 
 PresetName = Literal[tuple(PRESETS)]
 MaskFormat = Literal["png", "rle"]
 Row = list[str | float]
-"""A class with numbers after it."""
+"""A class name followed by numbers."""
 
 
 class FileMeta(TypedDict):
-    """By this Gradio knows a file."""
+    """Tag by which Gradio recognises a file."""
 
     _type: Literal["gradio.FileData"]
 
@@ -51,7 +52,7 @@ class FileMeta(TypedDict):
 class File(TypedDict, total=False):
     """A file that was uploaded, or that can be downloaded.
 
-    Not total, for to agents Gradio shows it as text, of which no fields can be required.
+    Not total, because Gradio shows it to agents as text, which has no required fields.
     """
 
     path: str
@@ -59,14 +60,14 @@ class File(TypedDict, total=False):
 
 
 class RunLengths(TypedDict):
-    """A mask as COCO stores it."""
+    """A mask in COCO's run-length encoding."""
 
     size: list[int]
     counts: str
 
 
-class Found(TypedDict):
-    """What a method found of one class."""
+class SegmentedClass(TypedDict):
+    """Result of one method for one class."""
 
     text: str
     mask: File | RunLengths
@@ -79,8 +80,8 @@ class Found(TypedDict):
     note: str
 
 
-class Segmented(TypedDict):
-    """What a method found, or why it could not answer."""
+class SegmentedMethod(TypedDict):
+    """Result of one method, or the reason why it failed."""
 
     method: str
     mode: str | None
@@ -88,19 +89,19 @@ class Segmented(TypedDict):
     seconds: float | None
     peak_memory_mb: float | None
     note: str
-    classes: list[Found]
+    classes: list[SegmentedClass]
 
 
 class Segmentation(TypedDict):
-    """Answers of all methods asked, in their order."""
+    """Results of all requested methods, in order."""
 
     preset: str
     size: list[int]
-    methods: list[Segmented]
+    methods: list[SegmentedMethod]
 
 
-class Score(TypedDict):
-    """How well a method found one class."""
+class ScoredClass(TypedDict):
+    """Scores of one method for one class."""
 
     text: str
     iou: float | None
@@ -109,25 +110,25 @@ class Score(TypedDict):
     area_fraction: float
 
 
-class Scored(TypedDict):
-    """How well a method did on one image, or why it could not answer."""
+class ScoredMethod(TypedDict):
+    """Scores of one method on one image, or the reason why it failed."""
 
     method: str
     mode: str | None
     error: str
     mean_iou: float | None
-    classes: list[Score]
+    classes: list[ScoredClass]
 
 
-class Comparison(TypedDict):
-    """Scores of all methods asked, in their order."""
+class TruthComparison(TypedDict):
+    """Scores of all requested methods, in order."""
 
     preset: str
-    methods: list[Scored]
+    methods: list[ScoredMethod]
 
 
-class Described(TypedDict):
-    """What is known of a method without running it."""
+class MethodDescription(TypedDict):
+    """Metadata of a method."""
 
     id: str
     name: str
@@ -141,10 +142,10 @@ class Described(TypedDict):
 
 
 def add_api(models: ModelStore) -> None:
-    """Offer the functions, inside the ``gr.Blocks`` that is open.
+    """Register the API functions inside the open ``gr.Blocks``.
 
     Args:
-        models: what runs.
+        models: cache of loaded models.
     """
     api = Api(models)
     gr.api(api.list_methods)
@@ -153,7 +154,7 @@ def add_api(models: ModelStore) -> None:
 
 
 class Api:
-    """The functions; what they raise is one sentence for the caller."""
+    """The API functions; errors reach the caller as one sentence."""
 
     def __init__(self, models: ModelStore) -> None:
         self._models = models
@@ -170,43 +171,43 @@ class Api:
         seed: int = 0,
         masks: MaskFormat = "png",
     ) -> Segmentation:
-        """Find classes, given by name, in an image with one or several segmentation methods.
+        """Segment the named classes in an image with one or more methods.
 
         Args:
-            image: The picture: an uploaded file, or a data URL (base64).
+            image: The image: an uploaded file, or a data URL (base64).
             classes: Class names, "," between classes and ";" between synonyms: "dog; puppy, grass".
             methods: Ids from list_methods, or "id:mode"; without a mode, points and boxes decide.
-            preset: Which SAM and CLIP run. "tiny" is always there; it knows simple things only.
-            points: Clicks as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
+            preset: SAM and CLIP weights. "tiny" is bundled; it is a small demonstration.
+            points: Points as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
             boxes: Boxes as [class, x0, y0, x1, y1] in pixels, one per class.
-            threshold: Pixels whose logit is above it are mask.
-            seed: Of the points that methods draw from CLIP's similarity map.
-            masks: "png" gives files (0 or 255), "rle" COCO's run-length encoding.
+            threshold: Pixels with a higher logit belong to the mask.
+            seed: Random seed of the points sampled from CLIP's similarity map.
+            masks: "png" for files (0 or 255), "rle" for COCO's run-length encoding.
 
         Returns:
-            for each method its seconds and memory or why it could not answer
+            for each method its run time and memory, or an error message
             for each class its mask
             presence from 0 to 1
             range of the similarities
-            points and boxes given to SAM
+            points and boxes used as SAM prompts
         """
-        with _in_words():
-            scene = Scene(open_image(_content(image, "image")))
+        with _errors_for_caller():
+            encoded = EncodedImage(open_image(_content(image, "image")))
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             if masks not in ("png", "rle"):
-                raise PromptError(f"masks is “{masks}”: choose png or rle.")
+                raise PromptError(f"masks is “{masks}”, expected png or rle.")
             answers = [
-                _segmented(method, mode, found, limit, masks)
-                for method, mode, found in self._run(scene, prompt, preset, methods, seed)
+                _segmented(method, mode, result, limit, masks)
+                for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
             ]
-        return {"preset": preset, "size": list(scene.size), "methods": answers}
+        return {"preset": preset, "size": list(encoded.size), "methods": answers}
 
-    def list_methods(self, preset: PresetName = "tiny") -> list[Described]:
+    def list_methods(self, preset: PresetName = "tiny") -> list[MethodDescription]:
         """List the segmentation methods, what each does, and whether it can run here.
 
         Args:
-            preset: Which SAM and CLIP are meant.
+            preset: SAM and CLIP weights.
 
         Returns:
             for each method its id
@@ -214,12 +215,12 @@ class Api:
             summary
             paper
             status
-            why it cannot run (empty if it can)
+            reason why it cannot run (empty if it can)
             number of parameters
         """
-        with _in_words():
+        with _errors_for_caller():
             chosen = find_preset(preset)
-        described: list[Described] = []
+        described: list[MethodDescription] = []
         for method in describe_methods(chosen):
             described.append(
                 {
@@ -249,57 +250,57 @@ class Api:
         boxes: list[Row] | None = None,
         threshold: float = 0.0,
         seed: int = 0,
-    ) -> Comparison:
-        """Score segmentation methods on an image against its true mask: IoU and Dice per class.
+    ) -> TruthComparison:
+        """Score segmentation methods on an image with a ground-truth mask: IoU and Dice per class.
 
         Args:
-            image: The picture: an uploaded file, or a data URL (base64).
-            truth: The mask, as large as the picture: black and white, or ids as PNG.
+            image: The image: an uploaded file, or a data URL (base64).
+            truth: Ground-truth mask of the image's size: binary, or a PNG of class ids.
             classes: Class names, "," between classes and ";" between synonyms: "dog; puppy, grass".
             methods: Ids from list_methods, or "id:mode"; without a mode, points and boxes decide.
-            preset: Which SAM and CLIP run. "tiny" is always there; it knows simple things only.
-            truth_names: Names of the mask's ids, index = id; without it 1 is the first class, etc.
-            truth_class: The class that a black and white mask shows, if several are asked.
-            points: Clicks as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
+            preset: SAM and CLIP weights. "tiny" is bundled; it is a small demonstration.
+            truth_names: Class names by id; without them, id 1 is the first class, and so on.
+            truth_class: The class that a binary mask shows, if there are several classes.
+            points: Points as [class, x, y, label] in pixels; label 1 is foreground, 0 background.
             boxes: Boxes as [class, x0, y0, x1, y1] in pixels, one per class.
-            threshold: Pixels whose logit is above it are mask.
-            seed: Of the points that methods draw from CLIP's similarity map.
+            threshold: Pixels with a higher logit belong to the mask.
+            seed: Random seed of the points sampled from CLIP's similarity map.
 
         Returns:
-            for each method its mean IoU or why it could not answer
-            for each class that the mask knows IoU and Dice
+            for each method its mean IoU, or an error message
+            for each class in the mask IoU and Dice
             presence from 0 to 1
             area as a fraction
         """
-        with _in_words():
-            scene = Scene(open_image(_content(image, "image")))
+        with _errors_for_caller():
+            encoded = EncodedImage(open_image(_content(image, "image")))
             ids = open_mask(_content(truth, "truth"))
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             known = match_truth(
                 ids,
-                scene.size,
+                encoded.size,
                 prompt,
                 read_names(_text(truth_names, "truth_names")),
                 _class_shown(prompt, truth_class),
             )
             answers = [
-                _scored(method, mode, found, known, limit)
-                for method, mode, found in self._run(scene, prompt, preset, methods, seed)
+                _scored(method, mode, result, known, limit)
+                for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
             ]
         return {"preset": preset, "methods": answers}
 
     def _run(
-        self, scene: Scene, prompt: Prompt, preset: str, methods: Sequence[str], seed: int
+        self, encoded: EncodedImage, prompt: Prompt, preset: str, methods: Sequence[str], seed: int
     ) -> Iterator[tuple[str, str | None, Prediction | str]]:
-        """Method, mode and what it found, one by one."""
-        prompt.check_inside(scene.size)
+        """Yield method, mode, and prediction or error message, one method at a time."""
+        prompt.check_inside(encoded.size)
         chosen = find_preset(preset)
         if not isinstance(methods, list) or not methods:
-            raise PromptError("Name at least one method, in a list.")
+            raise PromptError("methods must be a list with at least one method.")
         if not isinstance(seed, int):
-            raise PromptError(f"seed is {seed!r}: give a whole number.")
-        asked = []
+            raise PromptError(f"seed is {seed!r}, expected an integer.")
+        requests = []
         for text in dict.fromkeys(_text(method, "A method") for method in methods):
             method, _, mode = text.partition(":")
             predictor = find_method(method)
@@ -307,16 +308,18 @@ class Api:
             problem = why_not(method, chosen)
             if problem:
                 raise WeightsError(f"{predictor.info.name} is not available: {problem}.")
-            asked.append(Asked(method, mode or None))
-        answers = predict_all(self._models, scene, prompt, preset, asked, Options(seed=seed))
-        found = (answer.found for answer in answers if answer.found is not None)
-        for one, answer in zip(asked, found, strict=True):
-            yield one.method, one.mode, answer
+            requests.append(MethodRequest(method, mode or None))
+        answers = predict_all(
+            self._models, encoded, prompt, preset, requests, PredictOptions(seed=seed)
+        )
+        results = (answer.result for answer in answers if answer.result is not None)
+        for request, result in zip(requests, results, strict=True):
+            yield request.method, request.mode, result
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
-    """What was wrong with a request goes to the caller as it is, and into no log."""
+def _errors_for_caller() -> Iterator[None]:
+    """Pass a user's error on to the caller unchanged and unlogged."""
     try:
         yield
     except ClipsamError as error:
@@ -324,7 +327,7 @@ def _in_words() -> Iterator[None]:
 
 
 def _content(file: object, name: str) -> Path | io.BytesIO:
-    """An uploaded file, or the content of a data URL.
+    """Return an uploaded file, or the content of a data URL.
 
     Gradio checks that a path lies among the uploads only if the file is described in full.
     """
@@ -332,18 +335,18 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
         try:
             return io.BytesIO(base64.b64decode(file.partition(",")[2], validate=True))
         except binascii.Error:
-            raise ImageError(f"{name} is a data URL that is not valid base64.") from None
+            raise ImageError(f"{name} is a data URL without valid base64.") from None
     path = file.get("path") if isinstance(file, dict) else None
     if not isinstance(path, str):
-        raise ImageError(f"{name} is neither an uploaded file nor a data URL.")
-    found = Path(path).resolve()
-    if not found.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise ImageError(f"{name} was not uploaded: there is no {found.name} among the uploads.")
-    return found
+        raise ImageError(f"{name} must be an uploaded file or a data URL.")
+    uploaded = Path(path).resolve()
+    if not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise ImageError(f"{name}: the upload “{uploaded.name}” does not exist.")
+    return uploaded
 
 
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
-    """Classes with their points and boxes."""
+    """Build the prompt from classes, points and boxes."""
     names = parse_classes(_text(classes, "classes"))
     return prompt_with_marks(names, [*_marks(points, Point), *_marks(boxes, Box)])
 
@@ -355,45 +358,51 @@ def _marks(rows: object, kind: type[Mark]) -> list[Mark]:
 
 
 def _class_shown(prompt: Prompt, name: str) -> str | None:
-    """The class that a black and white mask is said to show."""
+    """Return the class that a binary mask shows."""
     if not _text(name, "truth_class"):
         return None
     index = find_class(name, [concept.synonyms for concept in prompt.concepts])
     if index is None:
-        raise PromptError(f"“{name}” is none of the classes asked ({', '.join(prompt.texts)}).")
+        raise PromptError(
+            f"“{name}” is not one of the requested classes ({', '.join(prompt.texts)})."
+        )
     return prompt.texts[index]
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
-        raise PromptError(f"{name} must be text, got {value!r}.")
+        raise PromptError(f"{name} must be a string, got {value!r}.")
     return value
 
 
 def _number(value: object, name: str) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise PromptError(f"{name} is {value!r}: give a number.")
+        raise PromptError(f"{name} is {value!r}, expected a finite number.")
     return float(value)
 
 
 def _segmented(
-    method: str, mode: str | None, found: Prediction | str, threshold: float, masks: MaskFormat
-) -> Segmented:
-    if isinstance(found, str):
+    method: str, mode: str | None, result: Prediction | str, threshold: float, masks: MaskFormat
+) -> SegmentedMethod:
+    if isinstance(result, str):
         nothing = {"seconds": None, "peak_memory_mb": None, "note": "", "classes": []}
-        return {"method": method, "mode": mode, "error": found, **nothing}
+        return {"method": method, "mode": mode, "error": result, **nothing}
     return {
         "method": method,
-        "mode": found.mode,
+        "mode": result.mode,
         "error": "",
-        "seconds": found.total_seconds,
-        "peak_memory_mb": found.peak_memory_mb,
-        "note": found.note,
-        "classes": [_found(found, i, threshold, masks) for i in range(len(found.results))],
+        "seconds": result.total_seconds,
+        "peak_memory_mb": result.peak_memory_mb,
+        "note": result.note,
+        "classes": [
+            _segmented_class(result, i, threshold, masks) for i in range(len(result.results))
+        ],
     }
 
 
-def _found(prediction: Prediction, index: int, threshold: float, masks: MaskFormat) -> Found:
+def _segmented_class(
+    prediction: Prediction, index: int, threshold: float, masks: MaskFormat
+) -> SegmentedClass:
     result, mask = prediction.results[index], prediction.class_mask(index, threshold)
     similarity = result.similarity
     return {
@@ -412,40 +421,40 @@ def _found(prediction: Prediction, index: int, threshold: float, masks: MaskForm
 
 
 def _file(mask: np.ndarray) -> File:
-    """A mask, bool (H, W), as a PNG that Gradio serves, and deletes in time."""
+    """Write a mask, bool (H, W), as a PNG in Gradio's cache."""
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
     path = save_pil_to_cache(picture, get_upload_folder(), name="mask", format="png")
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def _run_lengths(mask: np.ndarray) -> RunLengths:
-    """A mask, bool (H, W), as ``pycocotools`` reads it."""
+    """Encode a mask, bool (H, W), as ``pycocotools`` reads it."""
     encoded = coco.encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
 
 
 def _scored(
-    method: str, mode: str | None, found: Prediction | str, truth: Truth, threshold: float
-) -> Scored:
-    if isinstance(found, str):
-        return {"method": method, "mode": mode, "error": found, "mean_iou": None, "classes": []}
-    scores: list[Score] = []
-    for index, text in enumerate(found.texts):
-        counts = truth.score(found, index, threshold)
+    method: str, mode: str | None, result: Prediction | str, truth: Truth, threshold: float
+) -> ScoredMethod:
+    if isinstance(result, str):
+        return {"method": method, "mode": mode, "error": result, "mean_iou": None, "classes": []}
+    scores: list[ScoredClass] = []
+    for index, text in enumerate(result.texts):
+        counts = truth.score(result, index, threshold)
         if counts is not None:
             scores.append(
                 {
                     "text": text,
                     "iou": _known(iou(counts)),
                     "dice": _known(dice(counts)),
-                    "presence": _known(found.results[index].presence),
+                    "presence": _known(result.results[index].presence),
                     "area_fraction": counts.predicted / max(1, int(truth.valid.sum())),
                 }
             )
     known = [score["iou"] for score in scores if score["iou"] is not None]
     return {
         "method": method,
-        "mode": found.mode,
+        "mode": result.mode,
         "error": "",
         "mean_iou": sum(known) / len(known) if known else None,
         "classes": scores,
@@ -453,5 +462,5 @@ def _scored(
 
 
 def _known(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Replace NaN by ``None``, since JSON has no NaN."""
     return None if math.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""What can be chosen on the page: each method in each of its modes, and why some cannot run."""
+"""Choices on the page: each method in each of its modes, and why some cannot run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..predictor import Predictor
 from ..registry import methods
-from ..weights.availability import method_status, missing_networks
+from ..weights.availability import method_status, missing_weights
 from ..weights.presets import Preset
 
 
 @dataclass(frozen=True)
-class Choice:
+class MethodChoice:
     """A method in one of its modes.
 
     Attributes:
@@ -33,49 +33,49 @@ class Choice:
 
     @property
     def key(self) -> str:
-        """Tells it from all other choices."""
+        """Unique key of the choice."""
         weights = "" if self.bundle is None else f"@{self.bundle.name}"
         return f"{self.method}{weights}/{self.mode}"
 
     @property
     def needs_marks(self) -> bool:
-        """Whether it needs a point or a box for every class."""
+        """Whether the mode needs a point or a box for every class."""
         return self.mode == "manual"
 
     def problem(self, preset: Preset) -> str:
-        """Why it cannot run with a preset; empty if it can."""
+        """Return the reason why it cannot run with a preset; empty if it can."""
         return why_not(self.method, preset)
 
 
 def why_not(method: str, preset: Preset) -> str:
-    """Why a method cannot run with a preset; empty if it can."""
+    """Return the reason why a method cannot run with a preset; empty if it can."""
     predictor = methods()[method]
     match method_status(predictor, preset):
         case "ready":
             return ""
         case "untrained":
-            return f"not trained for {preset.name}: train it, or load weights"
+            return f"not trained for {preset.name}: train it or import weights"
         case "needs-download":
-            missing = " and ".join(one.repo for one in missing_networks(predictor, preset))
-            return f"needs {missing or 'weights'}, not on this machine yet"
+            missing = " and ".join(one.repo for one in missing_weights(predictor, preset))
+            return f"needs {missing or 'weights'}, which must be downloaded first"
         case "unavailable":
-            gated = next(one.repo for one in missing_networks(predictor, preset) if one.gated)
+            gated = next(one.repo for one in missing_weights(predictor, preset) if one.gated)
             return (
                 f"needs {gated}: accept its terms on the hub, set HF_TOKEN to your token, then "
                 "download it"
             )
 
 
-def all_choices() -> tuple[Choice, ...]:
-    """Every registered method in every mode, the papers' methods first."""
+def all_choices() -> tuple[MethodChoice, ...]:
+    """Return every registered method in every mode, the papers' methods first."""
     predictors = sorted(methods().values(), key=lambda one: one.info.kind != "method")
     return tuple(choice for one in predictors for choice in choices_of(one, one.info.name))
 
 
 def choices_of(
     method: type[Predictor], name: str, bundle: Path | None = None
-) -> tuple[Choice, ...]:
-    """A method in each of its modes.
+) -> tuple[MethodChoice, ...]:
+    """Return a method in each of its modes.
 
     Args:
         method: what runs.
@@ -84,10 +84,10 @@ def choices_of(
     """
     info = method.info
     return tuple(
-        Choice(info.id, mode, f"{name} · {mode}", info.summary, method.joint, bundle)
+        MethodChoice(info.id, mode, f"{name} · {mode}", info.summary, method.joint, bundle)
         for mode in info.modes
     )
 
 
 DEFAULT_KEYS = ("clip-guided-sam/semi-automatic", "clip-surgery-sam/vanilla")
-"""What is ticked at first: needs nothing but class names."""
+"""Methods selected by default; they need class names only."""

@@ -1,4 +1,4 @@
-"""Published weights that are not on this machine: offered, and fetched only when asked for."""
+"""Downloads of published weights, started only by the user."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import gradio as gr
 
 from ..errors import PromptError
 from ..registry import methods
-from ..weights.local import Download, locate
+from ..weights.local_files import Download, locate
 from ..weights.presets import Preset, find_preset
-from ..weights.published import Published
+from ..weights.published import PublishedWeights
 
 POLL = 0.3
-"""Seconds between two looks at how far a download has come."""
+"""Interval between progress updates of a download, seconds."""
 
 
-def wanted_by(preset: Preset) -> dict[Published, list[str]]:
-    """The networks that a preset lacks on this machine, each with the methods that want it.
+def needed_weights(preset: Preset) -> dict[PublishedWeights, list[str]]:
+    """List the networks that a preset lacks on this machine, each with the methods that use it.
 
     Those of the preset itself, which every method wants, come first, with no names.
     """
-    wanted: dict[Published, list[str]] = {
+    wanted: dict[PublishedWeights, list[str]] = {
         source: [] for source in preset.sources if locate(source) is None
     }
     for method in methods().values():
-        for published in method.beside(preset):
+        for published in method.extra_networks(preset):
             if locate(published) is None:
                 wanted.setdefault(published, []).append(method.info.name)
     return wanted
 
 
 def get_ticked(preset: str, repos: Sequence[str], progress: Callable[..., None]) -> str:
-    """Fetch what is ticked, and say what came of it.
+    """Download the selected weights and report the result.
 
     Args:
         preset: whose networks they are, or are to run beside.
@@ -45,38 +45,37 @@ def get_ticked(preset: str, repos: Sequence[str], progress: Callable[..., None])
         WeightsError: what went wrong; what has come so far is kept for the next attempt.
     """
     chosen = find_preset(preset)
-    networks = [one for one in wanted_by(chosen) if one.repo in repos]
+    networks = [one for one in needed_weights(chosen) if one.repo in repos]
     if not networks:
-        raise PromptError("Tick what you want to download.")
-    progress(0, desc="Asking the hub")
+        raise PromptError("Select what to download.")
+    progress(0, desc="Contacting the hub")
     download = Download(chosen, networks)
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(download.run)
         while not job.done():
             wait([job], POLL)
-            done = download.size - download.missing
+            done = download.size - download.missing_bytes
             progress((done // 10**6, download.size // 10**6), desc="Downloading", unit="MB")
         job.result()
-    return f"{', '.join(one.repo for one in networks)}: here, whole and as expected."
+    return f"Downloaded and verified: {', '.join(one.repo for one in networks)}."
 
 
 class Downloads:
-    """What can be downloaded for a preset, as a list to tick and a button."""
+    """List of the weights that can be downloaded for a preset, with a button."""
 
     def __init__(self, preset: str) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             preset: whose networks are offered at first.
         """
         fold, repos = _offer(preset)
-        with gr.Accordion("Weights that can be downloaded", **fold, elem_id="downloads") as fold:
+        with gr.Accordion("Weights available for download", **fold, elem_id="downloads") as fold:
             self.fold = fold
             self.repos = gr.CheckboxGroup(
                 **repos,
                 label="From the Hugging Face hub",
-                info="Nothing is ever downloaded unasked. A broken download goes on where it "
-                "stopped.",
+                info="Nothing is downloaded without your request. An interrupted download resumes.",
                 elem_id="download-repos",
             )
             self.start = gr.Button("Download", size="sm", elem_id="download")
@@ -85,7 +84,7 @@ class Downloads:
     def offer(
         self, preset: str, ticked: Sequence[str] | None = None
     ) -> dict[gr.blocks.Block, object]:
-        """What the list shows for a preset.
+        """Update the list for a preset.
 
         Args:
             preset: its name.
@@ -100,16 +99,16 @@ class Downloads:
 
 
 def _offer(preset: str) -> tuple[dict[str, object], dict[str, object]]:
-    """The fold, open where nothing can run without a download, and the list, ticked likewise."""
-    wanted = wanted_by(find_preset(preset))
+    """Return the accordion, open if no method can run without a download, and the list."""
+    wanted = needed_weights(find_preset(preset))
     own = [one.repo for one, names in wanted.items() if not names]
     choices = [(_title(one, names), one.repo) for one, names in wanted.items()]
     return {"open": bool(own), "visible": bool(choices)}, {"choices": choices, "value": own}
 
 
-def _title(published: Published, names: Sequence[str]) -> str:
-    """One line: what it is, how large, under which terms, who wants it."""
-    terms = f"{published.licence}, terms to be accepted" if published.gated else published.licence
+def _title(published: PublishedWeights, names: Sequence[str]) -> str:
+    """Describe a network in one line: name, size, licence, and methods that use it."""
+    terms = f"{published.licence}, terms must be accepted" if published.gated else published.licence
     return f"{published.repo} · {published.megabytes:,} MB · {terms} · " + (
         f"for {', '.join(names)}" if names else "for every method"
     )

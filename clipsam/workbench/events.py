@@ -1,6 +1,6 @@
-"""What event listeners take and give: settings that they share, values, sentences for the user.
+"""Event listeners: shared settings, types of their values, and messages to the user.
 
-Only what goes through the queue makes Gradio notice that a state changed.
+Gradio only notices a changed state if the event goes through the queue.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Any
 import gradio as gr
 
 PRIVATE = MappingProxyType({"api_visibility": "private"})
-"""Through the queue; not for programs, which have the functions of :mod:`.api`."""
+"""Settings of queued events that are hidden from the API; programs use :mod:`.api`."""
 
 FILED = MappingProxyType({"show_progress": "hidden", **PRIVATE})
-"""The same, too short to show progress."""
+"""Settings of queued events that are too short to show progress."""
 
 QUICK = MappingProxyType({"queue": False, **FILED})
-"""At once, past what runs and waits: for what needs no model and changes no state."""
+"""Settings of events that bypass the queue: they run no model and change no state."""
 
 LATEST = MappingProxyType({"trigger_mode": "always_last", **QUICK})
-"""The same, for what may be asked faster than it is answered."""
+"""Settings of unqueued events that may fire faster than they are handled."""
 
 ON_GPU = MappingProxyType({"concurrency_id": "gpu", "concurrency_limit": 1})
-"""One at a time, whoever asks: it takes the GPU, or all cores."""
+"""Settings of events that run one at a time, since they use the GPU or all cores."""
 
 Values = Mapping[gr.blocks.Block, Any]
-"""What a listener is handed whose inputs are a set: values by component."""
+"""Input values by component, as a listener receives them."""
 
 Updates = dict[gr.blocks.Block, object]
-"""What a listener changes: new values by component."""
+"""New values by component, as a listener returns them."""
 
 
 def problem(sentence: str) -> str:
-    """Say what went wrong and what would be right; screen readers read it out at once."""
+    """Format an error message, announced at once by screen readers."""
     return f"<p class='problem' role='alert'>{escape(sentence)}</p>"
 
 
 def note(sentence: str) -> str:
-    """Say what is now so."""
+    """Format a status message."""
     return f"<p class='note' role='status'>{escape(sentence)}</p>"

@@ -1,4 +1,4 @@
-"""Pictures to start with: drawn scenes, whose truth is known, and photographs that Gradio ships."""
+"""Example images: synthetic scenes with ground truth, and photographs shipped with Gradio."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from ..data.images import open_image
 from ..data.samples import BACKGROUND, LabelledImage
-from ..data.scenes import SceneData
+from ..data.synthetic import SceneData
 from ..evaluation.truth import TruthFile
 
 SEED = 7
-"""Below 20, where the seeds of the training scenes begin: no example was trained on."""
+"""Seed of the synthetic examples; training scenes use seeds from 20 on."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture to start with.
+    """One example image.
 
     Attributes:
         title: as shown.
@@ -35,20 +35,20 @@ class Example:
 
 
 def all_examples() -> list[Example]:
-    """Examples, drawn scenes first; photographs that this Gradio does not ship are left out."""
+    """Return the examples, synthetic scenes first; photographs that Gradio lacks are left out."""
     seen, unseen = SceneData(12, SEED), SceneData(12, SEED, pairs="unseen")
     hidden = SceneData(12, SEED, mode="camouflage")
     return [
-        _scene("Pairs never trained on", unseen[3], "red star, green cross, checked disc"),
+        _scene("Unseen combinations", unseen[3], "red star, green cross, checked disc"),
         _scene("Shapes", seen[3], "red heart, red cross, checked star"),
-        _scene("One is absent", seen[11], "yellow ring, striped disc, green square"),
+        _scene("One class is absent", seen[11], "yellow ring, striped disc, green square"),
         _scene("Camouflage", hidden[4], "striped triangle"),
         *_photographs(),
     ]
 
 
 def _scene(title: str, scene: LabelledImage, classes: str) -> Example:
-    """Ids of the truth: 0 for the background, class c of the data set is c + 1."""
+    """Build an example whose ground truth is 0 for background and c + 1 for class c."""
     ids = np.where(scene.classes == BACKGROUND, -1, scene.classes).astype(np.int64) + 1
     return Example(title, scene.image, classes, TruthFile(ids, ("background", *scene.names)))
 

@@ -1,4 +1,4 @@
-"""What a method is: paper, training, what its paper reports, and what was measured here."""
+"""Method cards: paper, training data, figures of the paper, and figures measured here."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..weights.presets import Preset
 from .choices import why_not
 
 SHOWN_SETS = ("scenes, unseen pairs", "CamVid val", "COCO-100 val")
-"""Of the card of a preset's bundles."""
+"""Data sets shown from the model card of a preset's bundles."""
 
 
 def all_cards(preset: Preset) -> str:
-    """Every method's card, and why some cannot be chosen; open where none can."""
+    """Format the cards of all methods; open if none can run."""
     lines: dict[str, list[str]] = {"method": [], "baseline": []}
     missing = 0
     for info in (method.info for method in methods().values()):
@@ -33,7 +33,7 @@ def all_cards(preset: Preset) -> str:
             f"<li{style}><b>{escape(info.name)}</b> ({escape(', '.join(info.modes))}): "
             f"{escape(info.summary)}{why}{_facts(info, preset)}</li>"
         )
-    about = "What they do, papers, training, figures"
+    about = "About the methods: papers, training, figures"
     title = f"{about}; {missing} not available with {preset.name}" if missing else about
     opened = " open" if missing == len(methods()) else ""
     return (
@@ -44,7 +44,7 @@ def all_cards(preset: Preset) -> str:
 
 
 def one_card(method: str, preset: Preset, bundle: Path | None = None) -> str:
-    """What a result's card says of its method, folded.
+    """Format the folded card of one method below a result.
 
     Args:
         method: its id.
@@ -59,9 +59,9 @@ def one_card(method: str, preset: Preset, bundle: Path | None = None) -> str:
 
 
 def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
-    facts = {"Paper": _link(info.paper), "Trained": escape(trained(info.id, preset, bundle))}
+    facts = {"Paper": _link(info.paper), "Training": escape(trained(info.id, preset, bundle))}
     if info.quoted:
-        facts["Quoted from the paper"] = f"{escape(info.quoted)}. Of the published networks."
+        facts["Reported in the paper"] = f"{escape(info.quoted)}. With the published networks."
     figures = [] if bundle else measured(info.id, preset)
     if figures:
         facts[f"Measured here, {preset.name}"] = escape(
@@ -75,19 +75,25 @@ def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
 
 
 def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
-    """One sentence: what its own weights were trained on."""
+    """Describe in one sentence what the method's own weights were trained on."""
     if not find_method(method).needs_training:
-        beside = " and ".join(one.repo for one in find_method(method).beside(preset))
-        return f"Nothing of its own; runs {beside}." if beside else "Nothing of its own."
+        extra_networks = " and ".join(
+            one.repo for one in find_method(method).extra_networks(preset)
+        )
+        return (
+            f"No weights of its own; runs {extra_networks}."
+            if extra_networks
+            else "No weights of its own."
+        )
     folder = bundle or BUNDLES / preset.name / method
     if not folder.is_dir():
-        return "These weights are not kept any more." if bundle else f"Not for {preset.name}."
+        return "These weights were deleted." if bundle else f"Not trained for {preset.name}."
     training = read_config(folder)["training"]
     return f"{training['steps']} steps on {training['images']} images: {training['split']}."
 
 
 def measured(method: str, preset: Preset) -> list[str]:
-    """What the card of the preset's bundles says of a method, by how it was asked."""
+    """Return a method's figures from the card of the preset's bundles, by mode."""
     found = []
     for label, figures in _figures(BUNDLES / preset.name / "README.md").items():
         run = RUNS.get(label)

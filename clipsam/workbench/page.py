@@ -8,35 +8,35 @@ from typing import Any
 
 import gradio as gr
 
-from .adapt.tab import AdaptTab
+from .adapt.adapt_tab import AdaptTab
 from .api import add_api
 from .bundles import SessionBundles
-from .compare.tab import CompareTab
-from .evaluate.tab import EvaluateTab
+from .compare.compare_tab import CompareTab
+from .evaluate.evaluate_tab import EvaluateTab
 from .events import FILED
-from .models import ModelStore
+from .model_store import ModelStore
 from .zero_gpu import ON_ZERO_GPU
 
 TITLE = "CLIP-guided SAM workbench"
 
 COMPARE = "compare"
-"""Name of the first tab."""
+"""Id of the first tab."""
 
 HOUR = 3600
 
-MOST_WAITING = 40
-"""Requests in the queue; who comes later is told so."""
+MAX_QUEUE = 40
+"""Requests in the queue; further ones are refused with a message."""
 
 HEADER = f"""
 <h1>{TITLE}</h1>
-<p>Type what you look for; see side by side where each method finds it, and why. The bundled
-<b>tiny</b> models are a demonstration, trained on drawn shapes and a few photographs: good enough
-to try everything offline, not to judge a method by.</p>
+<p>Type class names and compare side by side which pixels each method assigns to them, and why. The
+bundled <b>tiny</b> models are a demonstration, trained on synthetic shapes and a few photographs:
+they show offline how everything works, but their accuracy says nothing about a method.</p>
 """
 
 
 def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
-    """The page, ready for :func:`launch`.
+    """Build the page, ready for :func:`launch`.
 
     Args:
         models: what runs; may still be empty, they load when needed.
@@ -68,13 +68,13 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
 
 
 def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
-    """Serve a page in the workbench's looks, with nothing fetched from elsewhere.
+    """Serve a page with the workbench's theme, without external resources.
 
     Args:
         page: see :func:`build_page`.
         where: ``server_name``, ``server_port`` and other settings of ``gr.Blocks.launch``.
     """
-    page.queue(max_size=MOST_WAITING)
+    page.queue(max_size=MAX_QUEUE)
     return page.launch(
         theme=_theme(),
         css_paths=Path(__file__).parent / "page.css",
@@ -86,7 +86,7 @@ def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
 
 
 def _theme() -> gr.themes.Base:
-    """Fonts of the reader's system: none is fetched."""
+    """Return the theme; it uses system fonts and downloads none."""
     return gr.themes.Default(
         primary_hue="teal",
         neutral_hue="slate",

@@ -1,4 +1,4 @@
-"""What runs: a preset, its methods in their modes, and weights that can be had."""
+"""Selection of preset and methods, and downloads of weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gradio as gr
 from ..errors import ClipsamError
 from ..weights.presets import PRESETS, find_preset
 from .bundles import SessionBundles
-from .choices import DEFAULT_KEYS, Choice, all_choices
+from .choices import DEFAULT_KEYS, MethodChoice, all_choices
 from .downloads import Downloads, get_ticked
 from .events import LATEST, PRIVATE, Updates, Values, note, problem
 from .method_cards import all_cards
@@ -18,7 +18,7 @@ DEFAULT_PRESET = "tiny"
 
 
 class MethodPicker:
-    """Preset, downloads and methods to tick, with what each method does.
+    """Preset, downloads, methods to select, and a description of each method.
 
     Attributes:
         preset: the preset's name.
@@ -26,27 +26,27 @@ class MethodPicker:
     """
 
     def __init__(self, bundles: gr.State) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             bundles: what the session has trained.
         """
         self._bundles = bundles
         self.preset = preset_dropdown(
-            "Which SAM and CLIP run. Tiny is a demonstration: it shows how methods work.", "preset"
+            "SAM and CLIP weights. The tiny preset is a demonstration.", "preset"
         )
         self._downloads = Downloads(DEFAULT_PRESET)
         text, marks = self._offers(DEFAULT_PRESET, DEFAULT_KEYS, SessionBundles())
         with gr.Group(elem_id="methods"):
             self.by_text = gr.CheckboxGroup(
                 **text,
-                label="Methods that need only class names",
+                label="Methods prompted by class names",
                 show_select_all=True,
                 elem_id="by-text",
             )
             self.by_marks = gr.CheckboxGroup(
                 **marks,
-                label="Methods that need a point or a box for every class",
+                label="Methods prompted by points or boxes (one for every class)",
                 show_select_all=True,
                 elem_id="by-marks",
             )
@@ -60,7 +60,7 @@ class MethodPicker:
 
     @property
     def offered(self) -> list[gr.blocks.Block]:
-        """What shows another preset's offer."""
+        """The components that depend on the preset."""
         downloads = self._downloads
         fold = [downloads.message, downloads.fold, downloads.repos]
         return [self.by_text, self.by_marks, self._note, *fold]
@@ -83,28 +83,28 @@ class MethodPicker:
             **PRIVATE,
         )
 
-    def chosen(self, values: Values) -> tuple[Choice, ...]:
-        """Return what is ticked, in the order in which it is offered."""
+    def chosen(self, values: Values) -> tuple[MethodChoice, ...]:
+        """Return the selected methods in the order of the list."""
         every = all_offered(values[self._bundles], values[self.preset])
         ticked = self._ticked(values)
         return tuple(choice for choice in every if choice.key in ticked)
 
     def take_preset(self, values: Values) -> Updates:
-        """Offer what another preset has."""
+        """Update everything that depends on the preset."""
         return self.offer(values[self._bundles], values[self.preset], self._ticked(values))
 
     def take_bundle(self, values: Values) -> Updates:
-        """Offer what the session trained last, ticked, beside what is ticked already."""
+        """Offer the most recently trained bundle and select it in addition."""
         bundles: SessionBundles = values[self._bundles]
         new = {choice.key for choice in bundles.kept[-1].choices} if bundles.kept else set()
         return self.offer(bundles, values[self.preset], self._ticked(values) | new)
 
     def _ticked(self, values: Values) -> set[str]:
-        """Keys of the ticked choices."""
+        """Return the keys of the selected choices."""
         return {*values[self.by_text], *values[self.by_marks]}
 
     def offer(self, bundles: SessionBundles, preset: str, ticked: Collection[str]) -> Updates:
-        """What can run with a preset and be had for it; what is ticked stays so where it can."""
+        """Update methods and downloads for a preset, keeping the selection where possible."""
         return {
             self._downloads.message: "",
             **self._downloads.offer(preset),
@@ -116,7 +116,7 @@ class MethodPicker:
         values: Values,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
     ) -> Updates:
-        """Get the ticked weights, and offer the methods that can run now."""
+        """Download the selected weights and update the methods that can run now."""
         preset, repos = values[self.preset], values[self._downloads.repos]
         try:
             said = note(get_ticked(preset, repos, progress))
@@ -131,7 +131,7 @@ class MethodPicker:
     def _offer_methods(
         self, bundles: SessionBundles, preset: str, ticked: Collection[str]
     ) -> Updates:
-        """The methods to tick; the default ones are where none of the ticked can run."""
+        """Update the methods, selecting the default ones if none of the selected can run."""
         if not any(choice.key in ticked for choice in ready(bundles, preset)):
             ticked = DEFAULT_KEYS
         text, marks = self._offers(preset, ticked, bundles)
@@ -144,7 +144,7 @@ class MethodPicker:
     def _offers(
         self, preset: str, keys: Collection[str], bundles: SessionBundles
     ) -> list[dict[str, object]]:
-        """For the choices by class names and for those by marks: which are ready and ticked."""
+        """Return the ready and the selected choices, by class names and by points or boxes."""
         offers = []
         for needs_marks in (False, True):
             some = [one for one in ready(bundles, preset) if one.needs_marks == needs_marks]
@@ -158,19 +158,19 @@ class MethodPicker:
         return offers
 
 
-def all_offered(bundles: SessionBundles, preset: str) -> tuple[Choice, ...]:
-    """Everything that there is for a preset, what the session trained last."""
+def all_offered(bundles: SessionBundles, preset: str) -> tuple[MethodChoice, ...]:
+    """Return all choices for a preset, those trained in the session last."""
     return (*all_choices(), *bundles.choices(preset))
 
 
-def ready(bundles: SessionBundles, preset: str) -> list[Choice]:
-    """The choices that can run with a preset."""
+def ready(bundles: SessionBundles, preset: str) -> list[MethodChoice]:
+    """Return the choices that can run with a preset."""
     chosen = find_preset(preset)
     return [choice for choice in all_offered(bundles, preset) if not choice.problem(chosen)]
 
 
 def preset_dropdown(info: str, elem_id: str) -> gr.Dropdown:
-    """All presets to choose from."""
+    """Build the dropdown of all presets."""
     return gr.Dropdown(
         [(f"{preset.name}: {preset.title}", preset.name) for preset in PRESETS.values()],
         value=DEFAULT_PRESET,

@@ -1,4 +1,4 @@
-"""The button that ends what runs, and what still waits until others are done."""
+"""The Stop button, which ends the running job and the queued ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .events import QUICK, Updates
 
 
 class Stoppable(Protocol):
-    """A page's session.
+    """Session of a page that can be stopped.
 
     Attributes:
         stopped: whether Stop was pressed since the latest Run: what has not begun then never does.
@@ -21,22 +21,22 @@ class Stoppable(Protocol):
     stopped: bool
 
     def stop(self) -> None:
-        """Note that Stop was pressed; what runs now ends soon, even if Run is pressed at once."""
+        """Record that Stop was pressed; the job at hand ends soon, even if Run is pressed now."""
 
 
 class StopButton:
-    """Stop, which can be pressed while something runs or waits.
+    """Stop button, enabled while a job runs or waits.
 
     Attributes:
         button: the component.
     """
 
     def __init__(self, elem_id: str) -> None:
-        """Build it inside the ``gr.Blocks`` that is open."""
+        """Build the button inside the open ``gr.Blocks``."""
         self.button = gr.Button("Stop", interactive=False, elem_id=elem_id, scale=2, min_width=80)
 
     def connect(self, session: gr.State, asks: Sequence[Callable[..., Dependency]]) -> None:
-        """Offer it from now on as soon as something is asked.
+        """Enable the button whenever one of the events starts a job.
 
         Args:
             session: the page's :class:`Stoppable`.
@@ -47,26 +47,26 @@ class StopButton:
         self.button.click(self.end, session, self.button, **QUICK)
 
     def rest_after(self, run: Dependency) -> None:
-        """Offer it no longer when a run has ended, however that was."""
+        """Disable the button when a job has ended, for whatever reason."""
         run.then(self.rest, None, self.button, **QUICK)
         run.failure(self.rest, None, self.button, **QUICK)  # A full queue is all there is then.
 
     def begin(self, session: Stoppable) -> gr.Button:
-        """Something new was asked."""
+        """Clear the stop request for a new job."""
         session.stopped = False
         return self._offered()
 
     def end(self, session: Stoppable) -> gr.Button:
-        """It was pressed."""
+        """Request a stop."""
         session.stop()
         return gr.Button("Stopping …", interactive=False)
 
     def rest(self) -> gr.Button:
-        """There is nothing to stop."""
+        """Disable the button."""
         return gr.Button("Stop", interactive=False)
 
     def offer(self) -> Updates:
-        """What shows that a run has begun: the one before it may have put the button to rest."""
+        """Return an update that enables the button again after an earlier job has disabled it."""
         return {self.button: self._offered()}
 
     def _offered(self) -> gr.Button:

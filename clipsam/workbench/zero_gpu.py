@@ -32,13 +32,13 @@ from weakref import WeakValueDictionary
 import gradio as gr
 import numpy as np
 
+from ..encoded_image import EncodedImage
 from ..errors import ClipsamError
-from ..predictor import Options
+from ..predictor import PredictOptions
 from ..registry import find_method
-from ..scene import Scene
 from ..types import Prediction, Prompt
 from ..weights.presets import find_preset
-from .models import ModelStore
+from .model_store import ModelStore
 
 try:
     from spaces import GPU
@@ -46,23 +46,27 @@ except ImportError:  # anywhere but on a Space
     GPU = None
 
 START_SECONDS = 10
-"""For the process and its first CUDA call. This and the next four are guesses, rather too much."""
+"""Time to start the process and its first CUDA call, seconds.
+
+This and the next four constants are generous estimates.
+"""
 LOAD_MEGABYTES = 200
-"""Weights loaded per second."""
+"""Weights loaded per second, MB."""
 METHOD_SECONDS, ANSWER_SECONDS, CLASS_SECONDS = 3.0, 0.5, 0.2
-"""For an image's features and a network's first pass, for each later answer, for each class."""
+"""Seconds for an image's features and a network's first pass, per later answer, and per class."""
 MAX_SECONDS = 120
-"""More is not asked for: a request above what a visitor has left is refused altogether."""
+"""Upper limit of a request, seconds; a request above a visitor's remaining quota is refused."""
 
 Task = Callable[..., Iterator]
-"""A function of a module that takes a :class:`ModelStore`, then what can be pickled, and yields
-what can be pickled."""
+"""A module-level function that takes a :class:`ModelStore` and picklable arguments and yields
+picklable values.
+"""
 
 logger = logging.getLogger(__name__)
 
 
 def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: float) -> Iterator:
-    """Run a task; on a ZeroGPU Space with a lent GPU, in a forked process.
+    """Run a task, on a ZeroGPU Space with a borrowed GPU in a forked process.
 
     Close it to end the task, there when it yields next.
 
@@ -88,7 +92,7 @@ def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: f
 
 
 def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int) -> float:
-    """How long a GPU is needed, before it is known whether a process has the weights already.
+    """Estimate the GPU time of a request, seconds; the weights may have to be loaded first.
 
     Args:
         preset: its name.
@@ -99,35 +103,39 @@ def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int)
     chosen = find_preset(preset)
     networks = {
         *chosen.sources,
-        *(published for method in methods for published in find_method(method).beside(chosen)),
+        *(
+            published
+            for method in methods
+            for published in find_method(method).extra_networks(chosen)
+        ),
     }
     loading = sum(published.megabytes for published in networks) / LOAD_MEGABYTES
     running = METHOD_SECONDS * len(methods) + ANSWER_SECONDS * max(0, answers - len(methods))
     return START_SECONDS + loading + running + CLASS_SECONDS * classes
 
 
-def refusal(error: gr.Error) -> str:
-    """Why a GPU was not lent, or no longer, as a sentence."""
+def refusal_message(error: gr.Error) -> str:
+    """Explain in one sentence why no GPU was granted, or why it was withdrawn."""
     return f"{error.title}: {error.message!s}"
 
 
 def duration(_: int, __: Task, ___: tuple[object, ...], seconds: float) -> int:
-    """Seconds to ask a GPU for."""
+    """Return the GPU time to request, seconds."""
     return min(MAX_SECONDS, math.ceil(seconds))
 
 
 _stores: WeakValueDictionary[int, ModelStore] = WeakValueDictionary()
-"""Models cannot be pickled: a forked process finds them here under the number that it is given."""
+"""Model stores by number, for the forked process, since models cannot be pickled."""
 
 
 class _Raised(NamedTuple):
-    """What a task raised, to be raised in the parent."""
+    """An exception raised by a task, to be raised again in the parent."""
 
     error: Exception
 
 
 def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) -> Iterator:
-    """What runs in the forked process; takes and yields what can be pickled."""
+    """Run a task in the forked process; arguments and results are pickled."""
     try:
         yield from task(_stores[store], *arguments)
     except ClipsamError as error:
@@ -137,13 +145,13 @@ def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) 
 _lent = _in_worker if GPU is None else GPU(duration=duration)(_in_worker)
 
 ON_ZERO_GPU = _lent is not _in_worker
-"""Whether a GPU is lent call by call; on any other hardware the decorator does nothing."""
+"""Whether a GPU is granted per call; on other hardware the decorator does nothing."""
 
 
 # ---- one scene ----
 
 
-class Asked(NamedTuple):
+class MethodRequest(NamedTuple):
     """One method to run.
 
     Attributes:
@@ -160,45 +168,45 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """News of one method.
+    """Progress or result of one method.
 
     Attributes:
-        place: of the method among those asked.
-        found: its prediction, or one sentence why there is none; ``None`` while it runs.
+        index: of the method among those asked.
+        result: its prediction, or one sentence why there is none; ``None`` while it runs.
         progress: classes done and classes in all, over all methods asked.
     """
 
-    place: int
-    found: Prediction | str | None
+    index: int
+    result: Prediction | str | None
     progress: tuple[int, int]
 
 
 def predict_all(
     models: ModelStore,
-    scene: Scene,
+    encoded: EncodedImage,
     prompt: Prompt,
     preset: str,
-    asked: Sequence[Asked],
-    options: Options | None = None,
+    requests: Sequence[MethodRequest],
+    options: PredictOptions | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
-    """Run methods one after the other on one scene; that one fails does not stop the others.
+    """Run methods one after the other on one image; a failing one does not stop the others.
 
     Args:
         models: what runs.
-        scene: the image; keeps the features for the next call unless they are computed elsewhere.
+        encoded: the image; keeps the features for the next call unless they are computed elsewhere.
         prompt: the classes, with points and boxes.
         preset: its name.
-        asked: in the order to run.
+        requests: in the order to run.
         options: all but the mode.
         is_stopped: asked after each class whether to end here; a forked process cannot ask.
     """
-    options = options or Options()
+    options = options or PredictOptions()
     if not ON_ZERO_GPU:
-        return _answers(models, scene, prompt, preset, asked, options, is_stopped)
-    classes = len(asked) * len(prompt.concepts)
-    seconds = seconds_for(preset, [one.method for one in asked], len(asked), classes)
-    arguments = (scene.image, prompt, preset, tuple(asked), options)
+        return _answers(models, encoded, prompt, preset, requests, options, is_stopped)
+    classes = len(requests) * len(prompt.concepts)
+    seconds = seconds_for(preset, [request.method for request in requests], len(requests), classes)
+    arguments = (encoded.image, prompt, preset, tuple(requests), options)
     return lend(models, _answers_for, arguments, seconds)
 
 
@@ -207,62 +215,62 @@ def _answers_for(
     image: np.ndarray,
     prompt: Prompt,
     preset: str,
-    asked: Sequence[Asked],
-    options: Options,
+    requests: Sequence[MethodRequest],
+    options: PredictOptions,
 ) -> Iterator[Answer]:
-    """The same for an image, for features stay in the process."""
-    return _answers(models, Scene(image), prompt, preset, asked, options)
+    """Run the methods on a bare image, since features stay in their process."""
+    return _answers(models, EncodedImage(image), prompt, preset, requests, options)
 
 
 def _answers(
     models: ModelStore,
-    scene: Scene,
+    encoded: EncodedImage,
     prompt: Prompt,
     preset: str,
-    asked: Sequence[Asked],
-    options: Options,
+    requests: Sequence[MethodRequest],
+    options: PredictOptions,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answer]:
     classes = len(prompt.concepts)
-    for place, one in enumerate(asked):
-        answer = partial(_predict, models, scene, prompt, preset, one, options, is_stopped)
-        for done, found in _with_steps(answer):
-            if found is not None:
+    for index, request in enumerate(requests):
+        answer = partial(_predict, models, encoded, prompt, preset, request, options, is_stopped)
+        for done, result in _with_steps(answer):
+            if result is not None:
                 done = classes
             elif is_stopped():
                 return
-            yield Answer(place, found, (place * classes + done, len(asked) * classes))
+            yield Answer(index, result, (index * classes + done, len(requests) * classes))
 
 
 def _with_steps(
     answer: Callable[[Callable[[int], None]], Prediction | str | None],
 ) -> Iterator[tuple[int, Prediction | str | None]]:
-    """Classes done while a method runs in a thread of its own, and at last what it found."""
+    """Run a method in a thread; yield the number of finished classes, finally the result."""
     steps: SimpleQueue[int | None] = SimpleQueue()
     yield 0, None
     with ThreadPoolExecutor(1) as thread:
-        found = thread.submit(answer, steps.put)
-        found.add_done_callback(lambda _: steps.put(None))
+        result = thread.submit(answer, steps.put)
+        result.add_done_callback(lambda _: steps.put(None))
         while (done := steps.get()) is not None:
             yield done, None
-    yield 0, found.result()
+    yield 0, result.result()
 
 
 class _Stopped(Exception):
-    """Nobody waits for the answer any more."""
+    """Raised when the answer is no longer wanted."""
 
 
 def _predict(
     models: ModelStore,
-    scene: Scene,
+    encoded: EncodedImage,
     prompt: Prompt,
     preset: str,
-    asked: Asked,
-    options: Options,
+    request: MethodRequest,
+    options: PredictOptions,
     is_stopped: Callable[[], bool],
     step: Callable[[int], None],
 ) -> Prediction | str | None:
-    """What a method answers, or one sentence why it cannot; ``None`` if it was stopped."""
+    """Return a method's prediction, or a sentence why it failed; ``None`` if it was stopped."""
 
     def progress(done: int, _: int) -> None:
         if is_stopped():
@@ -270,14 +278,14 @@ def _predict(
         step(done)
 
     try:
-        predictor = models.predictor(preset, asked.method, asked.bundle)
-        options = replace(options, mode=asked.mode)
-        return predictor.predict(scene, prompt, options, progress, asked.earlier)
+        predictor = models.predictor(preset, request.method, request.bundle)
+        options = replace(options, mode=request.mode)
+        return predictor.predict(encoded, prompt, options, progress, request.earlier)
     except ClipsamError as error:
         return str(error)
     except _Stopped:
         return None
     except Exception:
-        name = " · ".join(filter(None, (find_method(asked.method).info.name, asked.mode)))
+        name = " · ".join(filter(None, (find_method(request.method).info.name, request.mode)))
         logger.exception("%s failed", name)
-        return f"{name} failed unexpectedly; the server's log says why."
+        return f"{name} failed with an unexpected error; see the server log."

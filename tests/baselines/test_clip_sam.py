@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from baselines.clip_sam import ClipSamPredictor
 from baselines.clip_surgery_sam import ClipSurgerySamPredictor
 from baselines.sam import SamPredictor
-from clipsam.data.scenes import SceneData
-from clipsam.predictor import Options
-from clipsam.scene import Scene, clip_input
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage, clip_input
+from clipsam.predictor import PredictOptions
 from clipsam.types import Concept, Prompt
 from clipsam.weights.presets import TINY
 
@@ -22,15 +22,15 @@ STAR = Concept(("striped star",))
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    return Scene(IMAGE)
+def encoded() -> EncodedImage:
+    return EncodedImage(IMAGE)
 
 
 @pytest.mark.parametrize(
     "predictor_type", [ClipSamPredictor, ClipSurgerySamPredictor], ids=["plain", "surgery"]
 )
 @torch.no_grad()
-def test_the_map_is_plain_clips(tiny, scene, predictor_type):
+def test_the_map_is_plain_clips(tiny, encoded, predictor_type):
     """As transformers computes it; CLIP Surgery's is another."""
     vision = tiny.clip.vision_model
     hidden = vision(clip_input(IMAGE, TINY)).last_hidden_state
@@ -39,14 +39,14 @@ def test_the_map_is_plain_clips(tiny, scene, predictor_type):
     side = TINY.clip.surgery_size // TINY.clip.patch_size
     expected = cosines.view(side, side).numpy()
 
-    shown = predictor_type(tiny).predict(scene, Prompt((STAR,))).results[0].similarity
+    shown = predictor_type(tiny).predict(encoded, Prompt((STAR,))).results[0].similarity
     same = np.allclose(shown, expected, atol=1e-5)
     assert same == (predictor_type is ClipSamPredictor)
 
 
-def test_a_plain_map_is_not_calibrated(tiny, scene):
-    plain = ClipSamPredictor(tiny).predict(scene, Prompt((STAR,)))
-    surgery = ClipSurgerySamPredictor(tiny).predict(scene, Prompt((STAR,)))
+def test_a_plain_map_is_not_calibrated(tiny, encoded):
+    plain = ClipSamPredictor(tiny).predict(encoded, Prompt((STAR,)))
+    surgery = ClipSurgerySamPredictor(tiny).predict(encoded, Prompt((STAR,)))
     assert np.isnan(plain.presence).all()
     assert not np.isnan(surgery.presence).any()
 
@@ -60,9 +60,10 @@ def peaked(tiny, monkeypatch) -> ClipSamPredictor:
     return ClipSamPredictor(tiny)
 
 
-def test_points_and_dense_prompt_lie_where_the_map_is_high(peaked, scene):
+def test_points_and_dense_prompt_lie_where_the_map_is_high(peaked, encoded):
     vanilla, dense = (
-        peaked.predict(scene, Prompt((STAR,)), Options(mode=mode)) for mode in peaked.info.modes
+        peaked.predict(encoded, Prompt((STAR,)), PredictOptions(mode=mode))
+        for mode in peaked.info.modes
     )
     points = vanilla.results[0].prompts.points
     assert len(points) == 5
@@ -81,18 +82,18 @@ def test_points_and_dense_prompt_lie_where_the_map_is_high(peaked, scene):
     assert len(ys) > 0.5 * (bottom - top) * (right - left)
 
 
-def test_sam_gets_these_points_and_nothing_else(peaked, tiny, scene):
+def test_sam_gets_these_points_and_nothing_else(peaked, tiny, encoded):
     """A person who clicked on the same points would get the same mask."""
-    vanilla = peaked.predict(scene, Prompt((STAR,)), Options(mode="vanilla"))
+    vanilla = peaked.predict(encoded, Prompt((STAR,)), PredictOptions(mode="vanilla"))
     used = vanilla.results[0].prompts
     clicked = Concept(STAR.synonyms, used.points, used.labels)
-    by_hand = SamPredictor(tiny).predict(scene, Prompt((clicked,)))
+    by_hand = SamPredictor(tiny).predict(encoded, Prompt((clicked,)))
     np.testing.assert_array_equal(vanilla.logits(), by_hand.logits())
-    dense = peaked.predict(scene, Prompt((STAR,)), Options(mode="dense-prompt"))
+    dense = peaked.predict(encoded, Prompt((STAR,)), PredictOptions(mode="dense-prompt"))
     assert np.abs(dense.logits() - vanilla.logits()).max() > 0.1
 
 
-def test_the_default_threshold_is_the_papers(peaked, scene):
-    by_default = peaked.predict(scene, Prompt((STAR,)))
-    told = peaked.predict(scene, Prompt((STAR,)), Options(point_threshold=0.8))
+def test_the_default_threshold_is_the_papers(peaked, encoded):
+    by_default = peaked.predict(encoded, Prompt((STAR,)))
+    told = peaked.predict(encoded, Prompt((STAR,)), PredictOptions(point_threshold=0.8))
     np.testing.assert_array_equal(by_default.logits(), told.logits())

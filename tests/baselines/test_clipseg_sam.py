@@ -22,16 +22,16 @@ from transformers import (
 
 from baselines.clipseg_sam import ClipSegSamPredictor
 from baselines.map_prompted import DENSE, VANILLA
+from clipsam.encoded_image import EncodedImage
 from clipsam.models.clipseg import ClipSeg
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
-from clipsam.weights.local import locate
-from clipsam.weights.networks import read_network
+from clipsam.weights.extra_networks import read_network
+from clipsam.weights.local_files import locate
 from clipsam.weights.presets import TINY
 from clipsam.weights.published import CLIPSEG
 from clipsam.workbench.compare.views.maps import similarity_maps
@@ -61,7 +61,7 @@ def here(published, tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def backbones(tiny) -> Backbones:
     """The tiny ones, which know of no network of another test's."""
-    return replace(tiny, _beside=WeakValueDictionary())
+    return replace(tiny, _extra_networks=WeakValueDictionary())
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def predictor(here, backbones) -> ClipSegSamPredictor:
 
 
 def ask(predictor: ClipSegSamPredictor, *concepts: Concept, **options: object) -> Prediction:
-    return predictor.predict(Scene(IMAGE), Prompt(concepts), Options(**options))
+    return predictor.predict(EncodedImage(IMAGE), Prompt(concepts), PredictOptions(**options))
 
 
 def test_logits_are_those_of_transformers(published, predictor):
@@ -131,7 +131,7 @@ def test_synonyms_are_the_highest_at_each_pixel(predictor):
 def test_a_map_that_is_the_same_everywhere(predictor, monkeypatch):
     monkeypatch.setattr(ClipSeg, "logits", lambda self, image, texts: torch.ones(len(texts), 8, 8))
     result = ask(predictor, CAT).results[0]
-    assert result.note == "Nothing found: CLIPSeg's map is the same everywhere."
+    assert result.note == "Empty mask: CLIPSeg's map is constant."
     assert (result.logits < 0).all() and result.presence == 0
     assert result.similarity_unit == "probability"
 
@@ -141,10 +141,10 @@ def test_image_and_names_are_read_once(predictor):
     clip = predictor.clipseg.model.clip
     clip.vision_model.register_forward_hook(lambda *_: ran.append("image"))
     clip.text_model.register_forward_hook(lambda *_: ran.append("text"))
-    scene = Scene(IMAGE)
-    first = predictor.predict(scene, Prompt((CAT, DOG)))
+    encoded = EncodedImage(IMAGE)
+    first = predictor.predict(encoded, Prompt((CAT, DOG)))
     assert sorted(ran) == ["image", "text", "text"]
-    again = predictor.predict(scene, Prompt((CAT, DOG)))
+    again = predictor.predict(encoded, Prompt((CAT, DOG)))
     assert len(ran) == 3
     np.testing.assert_array_equal(again.logits(), first.logits())
     ask(predictor, CAT)
@@ -154,7 +154,7 @@ def test_image_and_names_are_read_once(predictor):
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (3, 3), (90, 60)], ids=str)
 def test_any_size(predictor, size):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-    prediction = predictor.predict(Scene(image), Prompt((CAT,)))
+    prediction = predictor.predict(EncodedImage(image), Prompt((CAT,)))
     assert prediction.logits().shape == (1, *size)
     assert np.isfinite(prediction.logits()).all()
 
@@ -181,21 +181,36 @@ def test_missing_weights(here, backbones):
 def test_truncated_weights(here, backbones):
     weights = here / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or cut off"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or incomplete"):
         load_predictor("clipseg-sam", backbones)
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "part"),
     [
-        ("config.json", '"model_type": "clipseg"', '"model_type": "clip"', "is of a clip"),
-        ("config.json", '"reduce_dim": 16', '"reduce_dim": 24', "another shape"),
+        (
+            "config.json",
+            '"model_type": "clipseg"',
+            '"model_type": "clip"',
+            "expected model type clipseg, got clip",
+        ),
+        ("config.json", '"reduce_dim": 16', '"reduce_dim": 24', "whose shapes differ"),
         ("config.json", '"num_hidden_layers": 4', '"num_hidden_layers": 5', "lacks"),
-        ("config.json", '"num_hidden_layers": 4', '"num_hidden_layers": 3', "holds what"),
+        (
+            "config.json",
+            '"num_hidden_layers": 4',
+            '"num_hidden_layers": 3',
+            "contains parameters unknown",
+        ),
         ("preprocessor_config.json", "ViTImageProcessor", "CLIPImageProcessor", "is of a CLIPIm"),
         ("preprocessor_config.json", '"width": 128', '"width": 120', "to squares"),
-        ("preprocessor_config.json", '"width": 128', '"width": "wide"', "how images are prepared"),
-        ("vocab.json", '"<|endoftext|>"', '"<end>"', "tokens of which the last are"),
+        (
+            "preprocessor_config.json",
+            '"width": 128',
+            '"width": "wide"',
+            "does not describe an image processor",
+        ),
+        ("vocab.json", '"<|endoftext|>"', '"<end>"', "tokens, the last two"),
     ],
 )
 def test_foreign_files(here, backbones, name, old, new, part):

@@ -24,17 +24,17 @@ from transformers import (
 
 from baselines.box_prompted import DetectionConfig
 from baselines.grounded_sam import GroundedSamPredictor
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.models.grounding_dino import SLENDEREST, GroundingDino, caption, pad_slender
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import count_parameters, load_predictor
-from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, Prediction, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
-from clipsam.weights.networks import read_network
+from clipsam.weights.extra_networks import read_network
 from clipsam.weights.presets import TINY
 from clipsam.weights.pretrained import LocalFiles
 from clipsam.weights.published import GROUNDING_DINO
@@ -104,11 +104,11 @@ def ask(
     """The answer for one class of which the detector finds these."""
 
     class Told(GroundedSamPredictor):
-        def _detect(self, scene, name, watch):
+        def _detect(self, encoded, name, watch):
             return torch.tensor(detections, dtype=torch.float32).reshape(-1, 5)
 
     told = Told(tiny, DetectionConfig(**{"score_threshold": 0.3, **config}))
-    return told.predict(Scene(IMAGE), Prompt((concept,))).results[0]
+    return told.predict(EncodedImage(IMAGE), Prompt((concept,))).results[0]
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
@@ -212,7 +212,7 @@ def test_sam_is_asked_with_the_detectors_boxes(detector, here, tiny):
     found = detector.detect(IMAGE, SURE.text)
     config = DetectionConfig(score_threshold=float(found[:, 0].median()))
     predictor = GroundedSamPredictor(tiny, config)
-    result = predictor.predict(Scene(IMAGE), Prompt((SURE,))).results[0]
+    result = predictor.predict(EncodedImage(IMAGE), Prompt((SURE,))).results[0]
     boxes = torch.from_numpy(result.prompts.boxes)
     assert 1 < len(boxes) <= len(found) / 2
     assert result.presence == pytest.approx(float(found[:, 0].max()))
@@ -249,7 +249,7 @@ def test_nothing_found(tiny, here, detections, presence):
     result = ask(tiny, detections)
     assert (result.logits == NOTHING).all() and not len(result.prompts.boxes)
     assert result.presence == pytest.approx(presence)
-    assert "scarlet circle" in result.note and "0.3 is asked." in result.note
+    assert "scarlet circle" in result.note and "the threshold is 0.3." in result.note
 
 
 def test_boxes_are_cut_to_the_image(tiny, here):
@@ -295,9 +295,9 @@ def test_synonyms_are_merged(detector, here, tiny):
     names = ("cat", "scarlet circle", "zebra crossing")
     threshold = float(detector.detect(IMAGE, names[0])[:, 0].max())
     predictor = GroundedSamPredictor(tiny, DetectionConfig(score_threshold=threshold))
-    scene = Scene(IMAGE)
-    single = [predictor.predict(scene, Prompt((Concept((n,)),))).results[0] for n in names]
-    merged = predictor.predict(scene, Prompt((Concept(names),))).results[0]
+    encoded = EncodedImage(IMAGE)
+    single = [predictor.predict(encoded, Prompt((Concept((n,)),))).results[0] for n in names]
+    merged = predictor.predict(encoded, Prompt((Concept(names),))).results[0]
     assert merged.presence == max(result.presence for result in single)
     every = {tuple(box) for result in single for box in result.prompts.boxes}
     kept = {tuple(box) for box in merged.prompts.boxes}
@@ -310,16 +310,16 @@ def test_synonyms_are_merged(detector, here, tiny):
 def test_a_phrase_is_looked_for_once_per_scene(predictor, here, tiny):
     ran: list[object] = []
     predictor.detector.model.register_forward_hook(lambda *_: ran.append(1))
-    scene = Scene(IMAGE)
+    encoded = EncodedImage(IMAGE)
     prompt = Prompt((Concept(("dog", "cat")), SURE))
-    first = predictor.predict(scene, prompt)
+    first = predictor.predict(encoded, prompt)
     assert len(ran) == 3
-    again = predictor.predict(scene, prompt)
+    again = predictor.predict(encoded, prompt)
     other = GroundedSamPredictor(tiny, DetectionConfig(score_threshold=0.9))
-    other.predict(scene, prompt)
+    other.predict(encoded, prompt)
     assert len(ran) == 3
     np.testing.assert_array_equal(again.logits(), first.logits())
-    predictor.predict(Scene(IMAGE), prompt)
+    predictor.predict(EncodedImage(IMAGE), prompt)
     assert len(ran) == 6
 
 
@@ -339,7 +339,7 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
     parts = (tiny.sam, predictor.detector)
     expected = sum(p.numel() for part in parts for p in part.parameters())
     assert count_parameters(predictor) == {"total": expected, "trainable": 0}
-    assert GroundedSamPredictor.beside(TINY) == (GROUNDING_DINO,)
+    assert GroundedSamPredictor.extra_networks(TINY) == (GROUNDING_DINO,)
 
 
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
@@ -355,11 +355,15 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("model.safetensors", lambda b: b[:-9], "damaged or cut off"),
+        ("model.safetensors", lambda b: b[:-9], "damaged or incomplete"),
         ("model.safetensors", lambda _: b"<html>", "is a web page"),
         ("config.json", lambda b: b[:-9], "cannot be read as JSON"),
-        ("config.json", lambda b: b.replace(b"grounding-dino", b"owlv2"), "is of a owlv2"),
-        ("config.json", lambda b: b.replace(b'"d_model": 32', b'"d_model": 64'), "another shape"),
+        ("config.json", lambda b: b.replace(b"grounding-dino", b"owlv2"), "got owlv2"),
+        (
+            "config.json",
+            lambda b: b.replace(b'"d_model": 32', b'"d_model": 64'),
+            "whose shapes differ",
+        ),
         ("vocab.txt", lambda b: b[:-9], "different tokens, one per line"),
         ("vocab.txt", lambda b: b.replace(b"[CLS]", b"[cls]"), "as number 101, holds"),
         (
@@ -369,10 +373,14 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
         ),
         ("vocab.txt", lambda _: b"\xff\xfe", "cannot be read as text"),
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),
-        ("preprocessor_config.json", lambda b: b"[]", "should be a JSON object"),
+        ("preprocessor_config.json", lambda b: b"[]", "must be a JSON object"),
         ("preprocessor_config.json", lambda b: b"{}", "is of a None"),
-        ("preprocessor_config.json", lambda b: b.replace(b"GroundingDino", b"Owlv2"), "of a Owlv2"),
-        ("preprocessor_config.json", lambda b: b.replace(b"96", b'"wide"'), "how images are"),
+        ("preprocessor_config.json", lambda b: b.replace(b"GroundingDino", b"Owlv2"), "got Owlv2"),
+        (
+            "preprocessor_config.json",
+            lambda b: b.replace(b"96", b'"wide"'),
+            "does not describe an image processor",
+        ),
     ],
 )
 def test_damaged_files(here, tiny, name, change, message):
@@ -403,7 +411,9 @@ def test_any_size(predictor, size):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     calls: list[tuple[int, int]] = []
     prompt = Prompt((SURE, Concept(("cat",))))
-    prediction = predictor.predict(Scene(image), prompt, None, lambda *call: calls.append(call))
+    prediction = predictor.predict(
+        EncodedImage(image), prompt, None, lambda *call: calls.append(call)
+    )
     check_form(prediction, size)
     assert calls == [(1, 2), (2, 2)]
 
@@ -425,6 +435,6 @@ def check_form(prediction: Prediction, size: tuple[int, int]) -> None:
 def test_prompts_and_modes_are_checked(predictor):
     outside = Concept(("cat",), points=[[221, 10]], labels=[1])
     with pytest.raises(PromptError, match=r"cat.*220 × 150"):
-        predictor.predict(Scene(IMAGE), Prompt((outside,)))
+        predictor.predict(EncodedImage(IMAGE), Prompt((outside,)))
     with pytest.raises(PromptError, match=r"telepathic.*text"):
-        predictor.predict(Scene(IMAGE), Prompt((SURE,)), Options(mode="telepathic"))
+        predictor.predict(EncodedImage(IMAGE), Prompt((SURE,)), PredictOptions(mode="telepathic"))

@@ -22,17 +22,17 @@ from transformers import (
 
 from baselines.box_prompted import DetectionConfig
 from baselines.owlv2_sam import Owlv2SamPredictor
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.models import owlv2 as owlv2_module
 from clipsam.models.owlv2 import TEMPLATE, Owlv2
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import count_parameters, load_predictor
-from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.bundle import WeightsError
-from clipsam.weights.networks import read_network
+from clipsam.weights.extra_networks import read_network
 from clipsam.weights.presets import TINY
 from clipsam.weights.pretrained import LocalFiles
 from clipsam.weights.published import OWLV2
@@ -179,7 +179,9 @@ def test_sam_is_asked_with_the_detectors_boxes(detector, here, tiny):
     """One mask per box; the class gets, at each pixel, the highest of their logits."""
     found = detector.detect(detector.features(IMAGE), STAR.text, IMAGE.shape[:2])
     config = DetectionConfig(score_threshold=float(found[:, 0].median()))
-    result = Owlv2SamPredictor(tiny, config).predict(Scene(IMAGE), Prompt((STAR,))).results[0]
+    result = (
+        Owlv2SamPredictor(tiny, config).predict(EncodedImage(IMAGE), Prompt((STAR,))).results[0]
+    )
     boxes = torch.from_numpy(result.prompts.boxes)
     assert 1 < len(boxes) <= len(found) / 2
     assert not len(result.prompts.points) and result.candidates is None and not result.note
@@ -196,7 +198,7 @@ def test_sam_is_asked_with_the_detectors_boxes(detector, here, tiny):
 def test_boxes_in_the_padding_count_for_nothing(predictor):
     """The square that OWLv2 sees is mostly below this image."""
     image = IMAGE[:20]
-    result = predictor.predict(Scene(image), Prompt((STAR,))).results[0]
+    result = predictor.predict(EncodedImage(image), Prompt((STAR,))).results[0]
     found = predictor.detector.detect(predictor.detector.features(image), STAR.text, (20, 220))
     shown = found[found[:, 2] < 20]
     assert len(shown) < len(found) / 2
@@ -206,17 +208,17 @@ def test_boxes_in_the_padding_count_for_nothing(predictor):
 
 def test_nothing_found(here, tiny):
     predictor = Owlv2SamPredictor(tiny, DetectionConfig(score_threshold=0.99))
-    result = predictor.predict(Scene(IMAGE), Prompt((STAR,))).results[0]
+    result = predictor.predict(EncodedImage(IMAGE), Prompt((STAR,))).results[0]
     assert (result.logits == NOTHING).all() and not len(result.prompts.boxes)
     assert 0 < result.presence < 0.99
-    assert "striped star" in result.note and "0.99 is asked." in result.note
+    assert "striped star" in result.note and "the threshold is 0.99." in result.note
 
 
 def test_synonyms_are_merged(predictor):
-    scene = Scene(IMAGE)
-    single = [predictor.predict(scene, Prompt((one,))).results[0] for one in (STAR, CAT)]
+    encoded = EncodedImage(IMAGE)
+    single = [predictor.predict(encoded, Prompt((one,))).results[0] for one in (STAR, CAT)]
     names = Concept((STAR.text, CAT.text))
-    merged = predictor.predict(scene, Prompt((names,))).results[0]
+    merged = predictor.predict(encoded, Prompt((names,))).results[0]
     assert merged.presence == max(result.presence for result in single)
     every = {tuple(box) for result in single for box in result.prompts.boxes}
     assert {tuple(box) for box in merged.prompts.boxes} <= every
@@ -227,13 +229,13 @@ def test_an_image_is_read_once_and_a_name_once(predictor):
     network = predictor.detector.model.owlv2
     network.vision_model.register_forward_hook(lambda *_: ran.append("image"))
     network.text_model.register_forward_hook(lambda *_: ran.append("text"))
-    scene = Scene(IMAGE)
-    first = predictor.predict(scene, Prompt((STAR, CAT)))
+    encoded = EncodedImage(IMAGE)
+    first = predictor.predict(encoded, Prompt((STAR, CAT)))
     assert sorted(ran) == ["image", "text", "text"]
-    again = predictor.predict(scene, Prompt((STAR, CAT)))
+    again = predictor.predict(encoded, Prompt((STAR, CAT)))
     assert len(ran) == 3
     np.testing.assert_array_equal(again.logits(), first.logits())
-    predictor.predict(scene, Prompt((Concept(("dog", "cat")),)))
+    predictor.predict(encoded, Prompt((Concept(("dog", "cat")),)))
     assert ran[3:] == ["text"]
 
 
@@ -250,7 +252,7 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
     parts = (tiny.sam, predictor.detector)
     expected = sum(p.numel() for part in parts for p in part.parameters())
     assert count_parameters(predictor) == {"total": expected, "trainable": 0}
-    assert Owlv2SamPredictor.beside(TINY) == (OWLV2,)
+    assert Owlv2SamPredictor.extra_networks(TINY) == (OWLV2,)
 
 
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
@@ -266,11 +268,11 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("model.safetensors", lambda b: b[:-9], "damaged or cut off"),
-        ("config.json", lambda b: b.replace(b'"owlv2"', b'"owlvit"'), "is of a owlvit"),
-        ("vocab.json", lambda b: b[:-9], "should be a vocabulary"),
+        ("model.safetensors", lambda b: b[:-9], "damaged or incomplete"),
+        ("config.json", lambda b: b.replace(b'"owlv2"', b'"owlvit"'), "got owlvit"),
+        ("vocab.json", lambda b: b[:-9], "are not a vocabulary"),
         ("vocab.json", lambda b: b.replace(b'"cat</w>"', b'"dog</w>"'), "518 tokens"),
-        ("merges.txt", lambda b: b + b"qq\n", "should be a vocabulary"),
+        ("merges.txt", lambda b: b + b"qq\n", "are not a vocabulary"),
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),
         ("preprocessor_config.json", lambda b: b.replace(b"Owlv2", b"OwlViT"), "of a OwlViT"),
         ("preprocessor_config.json", lambda b: b.replace(b"96", b"48"), "96 × 96 pixels large"),
@@ -295,7 +297,9 @@ def test_any_size(predictor, size):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     calls: list[tuple[int, int]] = []
     prompt = Prompt((STAR, CAT))
-    prediction = predictor.predict(Scene(image), prompt, None, lambda *call: calls.append(call))
+    prediction = predictor.predict(
+        EncodedImage(image), prompt, None, lambda *call: calls.append(call)
+    )
     assert prediction.logits().shape == (2, *size)
     assert np.isfinite(prediction.logits()).all()
     for result in prediction.results:
@@ -308,6 +312,6 @@ def test_any_size(predictor, size):
 def test_prompts_and_modes_are_checked(predictor):
     outside = Concept(("cat",), box=[1, 1, 30, 151])
     with pytest.raises(PromptError, match=r"cat.*220 × 150"):
-        predictor.predict(Scene(IMAGE), Prompt((outside,)))
+        predictor.predict(EncodedImage(IMAGE), Prompt((outside,)))
     with pytest.raises(PromptError, match=r"telepathic.*text"):
-        predictor.predict(Scene(IMAGE), Prompt((STAR,)), Options(mode="telepathic"))
+        predictor.predict(EncodedImage(IMAGE), Prompt((STAR,)), PredictOptions(mode="telepathic"))

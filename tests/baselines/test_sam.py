@@ -10,9 +10,9 @@ import segment_anything
 import torch
 
 from baselines.sam import SamPredictor
+from clipsam.encoded_image import EncodedImage
 from clipsam.models.clip import ClipSizes, build_clip
-from clipsam.models.sam import SamConfig
-from clipsam.scene import Scene
+from clipsam.models.sam_model import SamConfig
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import assemble
 from clipsam.weights.presets import TINY
@@ -51,7 +51,7 @@ def test_same_as_segment_anything(random_sam, ours, image, given):
     triples, scores, triple = theirs.predict(**asked, multimask_output=True)
 
     concept = Concept(("thing",), **prompt)
-    prediction = ours.predict(Scene(image), Prompt((concept,)))
+    prediction = ours.predict(EncodedImage(image), Prompt((concept,)))
     result = prediction.results[0]
 
     close = dict(atol=1e-4, rtol=1e-5)

@@ -12,13 +12,13 @@ from baselines.clip_surgery_sam2 import ClipSurgerySam2Predictor
 from baselines.grounded_sam import GroundedSamPredictor
 from baselines.grounded_sam2 import GroundedSam2Predictor
 from baselines.sam2 import Sam2Predictor
-from clipsam.data.scenes import SceneData
-from clipsam.predictor import Options
-from clipsam.scene import Scene
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
+from clipsam.predictor import PredictOptions
 from clipsam.types import Concept, Prompt, prompt_from_classes
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.weights.published import GROUNDING_DINO, SAM2_TINY
-from tests.models.test_sam2 import VIDEO, theirs
+from tests.models.test_sam2_model import VIDEO, theirs
 
 IMAGE = SceneData(1, seed=2)[0].image[:170]
 PROMPTS = {
@@ -57,7 +57,7 @@ def test_masks_of_the_package(sam2, package, given):
     asked = dict(point_coords=points, point_labels=labels, box=box, return_logits=True)
     single, _, _ = package.predict(**asked, multimask_output=False)
     three, scores, _ = package.predict(**asked, multimask_output=True)
-    prediction = sam2.predict(Scene(IMAGE), Prompt((Concept(("thing",), **prompt),)))
+    prediction = sam2.predict(EncodedImage(IMAGE), Prompt((Concept(("thing",), **prompt),)))
     wanted = three[scores.argmax()] if given == "click" else single[0]
     for logits, expected in (
         (prediction.class_logits(0), wanted),
@@ -75,9 +75,9 @@ def candidates(prediction) -> torch.Tensor:
 
 
 def test_clip_surgery_tells_both_sams_the_same(tiny, published_networks):
-    scene, prompt = Scene(IMAGE), prompt_from_classes([["red disc"]])
+    encoded, prompt = EncodedImage(IMAGE), prompt_from_classes([["red disc"]])
     (first,), (second,) = (
-        kind.load(tiny).predict(scene, prompt, Options(mode="dense-prompt")).results
+        kind.load(tiny).predict(encoded, prompt, PredictOptions(mode="dense-prompt")).results
         for kind in (ClipSurgerySamPredictor, ClipSurgerySam2Predictor)
     )
     np.testing.assert_array_equal(first.similarity, second.similarity)
@@ -88,17 +88,17 @@ def test_clip_surgery_tells_both_sams_the_same(tiny, published_networks):
 
 
 def test_both_grounded_sams_get_the_same_boxes(tiny, published_networks):
-    detector, scene = tiny.beside(GROUNDING_DINO, "test"), Scene(IMAGE)
+    detector, encoded = tiny.extra_network(GROUNDING_DINO, "test"), EncodedImage(IMAGE)
     pair = [kind.load(tiny) for kind in (GroundedSamPredictor, GroundedSam2Predictor)]
     assert all(predictor.detector is detector for predictor in pair)
-    one, two = (p.predict(scene, prompt_from_classes([["star"]])).results[0] for p in pair)
+    one, two = (p.predict(encoded, prompt_from_classes([["star"]])).results[0] for p in pair)
     assert len(one.prompts.boxes)
     np.testing.assert_array_equal(one.prompts.boxes, two.prompts.boxes)
     assert one.logits.shape != two.logits.shape
 
 
 def test_every_preset_has_its_size():
-    assert Sam2Predictor.beside(TINY) == (SAM2_TINY,)
+    assert Sam2Predictor.extra_networks(TINY) == (SAM2_TINY,)
     repos = {preset.sam2_source.repo for preset in PRESETS.values()}
     sizes = ("tiny", "small", "base-plus", "large")
     assert repos == {f"facebook/sam2.1-hiera-{size}" for size in sizes}

@@ -20,15 +20,15 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer, Sam3Model, Sam3Processor
 
 from baselines.sam3 import SCORE_THRESHOLD, Sam3Predictor
-from clipsam.models.sam3 import Sam3, Sam3ImageProcessor
+from clipsam.encoded_image import EncodedImage
+from clipsam.models.sam3_model import Sam3, Sam3ImageProcessor
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import NOTHING, Concept, ConceptResult, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
-from clipsam.weights.local import locate
-from clipsam.weights.networks import read_network
+from clipsam.weights.extra_networks import read_network
+from clipsam.weights.local_files import locate
 from clipsam.weights.presets import TINY
 from clipsam.weights.published import SAM3
 from tests.standins import sam3
@@ -58,7 +58,7 @@ def here(published, tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def backbones(tiny) -> Backbones:
     """The tiny ones, which know of no network of another test's."""
-    return replace(tiny, _beside=WeakValueDictionary())
+    return replace(tiny, _extra_networks=WeakValueDictionary())
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def theirs(published) -> Callable[[str, tuple[int, int] | None], tuple[object, d
 
 
 def ask(predictor: Sam3Predictor, *synonyms: str) -> ConceptResult:
-    return predictor.predict(Scene(IMAGE), Prompt((Concept(synonyms),))).results[0]
+    return predictor.predict(EncodedImage(IMAGE), Prompt((Concept(synonyms),))).results[0]
 
 
 @pytest.mark.parametrize("phrase", [SEVERAL, OTHER, NONE])
@@ -109,7 +109,7 @@ def test_instances_are_those_of_transformers(predictor, theirs, phrase):
 def test_a_class_is_the_union_of_its_instances(predictor, theirs, phrase):
     """The same at the network's resolution; theirs enlarges probabilities instead of logits."""
     output, found = theirs(phrase)
-    prediction = predictor.predict(Scene(IMAGE), Prompt((Concept((phrase,)),)))
+    prediction = predictor.predict(EncodedImage(IMAGE), Prompt((Concept((phrase,)),)))
     result = prediction.results[0]
     assert len(found["masks"]) > 1
     np.testing.assert_array_equal(result.logits > 0, found["masks"].bool().any(0))
@@ -129,8 +129,8 @@ def test_nothing_found(predictor, theirs):
     result = ask(predictor, NONE)
     assert (result.logits == NOTHING).all() and result.logits.shape == (32, 32)
     assert result.presence == pytest.approx(float(presence), abs=1e-4)
-    assert f"“{NONE}” SAM 3 is {float(presence):.2f} sure" in result.note
-    assert f"at most {best:.2f} of any instance, where more than 0.5 is asked." in result.note
+    assert f"“{NONE}” has presence {float(presence):.2f}" in result.note
+    assert f"best instance score {best:.2f} (threshold 0.5)." in result.note
 
 
 def test_synonyms_merge(predictor):
@@ -155,10 +155,10 @@ def test_image_and_phrases_are_read_once(predictor):
     model = predictor.sam3.model
     model.vision_encoder.register_forward_hook(lambda *_: ran.append("image"))
     model.text_encoder.register_forward_hook(lambda *_: ran.append("text"))
-    scene, prompt = Scene(IMAGE), Prompt((Concept((SEVERAL,)), Concept((NONE, OTHER))))
-    first = predictor.predict(scene, prompt)
+    encoded, prompt = EncodedImage(IMAGE), Prompt((Concept((SEVERAL,)), Concept((NONE, OTHER))))
+    first = predictor.predict(encoded, prompt)
     assert sorted(ran) == ["image", "text", "text", "text"]
-    again = predictor.predict(scene, prompt)
+    again = predictor.predict(encoded, prompt)
     assert len(ran) == 4
     np.testing.assert_array_equal(again.logits(), first.logits())
     ask(predictor, SEVERAL)
@@ -167,15 +167,15 @@ def test_image_and_phrases_are_read_once(predictor):
 
 def test_a_scene_counts_the_features(predictor):
     """All levels of them, but no positions, which are the same for all images."""
-    scene = Scene(IMAGE)
-    predictor.predict(scene, Prompt((Concept((NONE,)),)))
-    assert scene._bytes() == 4 * 32 * (32**2 + 16**2 + 8**2 + 4**2)
+    encoded = EncodedImage(IMAGE)
+    predictor.predict(encoded, Prompt((Concept((NONE,)),)))
+    assert encoded._bytes() == 4 * 32 * (32**2 + 16**2 + 8**2 + 4**2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (3, 3), (90, 60)], ids=str)
 def test_any_size(predictor, size):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-    prediction = predictor.predict(Scene(image), Prompt((Concept((SEVERAL,)),)))
+    prediction = predictor.predict(EncodedImage(image), Prompt((Concept((SEVERAL,)),)))
     assert prediction.logits().shape == (1, *size)
     assert np.isfinite(prediction.logits()).all()
 
@@ -202,7 +202,7 @@ def test_missing_weights(here, backbones):
 def test_truncated_weights(here, backbones):
     weights = here / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or cut off"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors .*damaged or incomplete"):
         load_predictor("sam3", backbones)
 
 
@@ -230,7 +230,7 @@ def change_weights(here: Path, change: Callable[[dict], dict]) -> None:
         ),
         (
             lambda content: content["detector_config"]["detr_decoder_config"].update(num_layers=1),
-            "holds what .* has not: detr_decoder.layers.1",
+            "contains parameters unknown to .*: detr_decoder.layers.1",
         ),
         (
             lambda content: content["detector_config"].update(vision_config="wide"),
@@ -273,7 +273,7 @@ def test_a_detector_alone(here, predictor):
 
 def test_all_of_it_goes_when_it_is_unloaded(here, backbones):
     predictor = load_predictor("sam3", backbones)
-    predictor.predict(Scene(IMAGE), Prompt((Concept((SEVERAL,)),)))
+    predictor.predict(EncodedImage(IMAGE), Prompt((Concept((SEVERAL,)),)))
     parts = [weakref.ref(module) for module in predictor.sam3.modules()]
     del predictor
     gc.collect()

@@ -12,11 +12,11 @@ from segment_anything import SamAutomaticMaskGenerator
 
 from baselines.sam_proposals import ProposalConfig, Proposals, propose_masks
 from baselines.sam_proposals_clip import NamingConfig, SamProposalsClipPredictor, crop_masks
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
 from clipsam.models.clip import ClipSizes, build_clip
-from clipsam.models.sam import SamConfig
-from clipsam.scene import Scene
+from clipsam.models.sam_model import SamConfig
 from clipsam.types import NOTHING, Concept, Prompt, prompt_from_classes
 from clipsam.weights.backbones import assemble
 from clipsam.weights.presets import CLIP_MEAN, CLIP_STD, PRESETS, TINY
@@ -46,10 +46,10 @@ def theirs(sam, image: np.ndarray, config: ProposalConfig) -> list[dict]:
 
 
 def ours(backbones, image: np.ndarray, config: ProposalConfig) -> Proposals:
-    scene = Scene(image)
-    transform = scene.sam_transform(backbones.preset)
+    encoded = EncodedImage(image)
+    transform = encoded.sam_transform(backbones.preset)
     with torch.no_grad():
-        return propose_masks(backbones.sam, scene.sam_embedding(backbones), transform, config)
+        return propose_masks(backbones.sam, encoded.sam_embedding(backbones), transform, config)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (256, 170), (90, 256)], ids=str)
@@ -142,7 +142,7 @@ def answer(naming, monkeypatch):
             naming, "_embed_crops", lambda *_: torch.tensor(shown).reshape(-1, 4).float()
         )
         monkeypatch.setattr(naming, "_encode", lambda names: torch.tensor(texts[names[0]]).float())
-        return naming.predict(Scene(np.zeros((128, 128, 3), np.uint8)), prompt)
+        return naming.predict(EncodedImage(np.zeros((128, 128, 3), np.uint8)), prompt)
 
     return predict
 
@@ -169,7 +169,7 @@ def test_presence_is_the_highest_probability(answer, naming):
     (result,) = answer(masks, shown, Prompt((RED,)), **{"red disc": text}).results
     assert result.presence == pytest.approx(1 / (1 + np.exp(scale * 0.2)), rel=1e-4)
     assert (result.logits == NOTHING).all()
-    assert "another name" in result.note
+    assert "another class" in result.note
 
 
 def test_no_proposal_is_a_note(answer):
@@ -183,7 +183,7 @@ def test_no_proposal_is_a_note(answer):
 def test_an_image_of_one_colour_can_have_no_proposal(tiny):
     strict = NamingConfig(ProposalConfig(points_per_side=2, iou_threshold=0.99))
     predictor = SamProposalsClipPredictor(tiny, strict)
-    grey = Scene(np.full((50, 70, 3), 120, np.uint8))
+    grey = EncodedImage(np.full((50, 70, 3), 120, np.uint8))
     prediction = predictor.predict(grey, prompt_from_classes([["red disc"], ["blue star"]]))
     assert not prediction.masks().any()
     assert all(result.note for result in prediction.results)
@@ -191,7 +191,7 @@ def test_an_image_of_one_colour_can_have_no_proposal(tiny):
 
 def test_proposals_are_made_once_whatever_the_classes(tiny, monkeypatch):
     few = SamProposalsClipPredictor(tiny, NamingConfig(FEW))
-    scene, calls = Scene(IMAGE), []
+    encoded, calls = EncodedImage(IMAGE), []
     run = tiny.clip.vision_model.forward
     monkeypatch.setattr(
         tiny.clip.vision_model, "forward", lambda **given: (calls.append(1), run(**given))[1]
@@ -200,9 +200,9 @@ def test_proposals_are_made_once_whatever_the_classes(tiny, monkeypatch):
         "baselines.sam_proposals_clip.propose_masks",
         lambda *given: (calls.append("propose"), propose_masks(*given))[1],
     )
-    few.predict(scene, Prompt((RED,)))
+    few.predict(encoded, Prompt((RED,)))
     assert calls == ["propose", 1]
-    few.predict(scene, Prompt((BLUE, Concept(("striped cross",)))))
+    few.predict(encoded, Prompt((BLUE, Concept(("striped cross",)))))
     assert calls == ["propose", 1]
 
 

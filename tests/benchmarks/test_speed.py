@@ -10,11 +10,11 @@ import torch
 from benchmarks.naive import NaiveClipGuidedSam
 from benchmarks.speed import SECTIONS, disturb, encoder_products, logits, names, picture, report
 from benchmarks.timing import compare
+from clipsam.encoded_image import EncodedImage
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.models import image_encoder as encoder_module
 from clipsam.models.clip import ClassTextEncoder
-from clipsam.predictor import Options
-from clipsam.scene import Scene
+from clipsam.predictor import PredictOptions
 from clipsam.weights.presets import TINY, VIT_B
 
 CPU = torch.device("cpu")
@@ -28,15 +28,15 @@ def test_the_naive_way_repeats_everything_and_agrees(tiny, monkeypatch, last_blo
     disturb(ours.model)
     naive = NaiveClipGuidedSam(tiny, design)
     naive.model = ours.model
-    scene, prompt = Scene(picture()), names(3)
-    fast = logits(ours.predict(scene, prompt, Options(mode="semi-automatic")))
+    encoded, prompt = EncodedImage(picture()), names(3)
+    fast = logits(ours.predict(encoded, prompt, PredictOptions(mode="semi-automatic")))
     texts = []
     encode = ClassTextEncoder.__call__
     monkeypatch.setattr(
         ClassTextEncoder, "__call__", lambda own, asked: texts.append(own) or encode(own, asked)
     )
     monkeypatch.setattr(encoder_module, "attend", None)  # the fast way must not be taken
-    slow = logits(naive.predict(scene, prompt, Options(mode="semi-automatic")))
+    slow = logits(naive.predict(encoded, prompt, PredictOptions(mode="semi-automatic")))
     torch.testing.assert_close(slow, fast, atol=1e-4, rtol=1e-4)
     assert len(set(map(id, texts))) == 3
     assert naive.backbones is tiny

@@ -10,7 +10,7 @@ import torch
 
 from clipsam.cli import main
 from clipsam.data.readers import open_data
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.summary import present_figures
 from clipsam.registry import load_predictor
 from clipsam.weights.bundle import save_bundle
@@ -31,9 +31,9 @@ def test_figures_and_files(tiny, tmp_path, capsys):
     with (out / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
     runs = [
-        Run("clip-surgery-sam", "vanilla"),
-        Run("sam", "manual", 1),
-        Run("clip-guided-sam", "manual", 1),
+        MethodRun("clip-surgery-sam", "vanilla"),
+        MethodRun("sam", "manual", 1),
+        MethodRun("clip-guided-sam", "manual", 1),
     ]
     predictors = {run.method: load_predictor(run.method, tiny) for run in runs}
     expected = evaluate(open_data("scenes:3", "val"), predictors, runs, (0, 1))
@@ -61,7 +61,7 @@ def test_the_same_command_goes_on_and_another_does_not(tmp_path, capsys):
     assert (tmp_path / "results.csv").read_text() == written
     capsys.readouterr()
     assert main(arguments(options, "--preset", "tiny", "--seeds", "2")) == 2
-    assert "another setting of “seeds” (1, now 2): give another --out." in capsys.readouterr().err
+    assert "another setting of “seeds” (1, now 2). Choose another --out." in capsys.readouterr().err
 
 
 def test_single_objects(tmp_path):
@@ -75,7 +75,7 @@ def test_single_objects(tmp_path):
     ("changed", "says"),
     [
         ({"--data": "folder:/not/there"}, "/not/there"),
-        ({"--data": "scenes"}, "kind:path"),
+        ({"--data": "scenes"}, "KIND:PATH"),
         ({"--part": "test"}, "no part test"),
         ({"--data": "folder:."}, "no image in its part “val”"),
         ({"--method": "sam9"}, "no method “sam9”"),

@@ -12,15 +12,15 @@ from PIL import Image
 from torch import nn
 
 from clipsam.cli import main, open_vocabulary
-from clipsam.cli.choosing import LoadedChoice
+from clipsam.cli.method_args import LoadedMethod
 from clipsam.data.readers import class_list, open_data
 from clipsam.data.samples import VOID
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor
+from clipsam.predictor import MethodInfo, PredictOptions, Predictor
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
-from clipsam.types import ConceptResult, PromptsUsed, prompt_from_classes
+from clipsam.types import ConceptResult, SamPrompts, prompt_from_classes
 from clipsam.weights.backbones import Backbones
 
 METHOD = ("--method", "clip-surgery-sam")
@@ -40,18 +40,18 @@ class ByColour(Predictor):
     def network(self):
         return nn.Module()  # no weights
 
-    def _transform(self, scene):
-        return SquareTransform(scene.size, max(scene.size), "pad")
+    def _transform(self, encoded):
+        return SquareTransform(encoded.size, max(encoded.size), "pad")
 
-    def _predict_concept(self, scene, concept, mode, options, watch):
+    def _predict_concept(self, encoded, concept, mode, options, watch):
         raise NotImplementedError
 
-    def _predict_all(self, scene, concepts, modes, options, watch: Stopwatch, progress):
+    def _predict_all(self, encoded, concepts, modes, options, watch: Stopwatch, progress):
         self.asked.append(tuple(concept.text for concept in concepts))
-        side = max(scene.size)
+        side = max(encoded.size)
         values = np.zeros((side, side), np.int64)
-        values[: scene.size[0], : scene.size[1]] = scene.image[..., :2] @ np.array([1, 256])
-        none = PromptsUsed()
+        values[: encoded.size[0], : encoded.size[1]] = encoded.image[..., :2] @ np.array([1, 256])
+        none = SamPrompts()
         logits = [(values == index).astype(np.float32) for index in range(len(concepts))]
         return [ConceptResult(part, none) for part in logits]
 
@@ -60,8 +60,8 @@ class ByColour(Predictor):
 def stub(tiny, monkeypatch) -> ByColour:
     """The method that any choice loads."""
     predictor = ByColour(tiny)
-    choices = [LoadedChoice("by-colour", None, None, predictor)]
-    monkeypatch.setattr(open_vocabulary, "load_choices", lambda *_: choices)
+    choices = [LoadedMethod("by-colour", None, None, predictor)]
+    monkeypatch.setattr(open_vocabulary, "load_methods_from_args", lambda *_: choices)
     return predictor
 
 
@@ -188,8 +188,8 @@ def test_a_plain_data_set_is_asked_for_its_own_names(tiny, tmp_path):
     counts = np.zeros((3, 3), np.int64)
     for index in range(3):
         sample = data[index]
-        mode = Options(mode="dense-prompt")
-        labels = predictor.predict(Scene(sample.image), prompt, mode).logits().argmax(0)
+        mode = PredictOptions(mode="dense-prompt")
+        labels = predictor.predict(EncodedImage(sample.image), prompt, mode).logits().argmax(0)
         for truth in range(3):
             counts[truth, :2] += np.bincount(labels[sample.classes == truth], minlength=2)
         assert (sample.classes == VOID).any()
@@ -219,10 +219,10 @@ def test_a_few_images_and_nothing_written(stub, tmp_path, caplog):
         ({"--benchmark": "A-151"}, "no benchmark A-151: choose from A-847"),
         ({"--benchmark": "A-150", "--data": "/not/there"}, "a-150:/not/there"),
         ({"--benchmark": "A-150"}, "A-150 scores 150 classes, but the data set has 1"),
-        ({"--benchmark": "A-150", "--data": "."}, "does not have the folders images/validation/"),
-        ({"--data": "."}, "kind:path"),
+        ({"--benchmark": "A-150", "--data": "."}, "lacks the folders images/validation/"),
+        ({"--data": "."}, "KIND:PATH"),
         ({"--part": "test", "--data": "folder:empty"}, "no image in its part “test”"),
-        ({"--method": "sam"}, "(manual) needs clicks, but here classes are asked by name alone"),
+        ({"--method": "sam"}, "(manual) needs points, but classes are queried by name alone"),
         ({"--method": "clip-guided-sam:manual"}, "choose its mode semi-automatic."),
         ({"--method": "clip-surgery-sam:fast"}, "has no mode “fast”"),
         ({"--method": "sam9"}, "no method “sam9”"),

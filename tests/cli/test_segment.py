@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from clipsam.cli import main
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 
 
@@ -102,7 +102,7 @@ def test_a_point_goes_to_the_class_of_that_name_before_one_with_such_a_synonym(s
 def test_a_candidate_takes_the_place_of_the_answer(scene, tiny):
     sample, folder = scene
     concept = Concept(("a",), [[60, 60]], [1])
-    answer = load_predictor("sam", tiny).predict(Scene(sample.image), Prompt((concept,)))
+    answer = load_predictor("sam", tiny).predict(EncodedImage(sample.image), Prompt((concept,)))
     arguments = ["segment", str(folder / "scene.png"), "--text", "a", "--method", "sam"]
     arguments += ["--point", "a:60,60,1"]
     for number, expected in enumerate(answer.candidate_masks(0), start=1):
@@ -129,7 +129,7 @@ def test_overlapping_masks_can_be_told_apart(scene):
     ("changed", "says"),
     [
         ({"image": "missing.png"}, "missing.png"),
-        ({"image": "names.json"}, "not a picture"),
+        ({"image": "names.json"}, "not a supported image"),
         ({"--text": " , "}, "class name"),
         ({"--text": "dog, dog"}, "twice"),
         ({"--method": "sam9"}, "no method"),
@@ -138,7 +138,7 @@ def test_overlapping_masks_can_be_told_apart(scene):
         ({"--preset": "base"}, "not on this machine"),
         ({"--preset": "giant"}, "no preset"),
         ({"--point": "dog:1,2"}, "3 numbers"),
-        ({"--point": "cat:1,2,1"}, "none of the classes"),
+        ({"--point": "cat:1,2,1"}, "not one of the requested classes"),
         ({"--point": "dog:9999,2,1"}, "outside the image"),
         ({"--point": "dog:9,2,7"}, "must be 1"),
         ({"--box": "dog:50,50,10,90"}, "x0 < x1"),

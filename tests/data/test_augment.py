@@ -7,7 +7,7 @@ import pytest
 
 from clipsam.data.augment import augment
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
 
 
 @pytest.fixture

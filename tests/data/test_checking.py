@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipsam.data.checking import Checked, check_data
+from clipsam.data.checking import CheckedData, check_data
 from clipsam.data.readers import DataError, FolderData, open_data
 
 
@@ -33,7 +33,7 @@ def folder(tmp_path) -> Path:
 
 def test_samples_are_the_classes_present(folder):
     checked = check_data(FolderData(folder), (3, 0, 1, 2))
-    assert checked == Checked(((3, 1), (0, 0), (1, 0), (1, 1)), ())
+    assert checked == CheckedData(((3, 1), (0, 0), (1, 0), (1, 1)), ())
 
 
 def wrong_size(folder: Path) -> None:
@@ -57,9 +57,9 @@ def gone(folder: Path) -> None:
     ("damage", "sentence"),
     [
         (wrong_size, r"masks/b\.png is 3 × 3 pixels, but its image .*images/b\.png is 3 × 2"),
-        (wrong_id, r"masks/b\.png holds class id 7, but .*classes\.json lists 3 names"),
+        (wrong_id, r"masks/b\.png contains class id 7, but .*classes\.json lists 3 names"),
         (cut_off, r"images/b\.png: .*"),
-        (gone, r"images/b\.png: There is no file b\.png"),
+        (gone, r"images/b\.png: b\.png does not exist"),
     ],
 )
 def test_bad_image(folder, damage, sentence):

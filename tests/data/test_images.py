@@ -236,5 +236,5 @@ def test_mask_values_are_not_touched(tmp_path, kind):
 def test_masks_that_hold_no_ids_are_refused(tmp_path, mode):
     picture = Image.fromarray(COLOUR).convert("L" if mode == "F" else mode).convert(mode)
     path = write(tmp_path, "mask.tiff", picture)
-    with pytest.raises(ImageError, match=r"mask\.tiff .*must hold ids"):
+    with pytest.raises(ImageError, match=r"mask\.tiff .*must contain ids"):
         open_mask(path)

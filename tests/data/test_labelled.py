@@ -13,8 +13,8 @@ from PIL import Image
 
 from clipsam.data.labelled import (
     KEPT_SIDE,
-    MOST,
-    Pictures,
+    MAX_IMAGES,
+    LabelledImages,
     from_ids,
     from_masks,
     read_upload,
@@ -86,13 +86,13 @@ def test_a_large_picture_is_made_smaller() -> None:
 @pytest.mark.parametrize(
     ("ids", "names", "sentence"),
     [
-        (square(size=(20, 31)), ["dog"], "a: the mask is 31 × 20 pixels, but the picture is 30"),
+        (square(size=(20, 31)), ["dog"], "a: the mask is 31 × 20 pixels, but the image is 30"),
         (square(0), ["dog"], "a: the mask has no foreground"),
         (square(255), ["background", "dog"], "a: the mask has no foreground"),
-        (square(1), ["dog", "Dog"], "Two classes are called “dog”"),
+        (square(1), ["dog", "Dog"], "Two classes are named “dog”"),
         (square(1), [], "Every class needs a name"),
         (square(1), ["dog", " "], "Every class needs a name"),
-        (square(4), ["background", "dog"], "holds the id 4, but the names are those of 0 to 1"),
+        (square(4), ["background", "dog"], "contains the id 4, but names are given for 0 to 1"),
         (square(1) + np.eye(20, 30, dtype=int), ["dog"], "holds the ids 1, 2, but only “dog”"),
     ],
     ids=["size", "black", "void", "twice", "nameless", "blank", "unnamed", "several"],
@@ -107,7 +107,7 @@ def test_masks_that_cannot_be_used() -> None:
         from_masks("a", picture(), {"dog": np.ones((3, 3), bool)})
     with pytest.raises(DataError, match="no foreground"):
         from_masks("a", picture(), {"dog": np.zeros(SIZE, bool)})
-    with pytest.raises(DataError, match="Two classes are called “Dog”"):
+    with pytest.raises(DataError, match="Two classes are named “Dog”"):
         from_masks("a", picture(), {"Dog": np.ones(SIZE, bool), "dog": np.ones(SIZE, bool)})
 
 
@@ -180,7 +180,7 @@ def colourful_mask(folder: Path) -> list[Path]:
 
 
 def too_many(folder: Path) -> list[Path]:
-    names = [f"{index}{ending}" for index in range(MOST + 1) for ending in (".jpg", ".png")]
+    names = [f"{index}{ending}" for index in range(MAX_IMAGES + 1) for ending in (".jpg", ".png")]
     return [folder / name for name in names]
 
 
@@ -188,18 +188,21 @@ def too_many(folder: Path) -> list[Path]:
     ("make", "sentence"),
     [
         (lambda _: [], "Choose files first"),
-        (lambda f: [save(f, "a.jpg", picture())], "a.jpg has no mask: add a.png or a_mask.png"),
+        (lambda f: [save(f, "a.jpg", picture())], "a.jpg has no mask. Add a.png or a_mask.png"),
         (lambda f: [save(f, "a.png", square())], "a.png is alone"),
-        (lambda f: [save(f, n, square()) for n in ("a.jpg", "a.bmp")], "Which file of a is"),
-        (lambda f: [archive(f), save(f, "a.png", square())], "either one zip, or pictures"),
+        (
+            lambda f: [save(f, n, square()) for n in ("a.jpg", "a.bmp")],
+            "Cannot tell which file of a is",
+        ),
+        (lambda f: [archive(f), save(f, "a.png", square())], "either one zip, or images"),
         (lambda f: [archive(f, "masks/2.png")], "has no masks/2.png"),
-        (lambda f: [archive(f, names={"0": "dog"})], "classes.json is no list of names"),
-        (lambda f: [archive(f, names=["dog", "Dog"])], "Two classes are called"),
+        (lambda f: [archive(f, names={"0": "dog"})], "classes.json is not a list of class names"),
+        (lambda f: [archive(f, names=["dog", "Dog"])], "Two classes are named"),
         (cut_off, "cut.zip is damaged, locked or no zip"),
         (bare_archive, "bare.zip has no folder images/"),
         (no_picture, "a.jpg is not a picture"),
         (colourful_mask, "a_mask.png is a colour picture"),
-        (too_many, "33 pictures are more than the 32"),
+        (too_many, "33 images are more than the limit of 32"),
     ],
 )
 def test_uploads_that_cannot_be_used(
@@ -212,7 +215,7 @@ def test_uploads_that_cannot_be_used(
 
 def test_an_archive_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipsam.data.labelled.ZIP_BYTES", 1000)
-    with pytest.raises(DataError, match="holds more than"):
+    with pytest.raises(DataError, match="when unpacked"):
         read_upload([archive(tmp_path)], ["dog"])
 
 
@@ -224,7 +227,7 @@ def labelled(index: int, name: str = "dog"):
 
 
 def test_pictures_join_into_one_data_set() -> None:
-    data = Pictures([labelled(0, "Dog"), labelled(1, "cat"), labelled(2, "dog")])
+    data = LabelledImages([labelled(0, "Dog"), labelled(1, "cat"), labelled(2, "dog")])
     assert data.names == ("Dog", "cat")
     assert data.keys == ("0", "1", "2")
     assert [data[index].present() for index in range(3)] == [[0], [1], [0]]
@@ -232,12 +235,12 @@ def test_pictures_join_into_one_data_set() -> None:
 
 
 def test_a_picture_is_there_once_and_there_are_at_most_32() -> None:
-    full = with_more((), [labelled(index) for index in range(MOST)])
-    assert len(full) == MOST
-    with pytest.raises(DataError, match="33 pictures are more than the 32"):
-        with_more(full, [labelled(MOST)])
-    with pytest.raises(DataError, match="There is a picture 1 already"):
+    full = with_more((), [labelled(index) for index in range(MAX_IMAGES)])
+    assert len(full) == MAX_IMAGES
+    with pytest.raises(DataError, match="33 images are more than the limit of 32"):
+        with_more(full, [labelled(MAX_IMAGES)])
+    with pytest.raises(DataError, match="There is already an image 1"):
         with_more(full[:4], [labelled(1)])
     again = from_ids("again", picture(2), square(), ["dog"])
-    with pytest.raises(DataError, match="again is the same picture as 2"):
+    with pytest.raises(DataError, match="again is the same image as 2"):
         with_more(full[:4], [again])

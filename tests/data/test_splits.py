@@ -108,7 +108,7 @@ def test_file_errors(tmp_path):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("some", "neither full, a fraction such as 1/512"),
+        ("some", "is not valid, expected full, a fraction such as 1/512"),
         ("-1", "neither"),
         ("1/0", "neither"),
         ("0.5", "neither"),

@@ -8,8 +8,8 @@ import torch
 from scipy import ndimage
 
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
-from clipsam.data.scenes import SceneData
 from clipsam.data.stream import Domain, TrainingStream, paste_segments
+from clipsam.data.synthetic import SceneData
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
 

@@ -7,10 +7,10 @@ import pytest
 from torch import nn
 
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.predictor import MethodInfo, PredictOptions, Predictor
+from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 
 NAMES = ("cat", "dog", "cow")
@@ -25,14 +25,19 @@ class Halves(Predictor):
         return nn.Linear(1, 1, bias=False).requires_grad_(False).apply(_zero)
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
         side = self.backbones.preset.sam.image_size
         logits = np.full((side, side), -100, np.float32)
         half = np.s_[:, : side // 2] if concept.text == "cat" else np.s_[: side // 2]
         logits[half] = 100
         with watch.step("all"):
-            prompts = PromptsUsed(concept.points, concept.labels)
+            prompts = SamPrompts(concept.points, concept.labels)
         return ConceptResult(logits, prompts, presence=0.9 if concept.text == "cat" else 0.2)
 
 

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import Counts
-from clipsam.evaluation.runner import Run, absent_classes, evaluate, prompt_of, score_image
+from clipsam.evaluation.runner import MethodRun, absent_classes, evaluate, prompt_of, score_image
 from clipsam.evaluation.saliency import saliency_score
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 
-TEXT = Run("halves", "text")
+TEXT = MethodRun("halves", "text")
 QUARTER = 128 * 128
 
 
@@ -22,7 +22,7 @@ def test_scores_counted_by_hand(halves, quarters):
     # cat | dog      Cats are looked for in the left half, a quarter of which is void; dogs in the
     # void | none    upper half.
     sample = quarters[0]
-    cat, dog = score_image(sample, Scene(sample.image), halves, TEXT, seed=0)
+    cat, dog = score_image(sample, EncodedImage(sample.image), halves, TEXT, seed=0)
     assert (cat.name, cat.image, cat.present) == ("cat", "a", True)
     assert "s_measure" not in cat.values
     assert cat.counts == Counts(QUARTER, QUARTER, QUARTER)
@@ -39,9 +39,9 @@ def test_scores_counted_by_hand(halves, quarters):
 
 def test_absent_classes_are_asked_apart(halves, quarters):
     sample = quarters[3]
-    scene = Scene(sample.image)
-    alone = score_image(sample, scene, halves, TEXT, 0)
-    dog, cat, cow = score_image(sample, scene, halves, TEXT, 0, absent=("cat", "cow"))
+    encoded = EncodedImage(sample.image)
+    alone = score_image(sample, encoded, halves, TEXT, 0)
+    dog, cat, cow = score_image(sample, encoded, halves, TEXT, 0, absent=("cat", "cow"))
     assert dog.counts == alone[0].counts == Counts(2 * QUARTER, 2 * QUARTER, 4 * QUARTER)
     assert (cat.present, cow.present) == (False, False)
     assert cat.counts == cow.counts == Counts(0, 2 * QUARTER, 0)
@@ -55,14 +55,14 @@ def test_where_classes_compete_all_are_asked_together(halves, quarters, monkeypa
     prompts = []
     predict = halves.predict
 
-    def noted(scene, prompt, options):
+    def noted(encoded, prompt, options):
         prompts.append(tuple(concept.text for concept in prompt.concepts))
-        return predict(scene, prompt, options)
+        return predict(encoded, prompt, options)
 
     monkeypatch.setattr(halves, "predict", noted)
     monkeypatch.setattr(type(halves), "joint", joint)
     sample = quarters[3]
-    scores = score_image(sample, Scene(sample.image), halves, TEXT, 0, absent=("cat", "cow"))
+    scores = score_image(sample, EncodedImage(sample.image), halves, TEXT, 0, absent=("cat", "cow"))
     assert prompts == asked
     assert [score.name for score in scores] == ["dog", "cat", "cow"]
     assert [score.present for score in scores] == [True, False, False]
@@ -83,8 +83,8 @@ def test_all_classes_can_be_asked_in_every_image(halves, quarters):
 
 def test_nobody_clicks_on_what_is_absent(halves, quarters):
     sample = quarters[3]
-    run = Run("halves", "manual", clicks=2)
-    scores = score_image(sample, Scene(sample.image), halves, run, 0, absent=("cat",))
+    run = MethodRun("halves", "manual", clicks=2)
+    scores = score_image(sample, EncodedImage(sample.image), halves, run, 0, absent=("cat",))
     assert [score.name for score in scores] == ["dog"]
 
 
@@ -102,7 +102,7 @@ def test_absent_classes_are_chosen_by_image():
 
 def test_single_objects(halves, quarters):
     sample = quarters[3]
-    (dog,) = score_image(sample, Scene(sample.image), halves, TEXT, 0, single_object=True)
+    (dog,) = score_image(sample, EncodedImage(sample.image), halves, TEXT, 0, single_object=True)
     assert dog.values["saliency_mae"] == pytest.approx(0.5)
     logits = np.full((40, 60), -100.0, np.float32)
     logits[10:20, 10:30] = 100
@@ -125,7 +125,7 @@ def test_one_scene_for_all_is_as_good_as_one_each(tiny):
     data = SceneData(3, seed=5)
     methods = {"sam": ("manual", 3), "clip-surgery-sam": ("vanilla", 0)}
     predictors = {method: load_predictor(method, tiny) for method in methods}
-    runs = [Run(method, *how) for method, how in methods.items()]
+    runs = [MethodRun(method, *how) for method, how in methods.items()]
     steps = []
     together = evaluate(data, predictors, runs, (0, 1), lambda *step: steps.append(step))
     assert steps == [(1, 3), (2, 3), (3, 3)]

@@ -12,12 +12,12 @@ import pytest
 from clipsam.data.readers import DataError
 from clipsam.evaluation.report import worst_samples
 from clipsam.evaluation.rows import read_rows
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.study import Settings, Shard, Study
 from clipsam.evaluation.summary import present_figures
 
-RUNS = (Run("text", "text"), Run("clicks", "manual", 2))
-SETTINGS = Settings("kind:path", "val", ("halves", "halves:manual"), "tiny", 2, seeds=2)
+RUNS = (MethodRun("text", "text"), MethodRun("clicks", "manual", 2))
+SETTINGS = Settings("KIND:PATH", "val", ("halves", "halves:manual"), "tiny", 2, seeds=2)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_an_interrupted_study_goes_on(study, quarters):
 )
 def test_another_study_needs_another_folder(study, changed, says):
     study()
-    with pytest.raises(DataError, match="give another --out") as caught:
+    with pytest.raises(DataError, match="Choose another --out") as caught:
         study(settings=replace(SETTINGS, **changed))
     assert says in str(caught.value)
 
@@ -125,7 +125,7 @@ def test_no_image_and_no_class(study, quarters):
 
     with pytest.raises(DataError, match="no image in its part “val”"):
         study(data=Empty())
-    with pytest.raises(DataError, match="shows any of its classes"):
+    with pytest.raises(DataError, match="contains any of its classes"):
         study(data=Background()).run(Shard())
 
 

@@ -8,7 +8,7 @@ import pytest
 from clipsam.evaluation.metrics import Counts
 from clipsam.evaluation.truth import TruthError, match_truth, read_names
 from clipsam.geometry import SquareTransform
-from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
+from clipsam.types import ConceptResult, Prediction, SamPrompts, prompt_from_classes
 
 ONE = prompt_from_classes([("Cat", "kitten")])
 TWO = prompt_from_classes([("cat",), ("dog", "puppy")])
@@ -81,7 +81,7 @@ def test_wrong_size_names_both_sizes():
 
 
 def test_score():
-    nothing = PromptsUsed()
+    nothing = SamPrompts()
     everything = ConceptResult(np.ones((8, 8), np.float32), nothing)
     prediction = Prediction(
         "m", "p", "x", TWO, SquareTransform(SIZE, 32), (everything, everything), {}, 1.0

@@ -9,16 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
 from clipsam.methods import esc_net as methods
 from clipsam.methods.esc_net import CatSegPredictor, EscNetPredictor
 from clipsam.models.clip import build_clip
 from clipsam.models.esc_net.chunking import MOST_MAPS_ON_GPU, kept_bytes, working_bytes
-from clipsam.models.sam import build_sam
-from clipsam.predictor import Options
+from clipsam.models.sam_model import build_sam
+from clipsam.predictor import PredictOptions
 from clipsam.registry import count_parameters
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import assemble
 from clipsam.weights.bundle import WeightsError, save_bundle
@@ -42,11 +42,11 @@ def cat_seg(tiny) -> CatSegPredictor:
 
 
 @torch.inference_mode()
-def answer(predictor, concepts=CONCEPTS, mode="whole-image", scene=None, progress=None):
+def answer(predictor, concepts=CONCEPTS, mode="whole-image", encoded=None, progress=None):
     modes = [mode] * len(concepts)
     watch = Stopwatch(predictor.backbones.device)
-    scene = scene or Scene(IMAGE)
-    return predictor._predict_all(scene, concepts, modes, Options(), watch, progress)
+    encoded = encoded or EncodedImage(IMAGE)
+    return predictor._predict_all(encoded, concepts, modes, PredictOptions(), watch, progress)
 
 
 def pixels(side: int) -> torch.Tensor:
@@ -91,22 +91,22 @@ def test_order_does_not_matter_but_company_does(esc_net):
 
 
 def test_each_block_s_maps_and_prompts_are_shown(tiny):
-    predictor, scene = moved(EscNetPredictor.untrained(tiny)), Scene(IMAGE)
-    results = answer(predictor, scene=scene)
+    predictor, encoded = moved(EscNetPredictor.untrained(tiny)), EncodedImage(IMAGE)
+    results = answer(predictor, encoded=encoded)
     with torch.inference_mode():
         text = predictor._encode_texts(CONCEPTS)
-        blocks = predictor._whole(scene, text, Stopwatch(tiny.device)).blocks
+        blocks = predictor._whole(encoded, text, Stopwatch(tiny.device)).blocks
     for index, result in enumerate(results):
-        assert len(result.rounds) == len(blocks) == predictor.config.blocks > 1
-        for seen, block in zip(result.rounds, blocks, strict=True):
+        assert len(result.block_traces) == len(blocks) == predictor.config.blocks > 1
+        for seen, block in zip(result.block_traces, blocks, strict=True):
             np.testing.assert_array_equal(seen.similarity, block.maps[0, index].numpy())
             told = block.prompts
             valid = told.valid[0, index]
             cells = (told.points[0, index][valid].numpy() + 0.5) / 16
             np.testing.assert_allclose(seen.points, cells * [SIZE[1], SIZE[0]], rtol=1e-6)
             np.testing.assert_array_equal(seen.regions, told.regions[0, index][valid].numpy())
-        np.testing.assert_array_equal(result.rounds[0].similarity, result.similarity)
-        first, last = result.rounds[0], result.rounds[-1]
+        np.testing.assert_array_equal(result.block_traces[0].similarity, result.similarity)
+        first, last = result.block_traces[0], result.block_traces[-1]
         assert np.abs(first.similarity - last.similarity).max() > 1e-3
         np.testing.assert_array_equal(result.prompts.points, last.points)
         assert (result.prompts.labels == 1).all()
@@ -115,7 +115,7 @@ def test_each_block_s_maps_and_prompts_are_shown(tiny):
 
 def test_a_round_s_points_are_its_regions_highest_cells(esc_net):
     for result in answer(esc_net):
-        for seen in result.rounds:
+        for seen in result.block_traces:
             assert seen.similarity.dtype == seen.points.dtype == np.float32
             assert seen.regions.dtype == bool
             assert seen.similarity.shape == (16, 16)
@@ -132,15 +132,15 @@ def test_without_sam_there_are_no_prompts(cat_seg):
     for result in answer(cat_seg):
         assert result.prompts.points.shape == (0, 2)
         assert result.prompts.dense is None
-        assert len(result.rounds) == cat_seg.config.blocks
-        assert all(seen.points.shape == (0, 2) for seen in result.rounds)
-        assert all(seen.regions is None for seen in result.rounds)
+        assert len(result.block_traces) == cat_seg.config.blocks
+        assert all(seen.points.shape == (0, 2) for seen in result.block_traces)
+        assert all(seen.regions is None for seen in result.block_traces)
 
 
 def test_without_blocks_there_are_no_rounds(tiny):
     config = replace(CatSegPredictor.design(TINY), blocks=0)
     (result,) = answer(CatSegPredictor.untrained(tiny, config), CONCEPTS[:1])
-    assert result.rounds == ()
+    assert result.block_traces == ()
     assert result.prompts.points.shape == (0, 2)
 
 
@@ -219,18 +219,18 @@ def test_on_a_gpu_its_free_memory_is_the_budget(tiny, monkeypatch):
 
 @pytest.mark.parametrize("size", [(90, 60), (1, 1), (2, 300)], ids=str)
 def test_any_size(esc_net, size):
-    scene = Scene(np.zeros((*size, 3), np.uint8))
-    (result,) = answer(esc_net, CONCEPTS[:1], scene=scene)
+    encoded = EncodedImage(np.zeros((*size, 3), np.uint8))
+    (result,) = answer(esc_net, CONCEPTS[:1], encoded=encoded)
     assert np.isfinite(result.logits).all()
     points = result.prompts.points
     assert ((points >= 0) & (points <= size[::-1])).all()
     maps = torch.from_numpy(result.logits)[None, None]
-    assert esc_net._transform(scene).to_image(maps).shape[2:] == size
+    assert esc_net._transform(encoded).to_image(maps).shape[2:] == size
 
 
 def test_the_contract_is_met(esc_net):
-    scene = Scene(IMAGE)
-    prediction = esc_net.predict(scene, Prompt(CONCEPTS[:1]))
+    encoded = EncodedImage(IMAGE)
+    prediction = esc_net.predict(encoded, Prompt(CONCEPTS[:1]))
     assert (prediction.method, prediction.mode) == ("esc-net", "whole-image")
     assert prediction.logits().shape == (1, *SIZE)
     np.testing.assert_allclose(
@@ -239,19 +239,19 @@ def test_the_contract_is_met(esc_net):
 
 
 def test_images_and_texts_are_encoded_once(tiny):
-    predictor, scene, ran = EscNetPredictor.untrained(tiny), Scene(IMAGE), []
+    predictor, encoded, ran = EscNetPredictor.untrained(tiny), EncodedImage(IMAGE), []
     clip = predictor.model.clip
     for part in (clip.visual_projection, clip.text_projection):
         part.register_forward_hook(lambda *_: ran.append(1))
-    first = answer(predictor, scene=scene)
+    first = answer(predictor, encoded=encoded)
     assert len(ran) == 1 + len(CONCEPTS)
-    again = answer(predictor, scene=scene)
+    again = answer(predictor, encoded=encoded)
     assert len(ran) == 1 + len(CONCEPTS)
     np.testing.assert_array_equal(first[0].logits, again[0].logits)
     # Training changes the weights in place: texts of before are forgotten.
     with torch.no_grad():
         clip.text_model.encoder.layers[0].self_attn.v_proj.weight.add_(0.1)
-    changed = answer(predictor, scene=scene)
+    changed = answer(predictor, encoded=encoded)
     assert len(ran) == 1 + 2 * len(CONCEPTS)
     assert np.abs(changed[0].similarity - first[0].similarity).max() > 1e-6
 
@@ -308,7 +308,7 @@ def test_a_foreign_bundle_is_refused(tiny, tmp_path):
     config = replace(CatSegPredictor.design(TINY), blocks=0)
     predictor = CatSegPredictor.untrained(tiny, config)
     save_bundle(tmp_path, predictor.bundle_config({}), predictor.model.trainable_state())
-    with pytest.raises(WeightsError, match="fits the method cat-seg, not esc-net"):
+    with pytest.raises(WeightsError, match="was trained for method 'cat-seg', expected 'esc-net'"):
         EscNetPredictor.load(tiny, tmp_path)
     with pytest.raises(WeightsError, match="is no bundle"):
         EscNetPredictor.load(tiny, tmp_path / "nowhere")

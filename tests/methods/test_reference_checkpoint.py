@@ -17,7 +17,7 @@ from clipsam.methods.reference_checkpoint import (
     write_reference_checkpoint,
 )
 from clipsam.models.clip import build_clip
-from clipsam.models.sam import SamConfig, build_sam
+from clipsam.models.sam_model import SamConfig, build_sam
 from clipsam.weights.backbones import Backbones, assemble
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.convert import clip_from_openai
@@ -103,12 +103,12 @@ def test_wrapped_resized_and_renamed(checkpoint, predictor, backbones):
 @pytest.mark.parametrize(
     ("part", "name", "value", "message"),
     [
-        (SAM, TOKEN, None, "iou_token.weight should be .*, is missing"),
-        (SAM, TOKEN, torch.ones(2, 256), r"should be \(1, 256\), is \(2, 256\)"),
-        (SAM, "other", torch.ones(1), "other, which the authors' network has not"),
+        (SAM, TOKEN, None, "expected .*iou_token.weight of shape .*, got missing"),
+        (SAM, TOKEN, torch.ones(2, 256), r"of shape \(1, 256\), got \(2, 256\)"),
+        (SAM, "other", torch.ones(1), "other, which is not in the authors' network"),
         (SAM, "image_encoder.pos_embed", torch.ones(1, 8, 8, 32), "another SAM or CLIP"),
         (CLIP, "ln_final.weight", torch.zeros(32), "another SAM or CLIP"),
-        (CLIP, "epoch", 3, "clip_model should hold named tensors"),
+        (CLIP, "epoch", 3, "clip_model must contain named tensors"),
     ],
 )
 def test_refusals(checkpoint, backbones, part, name, value, message):
@@ -123,7 +123,7 @@ def test_refusals(checkpoint, backbones, part, name, value, message):
 
 def test_another_checkpoint(backbones, tmp_path):
     torch.save({"state": {}}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="should hold model_state_dict and clip_model"):
+    with pytest.raises(WeightsError, match="must contain model_state_dict and clip_model"):
         read_reference_checkpoint(tmp_path / "a.pth", backbones)
 
 

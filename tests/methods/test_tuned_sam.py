@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.methods import tuned_sam as tuned_sam_module
 from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models import image_encoder as encoder_module
 from clipsam.models.image_encoder import AdaptedImageEncoder
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.presets import PRESETS
 
@@ -60,11 +60,11 @@ def together(monkeypatch, classes: int) -> None:
 def test_together_equals_one_by_one(tiny, monkeypatch, method, mode, classes):
     """Whatever mixture of points and boxes each class has."""
     predictor = load_predictor(method, tiny)
-    alone = predictor.predict(Scene(IMAGE), PROMPT, Options(mode=mode))
+    alone = predictor.predict(EncodedImage(IMAGE), PROMPT, PredictOptions(mode=mode))
     together(monkeypatch, classes)
     calls: list[tuple[int, int]] = []
     joint = predictor.predict(
-        Scene(IMAGE), PROMPT, Options(mode=mode), lambda *call: calls.append(call)
+        EncodedImage(IMAGE), PROMPT, PredictOptions(mode=mode), lambda *call: calls.append(call)
     )
     np.testing.assert_allclose(joint.logits(), alone.logits(), atol=1e-4, rtol=1e-4)
     np.testing.assert_allclose(joint.presence, alone.presence, atol=1e-6)
@@ -76,12 +76,12 @@ def test_together_equals_one_by_one(tiny, monkeypatch, method, mode, classes):
 
 def test_only_classes_without_an_embedding_are_encoded(tiny, monkeypatch, encoded):
     predictor = load_predictor("clip-guided-sam", tiny)
-    scene, options = Scene(IMAGE), Options(mode="manual")
+    encoded, options = EncodedImage(IMAGE), PredictOptions(mode="manual")
     together(monkeypatch, 3)
-    predictor.predict(scene, Prompt(PROMPT.concepts[1:2]), options)
-    predictor.predict(scene, PROMPT, options)
+    predictor.predict(encoded, Prompt(PROMPT.concepts[1:2]), options)
+    predictor.predict(encoded, PROMPT, options)
     assert encoded == [1, 2, 1]
-    predictor.predict(scene, PROMPT, options)
+    predictor.predict(encoded, PROMPT, options)
     assert encoded == [1, 2, 1]
 
 
@@ -93,7 +93,7 @@ def test_each_class_runs_only_the_blocks_after_it_has_entered(tiny, monkeypatch)
         encoder_module, "attend", lambda *asked: attended.append(asked) or attend(*asked)
     )
     predictor = load_predictor("clip-guided-sam", tiny)
-    predictor.predict(Scene(IMAGE), PROMPT, Options(mode="manual"))
+    predictor.predict(EncodedImage(IMAGE), PROMPT, PredictOptions(mode="manual"))
     first = predictor.model.image_encoder.first_adapted
     depth = len(predictor.model.image_encoder.blocks)
     assert len(attended) == first + 1 + len(PROMPT.concepts) * (depth - first - 1)
@@ -101,24 +101,28 @@ def test_each_class_runs_only_the_blocks_after_it_has_entered(tiny, monkeypatch)
 
 def test_one_embedding_where_the_encoder_sees_no_class(tiny, monkeypatch, encoded):
     together(monkeypatch, 4)
-    load_predictor("sam-parallel", tiny).predict(Scene(IMAGE), PROMPT, Options(mode="manual"))
+    load_predictor("sam-parallel", tiny).predict(
+        EncodedImage(IMAGE), PROMPT, PredictOptions(mode="manual")
+    )
     assert encoded == [1]
 
 
 def test_a_scene_that_keeps_nothing_answers_all_the_same(tiny, monkeypatch):
     predictor = load_predictor("clip-guided-sam", tiny)
     together(monkeypatch, 3)
-    kept = predictor.predict(Scene(IMAGE), PROMPT, Options(mode="manual"))
-    forgetful = predictor.predict(Scene(IMAGE, max_bytes=1), PROMPT, Options(mode="manual"))
+    kept = predictor.predict(EncodedImage(IMAGE), PROMPT, PredictOptions(mode="manual"))
+    forgetful = predictor.predict(
+        EncodedImage(IMAGE, max_bytes=1), PROMPT, PredictOptions(mode="manual")
+    )
     np.testing.assert_allclose(forgetful.logits(), kept.logits(), atol=1e-5)
 
 
 def test_as_many_as_half_of_the_free_memory_holds(tiny, monkeypatch):
     """ViT-B: 4096 tokens of 768 channels, 24 numbers of four bytes for each: 302 MB a class."""
     predictor = load_predictor("clip-guided-sam", tiny)
-    assert predictor._classes_at_a_time(Options()) == 1
+    assert predictor._classes_at_a_time(PredictOptions()) == 1
     gpu = replace(tiny, preset=PRESETS["base"], device=torch.device("cuda"))
     monkeypatch.setattr(predictor, "backbones", gpu)
     for free, expected in ((10**8, 1), (3 * 10**9, 4), (24 * 10**9, 39)):
         monkeypatch.setattr(tuned_sam_module, "free_memory", lambda device, free=free: free)
-        assert predictor._classes_at_a_time(Options()) == expected
+        assert predictor._classes_at_a_time(PredictOptions()) == expected

@@ -7,8 +7,8 @@ import torch
 
 from clipsam.models.clip import SurgeryVision, build_clip
 from clipsam.models.image_encoder import AdaptedImageEncoder, AdapterConfig
-from clipsam.models.sam import build_sam
-from clipsam.models.tuned_sam import TunedSam, TunedSamConfig
+from clipsam.models.sam_model import build_sam
+from clipsam.models.tuned_sam_model import TunedSam, TunedSamConfig
 from clipsam.weights.presets import CLIP_B16, VIT_B, VIT_H, VIT_L
 
 SIZES = {"vit_b": VIT_B, "vit_l": VIT_L, "vit_h": VIT_H}

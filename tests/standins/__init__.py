@@ -11,12 +11,12 @@ from clipsam.weights.published import (
     OWLV2,
     SAM2_TINY,
     SAM3,
-    Published,
+    PublishedWeights,
 )
 
 from . import clipseg, grounding_dino, owlv2, sam2, sam3
 
-SAVE: dict[Published, Callable[[Path], None]] = {
+SAVE: dict[PublishedWeights, Callable[[Path], None]] = {
     CLIPSEG: clipseg.save,
     GROUNDING_DINO: grounding_dino.save,
     OWLV2: owlv2.save,

@@ -14,7 +14,7 @@ from transformers import (
     Sam2VisionConfig,
 )
 
-from clipsam.models.sam2 import Sam2Config
+from clipsam.models.sam2_model import Sam2Config
 from tests.conftest import randomize
 
 SMALL = Sam2Config(

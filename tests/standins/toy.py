@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, Options, Predictor
-from clipsam.scene import Scene
-from clipsam.types import Concept, ConceptResult, PromptsUsed
+from clipsam.predictor import MethodInfo, PredictOptions, Predictor
+from clipsam.types import Concept, ConceptResult, SamPrompts
 
 
 class ToyPredictor(Predictor):
@@ -28,9 +28,14 @@ class ToyPredictor(Predictor):
         return self.backbones.sam
 
     def _predict_concept(
-        self, scene: Scene, concept: Concept, mode: str, options: Options, watch: Stopwatch
+        self,
+        encoded: EncodedImage,
+        concept: Concept,
+        mode: str,
+        options: PredictOptions,
+        watch: Stopwatch,
     ) -> ConceptResult:
         logits = np.full((self._mask_side, self._mask_side), -8, np.float32)
         with watch.step("everything"):
             logits[:, : self._mask_side // 2] = 8
-        return ConceptResult(logits, PromptsUsed())
+        return ConceptResult(logits, SamPrompts())

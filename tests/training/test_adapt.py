@@ -11,12 +11,12 @@ import torch
 
 from clipsam.data.labelled import from_masks
 from clipsam.data.samples import LabelledImage
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import count, iou
 from clipsam.methods.base import TrainablePredictor
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import find_method
-from clipsam.scene import Scene
 from clipsam.training.adapt import adapt, adapt_recipe, held_out, trained_parts
 from clipsam.types import Concept, Prompt, prompt_from_classes
 from clipsam.weights.bundle import load_bundle
@@ -58,7 +58,11 @@ def test_twenty_steps_teach_and_the_bundle_is_what_was_measured(tiny, tmp_path: 
     assert [row.picture for row in adapted.rows] == ["6", "7"]
     loaded = method.load(tiny, tmp_path / "bundle")
     for picture, row, after in zip(adapted.pictures, adapted.rows, adapted.after, strict=True):
-        asked = Scene(picture.image), prompt_from_classes([["sticker"]]), Options(mode=adapted.mode)
+        asked = (
+            EncodedImage(picture.image),
+            prompt_from_classes([["sticker"]]),
+            PredictOptions(mode=adapted.mode),
+        )
         again = loaded.predict(*asked)
         assert np.array_equal(again.logits(), after.logits())
         assert row.after == iou(count(again.class_mask(0), picture.classes == 0))
@@ -98,7 +102,7 @@ def test_nothing_shared_is_touched(tiny, tmp_path: Path, id: str) -> None:
     in_training = [module.training for part in parts for module in part.modules()]
 
     def answer() -> np.ndarray:
-        return shared.predict(Scene(scene.image), prompt).logits()
+        return shared.predict(EncodedImage(scene.image), prompt).logits()
 
     before, amid = answer(), []
 
@@ -112,7 +116,7 @@ def test_nothing_shared_is_touched(tiny, tmp_path: Path, id: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(weights, after, strict=True))
     assert in_training == [module.training for part in parts for module in part.modules()]
     trained = method.load(tiny, adapted.folder)
-    other = trained.predict(Scene(scene.image), prompt).logits()
+    other = trained.predict(EncodedImage(scene.image), prompt).logits()
     assert not np.array_equal(before, other)
 
 

@@ -9,8 +9,9 @@ import pytest
 from clipsam.errors import PromptError
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.esc_net import EscNetPredictor
-from clipsam.models.tuned_sam import TunedSamConfig
-from clipsam.training.recipe import EscNetRecipe, TunedSamRecipe, apply_settings, recipe_for
+from clipsam.models.tuned_sam_model import TunedSamConfig
+from clipsam.training.recipe import EscNetRecipe, TunedSamRecipe, apply_settings
+from clipsam.training.stages import recipe_for
 from clipsam.weights.presets import PRESETS, TINY
 
 GUIDED = ClipGuidedSamPredictor.design(PRESETS["base"])

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from clipsam.cli import main
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.methods.base import TrainablePredictor
 from clipsam.models.esc_net import EscNetConfig
-from clipsam.models.tuned_sam import TunedSamConfig
+from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.registry import find_method, methods
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import has_weights
 from clipsam.weights.bundle import load_bundle
@@ -82,7 +82,7 @@ def test_every_method_trains_into_a_bundle_that_runs(tiny, tmp_path, method):
     assert any(part in name for part in TRAINED_PARTS[fresh.config_type] for name in moved)
     scene = SceneData(1, seed=9)[0]
     prompt = Prompt((Concept((scene.names[0],), points=[[100, 90]], labels=[1]),))
-    answers = [p.predict(Scene(scene.image), prompt).logits() for p in (trained, fresh)]
+    answers = [p.predict(EncodedImage(scene.image), prompt).logits() for p in (trained, fresh)]
     assert not np.array_equal(*answers)
 
 

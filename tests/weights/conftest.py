@@ -16,10 +16,10 @@ from transformers import CLIPConfig, CLIPModel, SamModel
 from transformers import SamConfig as TransformersSamConfig
 
 from clipsam.models.clip import ClipSizes
-from clipsam.models.sam import SamConfig
+from clipsam.models.sam_model import SamConfig
 from clipsam.weights import hub as hub_module
 from clipsam.weights.presets import PRESETS, Preset
-from clipsam.weights.published import CLIP_EXTRAS, Published
+from clipsam.weights.published import CLIP_EXTRAS, PublishedWeights
 from tests.weights.standin_hub import Files, StandinHub
 
 LETTERS = sorted(ByteLevel.alphabet())
@@ -54,8 +54,8 @@ SMALL = replace(
     name="small",
     sam=SMALL_SAM,
     clip=SMALL_CLIP,
-    sam_source=Published("someone/small-sam", 1, "MIT"),
-    clip_source=Published("someone/small-clip", 1, "MIT", CLIP_EXTRAS),
+    sam_source=PublishedWeights("someone/small-sam", 1, "MIT"),
+    clip_source=PublishedWeights("someone/small-clip", 1, "MIT", CLIP_EXTRAS),
 )
 
 

@@ -72,5 +72,5 @@ def test_load_into_checks_names_and_shapes():
     assert torch.equal(linear.bias, STATE["bias"])
     with pytest.raises(WeightsError, match="here holds scale"):
         load_into(linear, {"scale": STATE["bias"]}, "here")
-    with pytest.raises(WeightsError, match=r"weight should be \(2, 2\), is \(2,\)"):
+    with pytest.raises(WeightsError, match=r"expected weight of shape \(2, 2\), got \(2,\)"):
         load_into(linear, {"weight": STATE["bias"]}, "here")

@@ -23,7 +23,7 @@ from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import has_weights, load_backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.files import file_hash
-from clipsam.weights.local import bring, download, locate
+from clipsam.weights.local_files import copy_from_folder, download, locate
 from clipsam.weights.presets import PRESETS
 from clipsam.weights.pretrained import LocalFiles, read_sam
 from tests.weights.conftest import SMALL
@@ -102,7 +102,7 @@ def sam_gets(hub) -> list:
 def test_a_later_command_goes_on_where_the_network_broke_down(small, hub, cache):
     half = 100 * constants.DOWNLOAD_CHUNK_SIZE
     hub.cut = lambda request: half if request.repo == SAM and request.start == 0 else 0
-    fails(small, "cannot be reached", "what has come so far is kept")
+    fails(small, "cannot be reached", "what was downloaded is kept")
     (partial,) = unfinished(cache)
     assert partial.stat().st_size == half
     hub.cut = lambda _: None
@@ -139,7 +139,7 @@ def test_wrong_content_is_thrown_away(small, hub, cache, kind, name):
         "web page": b"<!DOCTYPE html><html>Please log in</html>",
         "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n",
     }[kind]
-    fails(small, name, "checksum", "thrown away")
+    fails(small, name, "checksum", "were deleted")
     assert not unfinished(cache)
     hub.sent.clear()
     download(small)
@@ -151,7 +151,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(small, hub, cache):
     blob = next(cache.glob("**/model.safetensors")).resolve()
     content = blob.read_bytes()
     blob.write_bytes(content[:-5])
-    with pytest.raises(WeightsError, match=r"should be whole safetensors, but .* damaged"):
+    with pytest.raises(WeightsError, match=r"is a damaged or incomplete safetensors file"):
         load_backbones(small)
     download(small)
     assert blob.read_bytes() == content
@@ -206,7 +206,7 @@ def test_overloaded_servers_are_given_up_on(small, hub, cache, method, status, p
 
 def test_an_endpoint_that_is_no_hub(small, hub, cache):
     hub.fail = lambda _: (200, {"Content-Type": "text/html"})
-    fails(small, "no hub of models", "HF_ENDPOINT")
+    fails(small, "not a model hub", "HF_ENDPOINT")
 
 
 def test_nobody_answers(small, cache):
@@ -216,7 +216,7 @@ def test_nobody_answers(small, cache):
 def test_full_disk(small, hub, cache, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
-    fails(small, "MB are needed", "only 0 MB are free", "HF_HOME")
+    fails(small, " MB, but only 0 MB are free", "HF_HOME")
     assert not any(request.method == "GET" for request in hub.requests)
 
 
@@ -273,7 +273,7 @@ def test_the_command(small, hub, cache, repositories, monkeypatch, capsys):
 
 
 def test_from_a_folder(small, repositories, cache):
-    bring(small, repositories)
+    copy_from_folder(small, repositories)
     assert has_weights(small)
     load_backbones(small)
     assert not cache.exists()
@@ -282,18 +282,18 @@ def test_from_a_folder(small, repositories, cache):
 
 def test_from_a_folder_with_something_missing(small, repositories, cache, tmp_path):
     folder = tmp_path / "stick"
-    with pytest.raises(WeightsError, match="stick should hold someone/small-sam/ with"):
-        bring(small, folder)
+    with pytest.raises(WeightsError, match="stick must contain someone/small-sam/ with"):
+        copy_from_folder(small, folder)
     shutil.copytree(repositories / SAM, folder / "small-sam")
     shutil.copytree(repositories / CLIP, folder / CLIP)
     (folder / CLIP / "merges.txt").unlink()
     with pytest.raises(WeightsError, match=r"small-clip/ with .*merges\.txt"):
-        bring(small, folder)
+        copy_from_folder(small, folder)
     shutil.copy(repositories / CLIP / "merges.txt", folder / CLIP)
     weights = folder / "small-sam" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(WeightsError, match="damaged or cut off"):
-        bring(small, folder)
+    with pytest.raises(WeightsError, match="damaged or incomplete"):
+        copy_from_folder(small, folder)
     assert not has_weights(small)
     assert not list(cache.parent.glob("**/*.safetensors"))
 
@@ -309,9 +309,9 @@ def test_from_a_folder_with_metas_checkpoint(small, repositories, cache, tmp_pat
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:-1] + b"?")
     with pytest.raises(WeightsError, match="SHA-256 that starts with"):
-        bring(preset, tmp_path)
+        copy_from_folder(preset, tmp_path)
     assert not has_weights(preset)
     (tmp_path / name).write_bytes(content)
-    bring(preset, tmp_path)
+    copy_from_folder(preset, tmp_path)
     assert locate(source).weights.name == name
     load_backbones(preset)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, SamModel
 
 from clipsam.models.clip import SurgeryVision, build_clip, encode_text
-from clipsam.models.sam import SamConfig, build_sam, decode_masks
+from clipsam.models.sam_model import SamConfig, build_sam, decode_masks
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.files import check_named_hash

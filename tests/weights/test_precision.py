@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import class_wise_miou
-from clipsam.evaluation.runner import Run, evaluate, prompt_of
-from clipsam.predictor import Options
+from clipsam.evaluation.runner import MethodRun, evaluate, prompt_of
+from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.weights.backbones import (
     Backbones,
     assemble,
@@ -20,7 +20,10 @@ from clipsam.weights.backbones import (
 )
 from clipsam.weights.presets import PRESETS, TINY
 
-RUNS = [Run("clip-guided-sam", "semi-automatic"), Run("clip-guided-sam", "manual", clicks=1)]
+RUNS = [
+    MethodRun("clip-guided-sam", "semi-automatic"),
+    MethodRun("clip-guided-sam", "manual", clicks=1),
+]
 METHODS = ["sam", "clip-surgery-sam", "clip-guided-sam", "sam-lora", "sam-proposals-clip"]
 
 
@@ -79,10 +82,10 @@ def test_encoders_in_bfloat16_decoders_in_float32(halved, method):
     upscaling = [m for m in predictor.network().modules() if hasattr(m, "output_upscaling")]
     hooks = [block.attn.qkv.register_forward_hook(note("qkv"))]
     hooks += [m.output_upscaling.register_forward_hook(note("masks")) for m in upscaling]
-    scene = Scene(sample.image)
+    encoded = EncodedImage(sample.image)
     mode = predictor.info.modes[0]
     try:
-        halves = predictor.predict(scene, prompt, Options(mode=mode))
+        halves = predictor.predict(encoded, prompt, PredictOptions(mode=mode))
     finally:
         for hook in hooks:
             hook.remove()
@@ -94,7 +97,7 @@ def test_encoders_in_bfloat16_decoders_in_float32(halved, method):
 def test_features_are_nearly_the_same(halved, tiny):
     """To the eight bits of bfloat16, summed up over the layers; and kept in float32."""
     image = SceneData(1, seed=7)[0].image
-    exact, halves = (Scene(image).sam_embedding(own) for own in (tiny, halved))
+    exact, halves = (EncodedImage(image).sam_embedding(own) for own in (tiny, halved))
     assert halves.dtype == torch.float32
     assert 0 < (halves - exact).norm() < 0.03 * exact.norm()
 
@@ -105,7 +108,9 @@ def test_points_are_drawn_where_they_were(halved, tiny):
     prompt, found = prompt_of(sample, clicks=0, seed=0), []
     for backbones in (tiny, halved):
         predictor = load_predictor("clip-surgery-sam", backbones)
-        answer = predictor.predict(Scene(sample.image), prompt, Options(mode="vanilla"))
+        answer = predictor.predict(
+            EncodedImage(sample.image), prompt, PredictOptions(mode="vanilla")
+        )
         found.append([result.prompts.points for result in answer.results])
     for exact, halves in zip(*found, strict=True):
         assert len(exact)

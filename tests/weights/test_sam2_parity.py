@@ -19,8 +19,8 @@ from transformers import (
     Sam2VisionConfig,
 )
 
-from clipsam.models.sam2 import Sam2Config as OurConfig
-from clipsam.models.sam2 import Sam2Image, build_sam2, decode_masks, embed
+from clipsam.models.sam2_model import Sam2Config as OurConfig
+from clipsam.models.sam2_model import Sam2Image, build_sam2, decode_masks, embed
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.convert import sam2_from_transformers, sam2_to_transformers
 from clipsam.weights.pretrained import LocalFiles, read_sam2, read_sam2_config
@@ -220,7 +220,7 @@ def refused(files: LocalFiles, words: str) -> None:
 def test_other_weights(files, tmp_path):
     whole = files.weights.read_bytes()
     files.weights.write_bytes(whole[: len(whole) // 2])
-    refused(files, r"model\.safetensors should be whole safetensors, but its .* cut off")
+    refused(files, r"model\.safetensors is a damaged or incomplete safetensors file")
     files.weights.write_bytes(whole)
     state = load_file(files.weights)
     save_file({**state, "vision_encoder.neck.extra": torch.zeros(1)}, files.weights)
@@ -228,7 +228,7 @@ def test_other_weights(files, tmp_path):
     save_file({n: t for n, t in state.items() if ".conv_s0." not in n}, files.weights)
     refused(files, r"lacks sam_mask_decoder\.conv_s0\.bias \(of 2\)")
     save_file({**state, "no_memory_embedding": torch.zeros(1, 1, 8)}, files.weights)
-    refused(files, r"no_mem_embed should be \(1, 1, 256\), is \(1, 1, 8\)")
+    refused(files, r"expected no_mem_embed of shape \(1, 1, 256\), got \(1, 1, 8\)")
     save_file(state, files.weights)
     content = json.loads(files.extras["config.json"].read_text())
     content["vision_config"]["backbone_config"]["blocks_per_stage"] = [1, 2, 3, 2]
@@ -239,7 +239,7 @@ def test_other_weights(files, tmp_path):
     other = LocalFiles(tmp_path / "sam/model.safetensors", files.extras)
     refused(other, r"sam/model\.safetensors holds .*, which does not fit")
     with_own = LocalFiles(other.weights, {"config.json": tmp_path / "sam/config.json"})
-    refused(with_own, r"config\.json: model_type should be sam2_video or sam2, is sam$")
+    refused(with_own, r"config\.json: expected model_type sam2_video or sam2, got sam$")
 
 
 @pytest.mark.parametrize(
@@ -249,9 +249,9 @@ def test_other_weights(files, tmp_path):
 def test_no_configuration(files, content):
     path = files.extras["config.json"]
     path.write_text(content, encoding="latin-1")
-    refused(files, r"config\.json should be SAM 2's configuration \(")
+    refused(files, r"config\.json is not a configuration of SAM 2 \(")
     path.unlink()
-    refused(files, r"config\.json should be SAM 2's configuration \(.*No such file")
+    refused(files, r"config\.json is not a configuration of SAM 2 \(.*No such file")
 
 
 @pytest.mark.parametrize(
@@ -261,34 +261,34 @@ def test_no_configuration(files, content):
             "backbone_config",
             "model_type",
             "timm_wrapper",
-            "should be sam2_hiera_det_model, is timm",
+            "sam2_hiera_det_model, got timm",
         ),
-        ("backbone_config", "num_query_pool_stages", 2, "should be 3, is 2"),
-        ("backbone_config", "patch_stride", [2, 2], r"should be \[4, 4\], is \[2, 2\]"),
+        ("backbone_config", "num_query_pool_stages", 2, "3, got 2"),
+        ("backbone_config", "patch_stride", [2, 2], r"\[4, 4\], got \[2, 2\]"),
         (
             "backbone_config",
             "num_attention_heads_per_stage",
             [1, 2, 2, 2],
             r"be \[1, 2, 4, 8\], is",
         ),
-        ("backbone_config", "num_attention_heads_per_stage", [], "SAM 2's configuration"),
-        ("backbone_config", "window_size_per_stage", [8, 4, 7], "should be 4, is 3"),
-        ("backbone_config", "blocks_per_stage", ["a"], "SAM 2's configuration"),
-        ("backbone_config", "layer_norm_eps", 1e-5, "should be 1e-06, is 1e-05"),
-        ("vision_config", "fpn_top_down_levels", [1, 2, 3], r"should be \[2, 3\], is \[1, 2, 3\]"),
+        ("backbone_config", "num_attention_heads_per_stage", [], "is not a configuration of SAM 2"),
+        ("backbone_config", "window_size_per_stage", [8, 4, 7], "4, got 3"),
+        ("backbone_config", "blocks_per_stage", ["a"], "is not a configuration of SAM 2"),
+        ("backbone_config", "layer_norm_eps", 1e-5, "1e-06, got 1e-05"),
+        ("vision_config", "fpn_top_down_levels", [1, 2, 3], r"\[2, 3\], got \[1, 2, 3\]"),
         (
             "prompt_encoder_config",
             "image_size",
             256,
-            r"backbone_feature_sizes should be \[\[64, 64",
+            r"expected .*backbone_feature_sizes \[\[64, 64",
         ),
-        ("prompt_encoder_config", "image_size", [128, 128], "SAM 2's configuration"),
-        ("mask_decoder_config", "num_attention_heads", 4, "should be 8, is 4"),
+        ("prompt_encoder_config", "image_size", [128, 128], "is not a configuration of SAM 2"),
+        ("mask_decoder_config", "num_attention_heads", 4, "8, got 4"),
         (
             "mask_decoder_config",
             "dynamic_multimask_via_stability",
             False,
-            "should be True, is False",
+            "True, got False",
         ),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
 from clipsam.predictor import Predictor
 from clipsam.types import Prediction
 from clipsam.weights.backbones import has_weights
@@ -52,7 +52,7 @@ SCREENSHOTS = Path(__file__).resolve().parents[2] / "runs" / "screenshots"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+def pytest_runtest_teardown(item: pytest.Thumbnail) -> None:
     """Keep what the browser shows, before its windows are closed."""
     browser = getattr(item, "funcargs", {}).get("chromium")
     windows = [tab for context in browser.contexts for tab in context.pages] if browser else []
@@ -67,7 +67,7 @@ def address() -> Iterator[str]:
     """Where the page is served."""
     if not has_weights(TINY):
         pytest.skip("the bundled tiny weights are not here")
-    from clipsam.workbench.models import ModelStore
+    from clipsam.workbench.model_store import ModelStore
     from clipsam.workbench.page import build_page, launch
 
     port = free_port()

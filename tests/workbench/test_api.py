@@ -23,11 +23,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from clipsam.data.images import open_image
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import count, dice, iou
-from clipsam.predictor import Options
+from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor, methods
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import PRESETS
@@ -66,12 +66,12 @@ def classes(files: Path) -> str:
 
 
 def direct(
-    tiny: Backbones, files: Path, classes: str, method: str, options: Options | None = None
+    tiny: Backbones, files: Path, classes: str, method: str, options: PredictOptions | None = None
 ) -> Prediction:
     """What the predictor itself answers."""
     prompt = Prompt(tuple(Concept((name,)) for name in classes.split(", ")))
-    scene = Scene(open_image(files / "photo.png"))
-    return load_predictor(method, tiny).predict(scene, prompt, options)
+    encoded = EncodedImage(open_image(files / "photo.png"))
+    return load_predictor(method, tiny).predict(encoded, prompt, options)
 
 
 def test_nothing_else_is_offered(page: Client) -> None:
@@ -107,8 +107,8 @@ def test_segment_as_the_predictor(
     )
     assert (answer["preset"], answer["size"]) == ("tiny", [256, 256])
     expected = (
-        direct(tiny, files, classes, GUIDED, Options(seed=3)),
-        direct(tiny, files, classes, "clip-surgery-sam", Options("dense-prompt", seed=3)),
+        direct(tiny, files, classes, GUIDED, PredictOptions(seed=3)),
+        direct(tiny, files, classes, "clip-surgery-sam", PredictOptions("dense-prompt", seed=3)),
     )
     for one, prediction in zip(answer["methods"], expected, strict=True):
         assert (one["method"], one["mode"]) == (prediction.method, prediction.mode)
@@ -211,8 +211,8 @@ def test_comparison_with_a_truth(
 
 
 BAD = {
-    "no class": ({"classes": " , "}, "Type at least one class name"),
-    "a class twice": ({"classes": "dog, Dog"}, "named twice"),
+    "no class": ({"classes": " , "}, "Enter at least one class name"),
+    "a class twice": ({"classes": "dog, Dog"}, "given twice"),
     "classes that are no text": ({"classes": 7}, "classes must be text"),
     "no method": ({"methods": []}, "at least one method"),
     "an unknown method": ({"methods": ["sam-9"]}, "There is no method “sam-9”"),
@@ -229,10 +229,10 @@ BAD = {
     "boxes that are none": ({"boxes": "dog"}, "A box is [class, x0, y0, x1, y1]"),
     "a threshold in words": ({"threshold": "low"}, "threshold is 'low'"),
     "half a seed": ({"seed": 0.5}, "seed is 0.5"),
-    "other masks": ({"masks": "gif"}, "choose png or rle"),
-    "no picture": ({"image": None}, "neither an uploaded file nor a data URL"),
-    "damaged base64": ({"image": "data:image/png;base64,%%"}, "not valid base64"),
-    "base64 of no picture": ({"image": "data:image/png;base64,aGVsbG8="}, "not a picture"),
+    "other masks": ({"masks": "gif"}, "expected png or rle"),
+    "no picture": ({"image": None}, "must be an uploaded file or a data URL"),
+    "damaged base64": ({"image": "data:image/png;base64,%%"}, "without valid base64"),
+    "base64 of no picture": ({"image": "data:image/png;base64,aGVsbG8="}, "not a supported image"),
 }
 
 
@@ -252,7 +252,7 @@ def test_a_truth_that_does_not_fit(page: Client, files: Path, tmp_path: Path) ->
     Image.new("L", (3, 2)).save(tmp_path / "small.png")
     for truth, asked, part in (
         (tmp_path / "small.png", "", "3 × 2 pixels"),
-        (files / "second.png", "", "choose the class"),
+        (files / "second.png", "", "Select the class"),
         (files / "second.png", "cat", "“cat” is none of the classes"),
     ):
         with pytest.raises(AppError, match=re.escape(part)):

@@ -18,5 +18,5 @@ def test_a_busy_port_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "argv", ["app.py", "--host", "127.0.0.1", "--port", str(port)])
         with pytest.raises(SystemExit) as exit_info:
             app.main()
-    assert f"127.0.0.1:{port} cannot be used" in str(exit_info.value)
+    assert f"Cannot listen on 127.0.0.1:{port}" in str(exit_info.value)
     assert "\n" not in str(exit_info.value)

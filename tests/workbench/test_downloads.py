@@ -14,12 +14,12 @@ from clipsam.weights.bundle import WeightsError
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.weights.published import CLIPSEG, SAM2_TINY, SAM3
 from clipsam.workbench import downloads
-from clipsam.workbench.downloads import get_ticked, wanted_by
+from clipsam.workbench.downloads import get_ticked, needed_weights
 from tests.standins import SAVE, save_all
 from tests.weights.conftest import point_at
 from tests.weights.standin_hub import StandinHub
 
-HERE = "here, whole and as expected."
+HERE = "Downloaded and verified"
 
 
 @pytest.fixture
@@ -38,16 +38,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandinHub]
 
 
 def test_what_is_wanted(hub: StandinHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = wanted_by(TINY)
+    wanted = needed_weights(TINY)
     assert wanted[CLIPSEG] == ["CLIPSeg + SAM"]
     assert wanted[SAM3] == ["SAM 3"]
     assert {*wanted[SAM2_TINY]} == {"CLIP Surgery + SAM 2.1", "Grounded SAM 2", "SAM 2.1"}
     base = PRESETS["base"]
-    assert list(wanted_by(base))[:2] == [base.sam_source, base.clip_source]
-    assert wanted_by(base)[base.sam_source] == []
+    assert list(needed_weights(base))[:2] == [base.sam_source, base.clip_source]
+    assert needed_weights(base)[base.sam_source] == []
     save_all(tmp_path / "elsewhere")
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "elsewhere"))
-    assert wanted_by(TINY) == {}
+    assert needed_weights(TINY) == {}
 
 
 def test_progress_counts_bytes(hub: StandinHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +58,12 @@ def test_progress_counts_bytes(hub: StandinHub, monkeypatch: pytest.MonkeyPatch)
     assert seen[0] == 0
     total = sum(map(len, hub.files[CLIPSEG.repo].values())) // 10**6
     assert all(0 <= done <= of <= total for done, of in seen[1:])
-    assert CLIPSEG not in wanted_by(TINY)
+    assert CLIPSEG not in needed_weights(TINY)
 
 
 def test_nothing_ticked(hub: StandinHub) -> None:
     for repos in ([], ["someone/else"]):
-        with pytest.raises(PromptError, match="Tick what you want"):
+        with pytest.raises(PromptError, match="Select what to download"):
             get_ticked("tiny", repos, lambda *_, **__: None)
     assert not hub.requests
 
@@ -81,7 +81,7 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
-    page.locator("#downloads button", has_text="Weights that can be downloaded").click()
+    page.locator("#downloads button", has_text="Weights available for download").click()
     hub.fail = lambda _: (418, {})
     page.get_by_label(CLIPSEG.repo).check()
     page.locator("#download").click()

@@ -46,7 +46,7 @@ def test_training_is_told_from_the_bundle_that_ran(tmp_path: Path) -> None:
     assert trained("sam-ptx", TINY, tmp_path) == "7 steps on 3 images: all but the last 1."
     assert "579 steps on 887 images" in trained("sam-ptx", TINY)
     assert trained("sam-ptx", PRESETS["base"]) == "Not for base."
-    assert trained("sam", TINY) == "Nothing of its own."
+    assert trained("sam", TINY) == "No weights of its own."
     assert "facebook/sam2.1-hiera-tiny" in trained("sam2", TINY)
     assert "Measured here" in one_card("sam-ptx", TINY)
     assert "Measured here" not in one_card("sam-ptx", TINY, tmp_path)
@@ -57,5 +57,5 @@ def test_every_method_has_its_paper_and_tells_quoted_from_measured() -> None:
     assert html.count("<dt>Paper</dt>") == len(methods())
     for method in methods().values():
         assert f"href='https://arxiv.org/abs/{method.info.paper.split()[-1]}'" in html
-    assert html.index("Quoted from the paper") < html.index("Measured here, tiny")
+    assert html.index("Reported in the paper") < html.index("Measured here, tiny")
     assert "Measured here" not in all_cards(PRESETS["base"])

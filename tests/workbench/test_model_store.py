@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.registry import load_predictor
-from clipsam.scene import Scene
 from clipsam.types import prompt_from_classes
 from clipsam.weights.bundle import WeightsError
-from clipsam.weights.published import Published
-from clipsam.workbench import models
+from clipsam.weights.published import PublishedWeights
+from clipsam.workbench import model_store
 
 GPU = torch.device("cpu", 0)
 """Stands in for one: it differs from what ``torch.device("cpu")`` is, and computes the same."""
@@ -53,16 +53,19 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(method)
         return FakePredictor(method, backbones)
 
-    monkeypatch.setattr(models, "load_backbones", load_backbones)
-    monkeypatch.setattr(models, "load_predictor", load_predictor)
-    beside = {"huge": (Published("x/huge", megabytes=1, licence="MIT"),)}
-    method = lambda name: SimpleNamespace(beside=lambda preset: beside.get(name, ()))  # noqa: E731
-    monkeypatch.setattr(models, "find_method", method)
+    monkeypatch.setattr(model_store, "load_backbones", load_backbones)
+    monkeypatch.setattr(model_store, "load_predictor", load_predictor)
+    extra_networks = {"huge": (PublishedWeights("x/huge", megabytes=1, licence="MIT"),)}
+
+    def find_method(name: str) -> SimpleNamespace:
+        return SimpleNamespace(extra_networks=lambda preset: extra_networks.get(name, ()))
+
+    monkeypatch.setattr(model_store, "find_method", find_method)
     return names
 
 
 def test_backbones_are_loaded_once_per_preset(loaded: list[str]) -> None:
-    store = models.ModelStore()
+    store = model_store.ModelStore()
     assert loaded == []
     first = store.predictor("tiny", "sam")
     assert store.predictor("tiny", "sam") is first
@@ -73,7 +76,7 @@ def test_backbones_are_loaded_once_per_preset(loaded: list[str]) -> None:
 
 
 def test_the_longest_unused_is_unloaded(loaded: list[str]) -> None:
-    store = models.ModelStore(max_bytes=4 * 4000)
+    store = model_store.ModelStore(max_bytes=4 * 4000)
     one, two = store.predictor("tiny", "a"), store.predictor("tiny", "b")
     assert store.predictor("tiny", "c")
     assert store.bytes == 4 * 4000
@@ -86,7 +89,7 @@ def test_the_longest_unused_is_unloaded(loaded: list[str]) -> None:
 
 
 def test_backbones_go_with_their_last_method(loaded: list[str]) -> None:
-    store = models.ModelStore(max_bytes=4 * 4000)
+    store = model_store.ModelStore(max_bytes=4 * 4000)
     sam = weakref.ref(store.predictor("tiny", "a").backbones.sam)
     store.predictor("base", "a")
     gc.collect()
@@ -99,30 +102,30 @@ def test_backbones_go_with_their_last_method(loaded: list[str]) -> None:
 
 
 def test_room_is_made_before_a_large_network_is_read(loaded, monkeypatch) -> None:
-    store = models.ModelStore(max_bytes=4 * 4000)
+    store = model_store.ModelStore(max_bytes=4 * 4000)
     for method in ("a", "b"):
         store.predictor("tiny", method)
-    load, before = models.load_predictor, []
+    load, before = model_store.load_predictor, []
     monkeypatch.setattr(
-        models, "load_predictor", lambda *given: (before.append(store.bytes), load(*given))[1]
+        model_store, "load_predictor", lambda *given: (before.append(store.bytes), load(*given))[1]
     )
     store.predictor("tiny", "huge")
     assert before == [4 * 2000]  # "b" stays, as the one used last, with the backbones
 
 
 def test_what_was_asked_last_stays_whatever_its_size(loaded: list[str]) -> None:
-    store = models.ModelStore(max_bytes=1)
+    store = model_store.ModelStore(max_bytes=1)
     for method in ("a", "b"):
         assert store.predictor("tiny", method) is store.predictor("tiny", method)
     assert loaded == ["tiny", "a", "b"]
 
 
 def test_a_method_gives_the_same_answer_after_it_was_unloaded(tiny) -> None:
-    store, prompt = models.ModelStore(max_bytes=1), prompt_from_classes([["red disc"]])
-    scene = Scene(torch.randint(0, 256, (60, 80, 3), dtype=torch.uint8).numpy())
-    before = store.predictor("tiny", "clip-guided-sam").predict(scene, prompt)
+    store, prompt = model_store.ModelStore(max_bytes=1), prompt_from_classes([["red disc"]])
+    encoded = EncodedImage(torch.randint(0, 256, (60, 80, 3), dtype=torch.uint8).numpy())
+    before = store.predictor("tiny", "clip-guided-sam").predict(encoded, prompt)
     store.predictor("tiny", "clip-surgery-sam")
-    after = store.predictor("tiny", "clip-guided-sam").predict(scene, prompt)
+    after = store.predictor("tiny", "clip-guided-sam").predict(encoded, prompt)
     assert (before.logits() == after.logits()).all()
 
 
@@ -131,28 +134,28 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Weights that lie on the stand-in of a GPU, by ``id``; a card of 10,000 weights."""
     lying: set[int] = set()
 
-    def place(tensors: Iterable[torch.Tensor], device: torch.device) -> None:
+    def move_tensors(tensors: Iterable[torch.Tensor], device: torch.device) -> None:
         ids = {id(tensor) for tensor in tensors}
         if device == GPU:
             lying.update(ids)
         else:
             lying.difference_update(ids)
 
-    monkeypatch.setattr(models, "place", place)
+    monkeypatch.setattr(model_store, "move_tensors", move_tensors)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 4 * 10_000))
     return lying
 
 
-def gpu_store(max_bytes: int) -> models.ModelStore:
-    store = models.ModelStore(max_bytes)
+def gpu_store(max_bytes: int) -> model_store.ModelStore:
+    store = model_store.ModelStore(max_bytes)
     store.device = GPU
     return store
 
 
-def asked(store: models.ModelStore, method: str, on_gpu: set[int]) -> FakePredictor:
+def asked(store: model_store.ModelStore, method: str, on_gpu: set[int]) -> FakePredictor:
     """A method of the store, which brings its weights as a prediction does."""
     predictor = store.predictor("tiny", method)
-    models.place(predictor.network().parameters(), GPU)
+    model_store.move_tensors(predictor.network().parameters(), GPU)
     return predictor
 
 
@@ -199,20 +202,20 @@ def test_a_method_gives_the_same_answer_after_it_was_moved_away(tiny, monkeypatc
     """With torch's second name for the CPU in the place of a GPU."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 2))
     store, prompt = gpu_store(2**40), prompt_from_classes([["red disc"], ["star"]])
-    scene = Scene(torch.randint(0, 256, (60, 80, 3), dtype=torch.uint8).numpy())
+    encoded = EncodedImage(torch.randint(0, 256, (60, 80, 3), dtype=torch.uint8).numpy())
     names = ("clip-guided-sam", "esc-net", "clip-surgery-sam")
-    before = [store.predictor("tiny", name).predict(scene, prompt) for name in names]
+    before = [store.predictor("tiny", name).predict(encoded, prompt) for name in names]
     for name, expected in zip(names, before, strict=True):
         predictor = store.predictor("tiny", name)
         assert predictor.backbones.device == GPU
-        assert (predictor.predict(scene, prompt).logits() == expected.logits()).all()
-        alone = load_predictor(name, tiny).predict(Scene(scene.image), prompt)
+        assert (predictor.predict(encoded, prompt).logits() == expected.logits()).all()
+        alone = load_predictor(name, tiny).predict(EncodedImage(encoded.image), prompt)
         np.testing.assert_allclose(alone.logits(), expected.logits(), atol=1e-4)
 
 
 def test_an_unknown_preset_is_one_sentence() -> None:
     with pytest.raises(PromptError, match="no preset “x”"):
-        models.ModelStore().backbones("x")
+        model_store.ModelStore().backbones("x")
 
 
 def test_a_failed_load_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,8 +228,8 @@ def test_a_failed_load_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
             raise answer
         return answer
 
-    monkeypatch.setattr(models, "load_backbones", load)
-    store = models.ModelStore()
+    monkeypatch.setattr(model_store, "load_backbones", load)
+    store = model_store.ModelStore()
     with pytest.raises(WeightsError, match="not there"):
         store.backbones("tiny")
     assert store.backbones("tiny") is found

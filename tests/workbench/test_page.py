@@ -8,7 +8,7 @@ from clipsam.registry import find_method
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
 from clipsam.workbench import page as page_module
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from tests.workbench.driving import (
     HeldUp,
     Workbench,
@@ -38,7 +38,7 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
     for method in ("clip-guided-sam", "clip-surgery-sam"):  # or the page's warm-up is held up too
         models.warm_up(TINY.name, method)
     guided = HeldUp(monkeypatch)
-    monkeypatch.setattr(page_module, "MOST_WAITING", 1)
+    monkeypatch.setattr(page_module, "MAX_QUEUE", 1)
     page = page_module.build_page(models)
     _, address, _ = page_module.launch(
         page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True

@@ -13,30 +13,34 @@ import pytest
 import torch
 
 from clipsam.data.readers import DataError
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
+from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
-from clipsam.predictor import Options, Predictor
+from clipsam.predictor import PredictOptions, Predictor
 from clipsam.registry import find_method
-from clipsam.scene import Scene
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import has_weights
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.workbench import zero_gpu
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.zero_gpu import (
     MAX_SECONDS,
     Answer,
-    Asked,
+    MethodRequest,
     duration,
     lend,
     predict_all,
-    refusal,
+    refusal_message,
     seconds_for,
 )
 
 GUIDED, SURGERY, ESC_NET = "clip-guided-sam", "clip-surgery-sam", "esc-net"
-ASKED = (Asked(GUIDED, "semi-automatic"), Asked(SURGERY), Asked(ESC_NET, "whole-image"))
+REQUESTS = (
+    MethodRequest(GUIDED, "semi-automatic"),
+    MethodRequest(SURGERY),
+    MethodRequest(ESC_NET, "whole-image"),
+)
 
 
 @pytest.fixture
@@ -69,11 +73,13 @@ def assert_same(one: Prediction, other: Prediction) -> None:
         np.testing.assert_array_equal(result.logits, expected.logits)
         np.testing.assert_array_equal(result.similarity, expected.similarity)
         np.testing.assert_array_equal(result.prompts.points, expected.prompts.points)
-        assert len(result.rounds) == len(expected.rounds)
+        assert len(result.block_traces) == len(expected.block_traces)
 
 
-def by_method(answers: list[Answer], asked: Sequence[Asked]) -> dict[str, Prediction | str]:
-    return {asked[one.place].method: one.found for one in answers if one.found is not None}
+def by_method(
+    answers: list[Answer], requests: Sequence[MethodRequest]
+) -> dict[str, Prediction | str]:
+    return {requests[one.index].method: one.result for one in answers if one.result is not None}
 
 
 def test_a_fork_answers_the_same(
@@ -82,33 +88,41 @@ def test_a_fork_answers_the_same(
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the fork: sums may differ in their last bit otherwise
     try:
-        far = list(predict_all(models, Scene(image), prompt, "tiny", ASKED, Options(seed=5)))
+        far = list(
+            predict_all(
+                models, EncodedImage(image), prompt, "tiny", REQUESTS, PredictOptions(seed=5)
+            )
+        )
         zero_gpu.ON_ZERO_GPU = False
-        here = list(predict_all(models, Scene(image), prompt, "tiny", ASKED, Options(seed=5)))
+        here = list(
+            predict_all(
+                models, EncodedImage(image), prompt, "tiny", REQUESTS, PredictOptions(seed=5)
+            )
+        )
     finally:
         torch.set_num_threads(torch_threads)
     assert len(lent) == 1
-    far, here = by_method(far, ASKED), by_method(here, ASKED)
+    far, here = by_method(far, REQUESTS), by_method(here, REQUESTS)
     assert list(far) == list(here) == [GUIDED, SURGERY, ESC_NET]
     for method in far:
         assert_same(far[method], here[method])
 
 
 def test_progress_goes_up_to_the_end(models: ModelStore, image: np.ndarray, prompt: Prompt) -> None:
-    answers = list(predict_all(models, Scene(image), prompt, "tiny", ASKED))
+    answers = list(predict_all(models, EncodedImage(image), prompt, "tiny", REQUESTS))
     done = [answer.progress[0] for answer in answers]
     assert done == sorted(done) and (done[0], done[-1]) == (0, 6)
     assert all(answer.progress[1] == 6 for answer in answers)
-    assert {1, 2} <= {answer.progress[0] for answer in answers if answer.place == 0}
+    assert {1, 2} <= {answer.progress[0] for answer in answers if answer.index == 0}
     assert answers[0] == Answer(0, None, (0, 6))
 
 
 def test_features_stay_here_for_the_next_call(
     models: ModelStore, image: np.ndarray, prompt: Prompt
 ) -> None:
-    scene = Scene(image)
-    list(predict_all(models, scene, prompt, "tiny", ASKED[:1]))
-    assert scene._features
+    encoded = EncodedImage(image)
+    list(predict_all(models, encoded, prompt, "tiny", REQUESTS[:1]))
+    assert encoded._features
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["here", "in a fork"])
@@ -129,14 +143,21 @@ def test_one_that_fails_does_not_stop_the_others(
 
     monkeypatch.setattr(Predictor, "predict", failing)
     prompt = Prompt((Concept(("circle",)),))
-    asked = [Asked("sam", "manual"), Asked(SURGERY, "vanilla"), Asked("sam3", "text"), ASKED[0]]
-    found = by_method(list(predict_all(models, Scene(image), prompt, "tiny", asked)), asked)
-    assert "needs a foreground point or a box" in found["sam"]
-    assert found[SURGERY] == (
-        "CLIP Surgery + SAM · vanilla failed unexpectedly; the server's log says why."
+    requests = [
+        MethodRequest("sam", "manual"),
+        MethodRequest(SURGERY, "vanilla"),
+        MethodRequest("sam3", "text"),
+        REQUESTS[0],
+    ]
+    result = by_method(
+        list(predict_all(models, EncodedImage(image), prompt, "tiny", requests)), requests
     )
-    assert "is not on this machine" in found["sam3"]
-    assert isinstance(found[GUIDED], Prediction)
+    assert "needs a foreground point or a box" in result["sam"]
+    assert result[SURGERY] == (
+        "CLIP Surgery + SAM · vanilla failed with an unexpected error; see the server log."
+    )
+    assert "is not on this machine" in result["sam3"]
+    assert isinstance(result[GUIDED], Prediction)
 
 
 def test_whoever_stops_listening_stops_the_rest(
@@ -150,8 +171,8 @@ def test_whoever_stops_listening_stops_the_rest(
         return predict(self, *args)
 
     monkeypatch.setattr(Predictor, "predict", noted)
-    answers = predict_all(models, Scene(image), prompt, "tiny", ASKED)
-    next(answer for answer in answers if answer.found is not None)
+    answers = predict_all(models, EncodedImage(image), prompt, "tiny", REQUESTS)
+    next(answer for answer in answers if answer.result is not None)
     answers.close()
     assert ran == [GUIDED]
 
@@ -168,8 +189,8 @@ def test_seconds_asked_for() -> None:
     assert seconds(one, 1) < seconds(one, 20) < seconds(one, 80)
     assert seconds(one, 1) < seconds(one, 1, images=10) < 10 * seconds(one, 1)
     assert seconds(one, 1) < seconds(one, 1, "base") < seconds(one, 1, "huge-sam")
-    beside = find_method("grounded-sam").beside(PRESETS["tiny"])
-    assert beside and seconds(["sam"], 1) < seconds(["grounded-sam"], 1)
+    extra_networks = find_method("grounded-sam").extra_networks(PRESETS["tiny"])
+    assert extra_networks and seconds(["sam"], 1) < seconds(["grounded-sam"], 1)
     assert seconds(one * 30, 100) == MAX_SECONDS
     assert isinstance(seconds(one, 1), int)
     with pytest.raises(PromptError):
@@ -202,7 +223,7 @@ def test_what_a_task_tells_comes_back_as_it_was(
 def test_a_failure_there_is_an_error_here(lent: list[int]) -> None:
     with pytest.raises(gr.Error) as caught:
         list(lend(ModelStore(), counting, ([], RuntimeError("out of memory")), 1))
-    assert refusal(caught.value) == "ZeroGPU worker error: RuntimeError"
+    assert refusal_message(caught.value) == "ZeroGPU worker error: RuntimeError"
 
 
 def endless(_: ModelStore, log: Path) -> Iterator[int]:

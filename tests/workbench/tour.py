@@ -19,8 +19,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from clipsam.data.samples import BACKGROUND
-from clipsam.data.scenes import SceneData
-from clipsam.workbench.models import ModelStore
+from clipsam.data.synthetic import SceneData
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import build_page, launch
 
 from .conftest import ARGUMENTS, SCREENSHOTS, chromium_path, free_port
@@ -76,13 +76,13 @@ def _compare(bench: Workbench) -> list[bytes]:
         tab.wait_for_timeout(400)
         frames.append(tab.screenshot())
 
-    bench.example("Pairs never trained on")
+    bench.example("Unseen combinations")
     bench.choose_methods(GUIDED, SURGERY, ESC_NET)
     frame("#annotator")
     bench.run()
     tab.locator("#results").evaluate("one => one.scrollIntoView()")
     frame("#results")
-    for view in ("Errors", "Logits", "Masks over the picture"):
+    for view in ("Errors", "Logits", "Masks over the image"):
         tab.locator("#view label", has_text=view).click()
         tab.wait_for_timeout(600)
         tab.locator("#results").evaluate("one => one.scrollIntoView()")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from .ade20k import Ade20kData
 from .camouflage import CamouflageData
 from .coco import CocoInstancesData, CocoPanopticData, CocoStuffData, plain_coco_name
+from .combine import CachedData, ConcatData, SubsetData, shrink
 from .common import DataError, connected_segments
 from .folder import FolderData
 from .named import NamedData
-from .open_vocabulary import OpenVocabularyData, class_list
 from .registry import open_data
 from .voc import PascalContextData, VocData
-from .wrap import CachedData, ConcatData, SubsetData, shrink
+from .vocabulary_sets import OpenVocabularyData, class_list
 
 __all__ = [
     "Ade20kData",

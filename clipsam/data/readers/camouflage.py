@@ -1,4 +1,4 @@
-"""Camouflaged objects: COD10K, CAMO, CHAMELEON, and the layout the papers pack them in."""
+"""Camouflaged objects: COD10K, CAMO, CHAMELEON, and the papers' packed data sets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..samples import BACKGROUND
 from .common import DataError, PairedData, list_pairs, read_image
 
 ANY_OBJECT = "camouflaged object"
-"""Class of images whose file name tells no animal."""
+"""Class of images whose file name contains no animal."""
 
 
 class CamouflageData(PairedData):
-    """One camouflaged thing per image, with a mask of black and white.
+    """One camouflaged object per image, with a binary mask.
 
     COD10K's file names tell the animal, which becomes the class. Its pictures without a
     camouflaged object ("NonCAM") are left out, as in the papers.
@@ -27,7 +27,8 @@ class CamouflageData(PairedData):
     single_object = True
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: a folder with one of ``{part}/Image`` and ``{part}/GT_Object`` (COD10K-v3),
                 ``Images/{part}`` and ``GT`` (CAMO), ``Image`` and ``GT`` (CHAMELEON), or ``Imgs``
@@ -63,7 +64,7 @@ class CamouflageData(PairedData):
 
 
 def animal(stem: str) -> str:
-    """What a COD10K file name says: "COD10K-CAM-1-Aquatic-1-BatFish-2" → "bat fish"."""
+    """Return the animal in a COD10K file name: "COD10K-CAM-1-Aquatic-1-BatFish-2" → "bat fish"."""
     match = re.fullmatch(r"COD10K-CAM-\d+-[A-Za-z]+-\d+-([A-Za-z]+)-\d+", stem)
     if match is None or match[1].lower() == "other":
         return ANY_OBJECT

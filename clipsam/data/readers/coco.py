@@ -24,13 +24,14 @@ COCO_PARTS = {"train": "train2017", "val": "val2017"}
 
 
 class CocoPanopticData(DataReader):
-    """COCO's panoptic format: one JSON and a folder of PNGs whose colours number the segments."""
+    """COCO's panoptic format: one JSON, and PNGs whose colours number the segments."""
 
     kinds = ("coco-panoptic",)
     parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: folder with ``annotations/panoptic_{part}.json``, the folder of PNGs of the same
                 name, and the images in ``{part}/``.
@@ -56,7 +57,11 @@ class CocoPanopticData(DataReader):
         return len(self._annotations)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """Raises DataError: unreadable, sizes that differ, or an unknown category."""
+        """Return a labelled image.
+
+        Raises:
+            DataError: unreadable, different sizes, or an unknown category.
+        """
         annotation = self._annotations[index]
         mask_path = self.root / "annotations" / f"panoptic_{self.part}" / annotation["file_name"]
         colours = read_image(mask_path).astype(np.int32)
@@ -74,7 +79,7 @@ class CocoPanopticData(DataReader):
 
 
 class CocoInstancesData(DataReader):
-    """COCO's 80 kinds of objects. Where objects overlap, the smaller one is on top.
+    """COCO's 80 object classes; where objects overlap, the smaller one is on top.
 
     Regions of a crowd are :data:`VOID`, all else without an object is :data:`BACKGROUND`.
     """
@@ -83,7 +88,8 @@ class CocoInstancesData(DataReader):
     parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: folder with ``annotations/instances_{part}.json`` and the images in ``{part}/``.
             part: ``train2017`` or ``val2017``.
@@ -112,7 +118,11 @@ class CocoInstancesData(DataReader):
         return len(self._images)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """Raises DataError: unreadable, sizes that differ, or a damaged annotation."""
+        """Return a labelled image.
+
+        Raises:
+            DataError: unreadable, different sizes, or a damaged annotation.
+        """
         listed = self._images[index]
         size = (listed["height"], listed["width"])
         classes = np.full(size, BACKGROUND, np.int16)
@@ -135,7 +145,7 @@ class CocoInstancesData(DataReader):
         return LabelledImage(self.keys[index], image, classes, segments, self.names)
 
     def _decode(self, annotation: dict, size: tuple[int, int]) -> np.ndarray:
-        """Pixels of an annotation, bool (H, W), from polygons or run lengths."""
+        """Decode the pixels of an annotation, bool (H, W), from polygons or run lengths."""
         where = f"{self._listing}: the segmentation of annotation {annotation['id']}"
         try:
             shape = annotation["segmentation"]
@@ -164,17 +174,18 @@ UNUSED_COCO_NAMES = frozenset((
     "blender", "hair brush",
 ))
 # fmt: on
-"""Names in COCO-Stuff's list that no pixel carries, which leaves the papers' 171 classes."""
+"""Names in COCO-Stuff's list without pixels; without them the papers' 171 classes remain."""
 
 
 class CocoStuffData(PairedData):
-    """COCO-Stuff: 80 kinds of objects and 91 of stuff, in one map per image."""
+    """COCO-Stuff: 80 object and 91 stuff classes, in one map per image."""
 
     kinds = ("coco-stuff",)
     parts = COCO_PARTS
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: folder with ``labels.txt`` (lines ``id: name``), ``stuffthingmaps/{part}/*.png``
                 and the images in ``{part}/``.
@@ -190,16 +201,16 @@ class CocoStuffData(PairedData):
         for line in read_lines(listing, "COCO-Stuff's names, as lines id: name"):
             number, colon, name = (text.strip() for text in line.partition(":"))
             if not colon or not number.isdecimal():
-                raise DataError(f"{listing} has the line {line!r}, which is not id: name")
+                raise DataError(f"{listing} has the line {line!r}, expected id: name")
             if number != "0" and name not in UNUSED_COCO_NAMES:
                 values[int(number) - 1] = len(names)
                 names.append(plain_coco_name(name))
         pairs = list_pairs(Path(root) / part, Path(root) / "stuffthingmaps" / part)
-        super().__init__(names, pairs, values, f"{listing} gives no class that id plus 1")
+        super().__init__(names, pairs, values, f"{listing} names no class with this id plus 1")
 
 
 def read_coco(path: Path, of_image: tuple[str, ...], of_annotation: tuple[str, ...]) -> dict:
-    """A COCO JSON, its categories sorted by id.
+    """Read a COCO JSON with its categories sorted by id.
 
     Args:
         path: the file.
@@ -215,35 +226,38 @@ def read_coco(path: Path, of_image: tuple[str, ...], of_annotation: tuple[str, .
         "categories": ("id", "name"),
     }
     if not isinstance(content, dict) or not all(isinstance(content.get(n), list) for n in needed):
-        raise DataError(f"{path} is not COCO's: it should hold the lists {', '.join(needed)}")
+        raise DataError(f"{path} is not COCO JSON, expected the lists {', '.join(needed)}")
     for part, fields in needed.items():
         for entry in content[part]:
             if not isinstance(entry, dict) or not all(field in entry for field in fields):
                 raise DataError(
-                    f"{path} is not COCO's: every entry of {part} should have {', '.join(fields)}"
+                    f"{path} is not COCO JSON: every entry of {part} must have {', '.join(fields)}"
                 )
     listed = {image["id"] for image in content["images"]}
     for annotation in content["annotations"]:
         if annotation["image_id"] not in listed:
             raise DataError(
-                f"{path} annotates image {annotation['image_id']}, which it does not list under "
-                "images"
+                f"{path} annotates image {annotation['image_id']}, which is missing from its images"
             )
     content["categories"].sort(key=lambda category: category["id"])
     return content
 
 
 def class_value(index: dict[int, int], category: int, listing: Path) -> int:
-    """Class value of a category id; raises DataError where the JSON does not list it."""
+    """Return the class value of a category id.
+
+    Raises:
+        DataError: the JSON does not list the category.
+    """
     if category not in index:
         raise DataError(
-            f"{listing} annotates category {category}, which it does not list under categories"
+            f"{listing} annotates category {category}, which is missing from its categories"
         )
     return index[category]
 
 
 def plain_coco_name(name: str) -> str:
-    """COCO's stuff names as a person would type them: "wall-other-merged" → "wall"."""
+    """Simplify COCO's stuff names: "wall-other-merged" → "wall"."""
     for ending in ("-merged", "-stuff", "-other"):
         name = name.removesuffix(ending)
     return name.replace("-", " ")

@@ -1,4 +1,4 @@
-"""What all readers share: the error, checked reading, and numbered regions."""
+"""Shared parts of the readers: their error, validated reading, and connected regions."""
 
 from __future__ import annotations
 
@@ -18,34 +18,46 @@ from ..samples import LabelledImage, SegmentationData
 
 
 class DataError(ClipsamError):
-    """A data set that is not what it should be; the message names the file."""
+    """An invalid data set; the message names the file."""
 
 
 def read_json(path: Path) -> object:
-    """Content of a JSON file; raises DataError: missing or no JSON."""
+    """Read a JSON file.
+
+    Raises:
+        DataError: missing, unreadable, or not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
+        raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}") from None
+        raise DataError(f"{path} is not valid JSON: {error}") from None
 
 
 def read_lines(path: Path, holding: str) -> list[str]:
-    """Lines of a text file, stripped, without empty ones; raises DataError: missing or no text."""
+    """Read the non-empty lines of a text file, stripped.
+
+    Raises:
+        DataError: missing, or not text.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; it should hold {holding}") from None
+        raise DataError(f"{path} does not exist, expected {holding}") from None
     except (OSError, UnicodeDecodeError):
-        raise DataError(f"{path} cannot be read as text; it should hold {holding}") from None
+        raise DataError(f"{path} cannot be read as text, expected {holding}") from None
     return [line.strip() for line in lines if line.strip()]
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3); raises DataError with the whole path."""
+    """Read an image, uint8 (H, W, 3).
+
+    Raises:
+        DataError: unreadable; the message has the whole path.
+    """
     try:
         return open_image(path)
     except ImageError as error:
@@ -53,7 +65,11 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """int64 (H, W) ids; raises DataError with the whole path."""
+    """Read a mask of ids, int64 (H, W).
+
+    Raises:
+        DataError: unreadable; the message has the whole path.
+    """
     try:
         return open_mask(path)
     except ImageError as error:
@@ -61,7 +77,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def read_mat(path: Path, field: str) -> np.ndarray:
-    """One array of a MATLAB file, int64 (H, W); nested fields are joined by dots.
+    """Read an array of a MATLAB file, int64 (H, W); nested fields are joined by dots.
 
     Raises:
         DataError: missing, damaged, or without that field.
@@ -74,26 +90,30 @@ def read_mat(path: Path, field: str) -> np.ndarray:
             value = getattr(value, name)
         value = np.asarray(value).astype(np.int64)
     except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
+        raise DataError(f"{path} does not exist") from None
     except Exception as error:  # what loadmat raises at a damaged file is not documented
-        raise DataError(f"{path} holds no readable MATLAB field {field}: {error}") from None
+        raise DataError(f"{path} has no readable MATLAB field {field}: {error}") from None
     if value.ndim != 2:
-        raise DataError(f"{path}: {field} has shape {value.shape}, but should be (height, width)")
+        raise DataError(f"{path}: {field} has shape {value.shape}, expected (height, width)")
     return value
 
 
 def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path) -> None:
-    """Raises DataError where image (H, W, 3) and mask (H, W, ...) are not of one size."""
+    """Check that image (H, W, 3) and mask (H, W, ...) have the same size.
+
+    Raises:
+        DataError: they do not.
+    """
     (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape[:2]
     if (height, width) != (mask_height, mask_width):
         raise DataError(
             f"{mask_path} is {mask_width} × {mask_height} pixels, but its image {image_path} is "
-            f"{width} × {height}; a mask must have the size of its image"
+            f"{width} × {height}; both must have the same size"
         )
 
 
 def list_pairs(images: Path, masks: Path, skip: str = "") -> list[tuple[Path, Path]]:
-    """Every image of a folder with the PNG of its stem in another, sorted.
+    """Pair every image of a folder with the PNG of its stem in another folder, sorted.
 
     Args:
         images: folder of the images; hidden files are passed over.
@@ -118,14 +138,14 @@ def list_pairs(images: Path, masks: Path, skip: str = "") -> list[tuple[Path, Pa
 
 
 class DataReader:
-    """A data set in a folder; found by what it states here, see :mod:`.registry`."""
+    """A data set in a folder, found by the attributes stated here, see :mod:`.registry`."""
 
     kinds: ClassVar[tuple[str, ...]] = ()
-    """What people write before the colon of ``kind:path``."""
+    """Names of the kind in ``kind:path``."""
     parts: ClassVar[Mapping[str, str]] = {}
-    """The data set's own names of ``train``, ``val`` and ``test``, where they differ."""
+    """The data set's own names of ``train``, ``val`` and ``test``, where different."""
     single_object: ClassVar[bool] = False
-    """Whether each image shows one object at most."""
+    """Whether each image shows at most one object."""
 
     @classmethod
     def open(cls, kind: str, root: Path, part: str) -> SegmentationData:
@@ -143,11 +163,11 @@ class DataReader:
 
 
 UNLISTED = np.iinfo(np.int16).min
-"""Marks ids that a data set does not know; no class value is this low."""
+"""Marks ids unknown to a data set; no class value is this low."""
 
 
 class PairedData(DataReader):
-    """A data set of two files per image: the picture, and a map of class ids.
+    """A data set with two files per image: the image, and a map of class ids.
 
     Attributes:
         names: class names.
@@ -161,7 +181,8 @@ class PairedData(DataReader):
         values: Mapping[int, int],
         known: str,
     ) -> None:
-        """
+        """Store names and files.
+
         Args:
             names: class names.
             pairs: (image, mask) files.
@@ -181,13 +202,17 @@ class PairedData(DataReader):
         if len(set(self.keys)) < len(self.keys):
             key, _ = Counter(self.keys).most_common(1)[0]
             folder = self._pairs[self.keys.index(key)][0].parent
-            raise DataError(f"{folder} has more than one image {key}; each needs a stem of its own")
+            raise DataError(f"{folder} has more than one image {key}, expected unique stems")
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """Raises DataError: unreadable, sizes that differ, or an unknown id."""
+        """Return a labelled image.
+
+        Raises:
+            DataError: unreadable, different sizes, or an unknown id.
+        """
         image_path, mask_path = self._pairs[index]
         image, classes = read_image(image_path), self._classes(index)
         check_sizes(image, image_path, classes, mask_path)
@@ -196,23 +221,23 @@ class PairedData(DataReader):
         )
 
     def _classes(self, index: int) -> np.ndarray:
-        """Class map of an image, int16 (H, W)."""
+        """Read the class map of an image, int16 (H, W)."""
         path = self._pairs[index][1]
         ids = self._ids(path)
         # Both ends of what is clipped fall on the table's last entry, which is unlisted.
         classes = self._table[np.clip(ids, -1, len(self._table) - 1)]
         unknown = ids[classes == UNLISTED]
         if unknown.size:
-            raise DataError(f"{path} holds class id {unknown.max()}, but {self._known}")
+            raise DataError(f"{path} contains class id {unknown.max()}, but {self._known}")
         return classes
 
     def _ids(self, path: Path) -> np.ndarray:
-        """Class ids of a mask file, int64 (H, W)."""
+        """Read the class ids of a mask file, int64 (H, W)."""
         return read_mask(path)
 
 
 def connected_segments(classes: np.ndarray) -> np.ndarray:
-    """Number the connected regions of each class: int32 (H, W), 0 where there is no class."""
+    """Label the connected regions of each class: int32 (H, W), 0 without a class."""
     segments = np.zeros(classes.shape, np.int32)
     for value in np.unique(classes):
         if value >= 0:

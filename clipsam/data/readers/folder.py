@@ -18,17 +18,21 @@ class FolderData(PairedData):
     kinds = ("folder",)
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises DataError: a part is missing or damaged, or an image has no mask."""
+        """Open the folder.
+
+        Raises:
+            DataError: a part is missing or damaged, or an image has no mask.
+        """
         self.folder = Path(folder)
         classes = next(
             (p for f in (self.folder, self.folder.parent) if (p := f / "classes.json").is_file()),
             None,
         )
         if classes is None:
-            raise DataError(f"{self.folder} has no classes.json (a list of names, index = id)")
+            raise DataError(f"{self.folder} has no classes.json (a list of class names)")
         listed = read_json(classes)
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise DataError(f"{classes} is no list of names, index = id")
+            raise DataError(f"{classes} is not a list of class names")
         special = {"background": BACKGROUND, "unlabelled": VOID}
         names = [name for name in listed if name not in special]
         values = {255: VOID}
@@ -40,8 +44,8 @@ class FolderData(PairedData):
 
     @classmethod
     def open(cls, kind: str, root: Path, part: str) -> FolderData:
-        """See :meth:`DataReader.open`; a folder that is not divided into parts is all of it."""
+        """Open one part; a folder without parts is used as a whole, see :meth:`DataReader.open`."""
         for folder in (root / part, root):
             if (folder / "images").is_dir():
                 return cls(folder)
-        raise DataError(f"there is neither a folder {root / part / 'images'} nor {root / 'images'}")
+        raise DataError(f"neither the folder {root / part / 'images'} nor {root / 'images'} exists")

@@ -1,4 +1,4 @@
-"""Photographs of which only a name is known."""
+"""Photographs with a class name but no mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .common import DataError, read_image, read_json
 
 
 class NamedData:
-    """A folder with ``images/`` and ``labels.json``, which gives each file's name; no masks.
+    """A folder with ``images/`` and ``labels.json``, which names the class of each file; no masks.
 
     Attributes:
         names: distinct names, sorted.
@@ -19,12 +19,16 @@ class NamedData:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises DataError: ``labels.json`` is missing or damaged, or an image is."""
+        """Open the folder.
+
+        Raises:
+            DataError: ``labels.json`` is missing or damaged, or an image is.
+        """
         self.folder = Path(folder)
         path = self.folder / "labels.json"
         listed = read_json(path)
         if not isinstance(listed, dict) or not all(isinstance(n, str) for n in listed.values()):
-            raise DataError(f"{path} is not an object of file names and names")
+            raise DataError(f"{path} is not an object of file names and class names")
         self.keys = sorted(listed)
         self.names = tuple(sorted(set(listed.values())))
         self.labels = tuple(self.names.index(listed[key]) for key in self.keys)

@@ -1,4 +1,4 @@
-"""Opening a data set by what a person types: ``kind:path``.
+"""Opening of data sets by ``kind:path``.
 
 A reader is found by itself: a class in a module of this package that states its kinds.
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from ..samples import SegmentationData
-from ..scenes import SceneData
+from ..synthetic import SceneData
 from .common import DataError, DataReader
 
 SCENES = "scenes"
-"""The kind that is drawn, not read."""
+"""Kind of the synthetic scenes."""
 
 SCENE_SEEDS = {"train": 20, "val": 1_000_003}
-"""Scenes trained on and scenes measured on never share a seed."""
+"""Seeds of the synthetic scenes, different for training and evaluation."""
 
 
 @cache
@@ -51,17 +51,15 @@ def open_data(spec: str, part: str) -> SegmentationData:
         return _scenes(path, part)
     if not colon or not path or kind not in readers():
         kinds = ", ".join((*readers(), SCENES))
-        raise DataError(
-            f"{spec!r} names no data set: write kind:path, the kind being one of {kinds}"
-        )
+        raise DataError(f"Unknown data set {spec!r}. Use KIND:PATH, where KIND is one of {kinds}")
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise DataError(f"{spec} names the folder {root}, which does not exist")
+        raise DataError(f"The folder {root} of {spec} does not exist")
     return readers()[kind].open(kind, root, part)
 
 
 def shows_single_objects(spec: str) -> bool:
-    """Return whether each image of a data set shows one object at most, as its kind says."""
+    """Return whether each image of a data set shows at most one object, by its kind."""
     reader = readers().get(spec.partition(":")[0])
     return reader is not None and reader.single_object
 
@@ -70,11 +68,13 @@ def _scenes(text: str, part: str) -> SegmentationData:
     match = re.fullmatch(r"([1-9]\d*)(?:-(unseen|camouflage))?", text)
     if match is None:
         raise DataError(
-            f"scenes:{text} is not understood; write scenes:N, scenes:N-unseen or "
-            "scenes:N-camouflage, N being the number of scenes"
+            f"scenes:{text} is not valid, expected scenes:N, scenes:N-unseen or "
+            "scenes:N-camouflage, where N is the number of scenes"
         )
     if part not in SCENE_SEEDS:
-        raise DataError(f"scenes:{text} has no part {part}: choose from {', '.join(SCENE_SEEDS)}")
+        raise DataError(
+            f"scenes:{text} has no part {part}, expected one of {', '.join(SCENE_SEEDS)}"
+        )
     count, variant = match.groups()
     return SceneData(
         int(count),

@@ -19,12 +19,13 @@ VOC_NAMES = (
 
 
 class VocData(PairedData):
-    """PASCAL VOC 2012's 20 kinds of objects; object borders are :data:`VOID`."""
+    """PASCAL VOC 2012's 20 object classes; object borders are :data:`VOID`."""
 
     kinds = ("voc",)
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: the folder ``VOC2012`` with ``JPEGImages/``, ``SegmentationClass/`` and
                 ``ImageSets/Segmentation/{part}.txt``.
@@ -51,7 +52,7 @@ class VocData(PairedData):
                 if stem not in taken
             ]
         else:
-            raise DataError(f"the part trainaug needs {aug} or {sbd}, but there is neither")
+            raise DataError(f"the part trainaug needs {aug} or {sbd}, but neither exists")
         need_files(pairs)
         values = {0: BACKGROUND, 255: VOID} | {i + 1: i for i in range(len(VOC_NAMES))}
         super().__init__(VOC_NAMES, pairs, values, "VOC's ids are 0..20 and 255")
@@ -72,7 +73,7 @@ CONTEXT_NAMES = (
     "table", "track", "train", "tree", "truck", "tv monitor", "wall", "water", "window", "wood",
 )
 # fmt: on
-"""The 59 most frequent of PASCAL-Context's 459 labels, which the papers score."""
+"""The 59 most frequent of PASCAL-Context's 459 labels, scored in the papers."""
 
 
 class PascalContextData(PairedData):
@@ -81,7 +82,8 @@ class PascalContextData(PairedData):
     kinds = ("pascal-context",)
 
     def __init__(self, root: str | Path, part: str) -> None:
-        """
+        """Open the data set.
+
         Args:
             root: the folder ``VOC2010`` with ``JPEGImages/``, PASCAL-Context's ``trainval/*.mat``
                 and ``labels.txt`` (lines ``id: name``), and the list of the part in
@@ -99,33 +101,37 @@ class PascalContextData(PairedData):
         for line in read_lines(listing, "PASCAL-Context's labels, as lines id: name"):
             number, colon, name = (text.strip() for text in line.partition(":"))
             if not colon or not number.isdecimal():
-                raise DataError(f"{listing} has the line {line!r}, which is not id: name")
+                raise DataError(f"{listing} has the line {line!r}, expected id: name")
             values[int(number)] = index.pop(name.replace(" ", ""), VOID)
         if index:
             raise DataError(f"{listing} lacks the label {next(iter(index))}, one of the 59 classes")
         lists = [root / "ImageSets" / f / f"{part}.txt" for f in ("SegmentationContext", "Main")]
         chosen = next((path for path in lists if path.is_file()), None)
         if chosen is None:
-            raise DataError(f"there is neither {lists[0]} nor {lists[1]}, the list of the images")
+            raise DataError(f"neither {lists[0]} nor {lists[1]}, the list of the images, exists")
         pairs = [
             (root / "JPEGImages" / f"{stem}.jpg", root / "trainval" / f"{stem}.mat")
             for stem in _stems(chosen)
         ]
         need_files(pairs)
-        super().__init__(CONTEXT_NAMES, pairs, values, f"{listing} does not list that id")
+        super().__init__(CONTEXT_NAMES, pairs, values, f"{listing} does not list this id")
 
     def _ids(self, path: Path) -> np.ndarray:
         return read_mat(path, "LabelMap")
 
 
 def need_files(pairs: list[tuple[Path, Path]]) -> None:
-    """Raises DataError at the first file of a list that does not exist."""
+    """Check that every file of a list exists.
+
+    Raises:
+        DataError: the first one that does not.
+    """
     folders = {path.parent for pair in pairs for path in pair}
     there = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
     for pair in pairs:
         for path in pair:
             if path not in there:
-                raise DataError(f"{path} is missing, but the list of the images names it")
+                raise DataError(f"{path} does not exist, but the list of the images names it")
 
 
 def _voc_list(root: Path, part: str) -> Path:
@@ -140,5 +146,5 @@ def _listed_pairs(root: Path, part: str, masks: str) -> list[tuple[Path, Path]]:
 
 
 def _stems(path: Path) -> list[str]:
-    """Image names of a list, whose lines may also be pairs of paths."""
+    """Read the image names of a list, whose lines may also be pairs of paths."""
     return [Path(line.split()[0]).stem for line in read_lines(path, "one image name per line")]

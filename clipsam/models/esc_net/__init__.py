@@ -3,12 +3,12 @@
 from .chunking import classes_at_a_time
 from .clip_features import ClipFeatures, encode_classes
 from .config import EscNetConfig
-from .network import BlockTrace, EscNet, EscNetOutput, is_pretrained, load_sam_decoder
+from .network import BlockInputs, EscNet, EscNetOutput, is_pretrained, load_sam_decoder
 from .prompts import PseudoPrompts, generate_prompts
 from .sam_block import sam_decoder_state
 
 __all__ = [
-    "BlockTrace",
+    "BlockInputs",
     "ClipFeatures",
     "EscNet",
     "EscNetConfig",

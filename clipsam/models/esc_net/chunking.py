@@ -1,4 +1,4 @@
-"""How many classes ESC-Net takes at a time, so that it stays within a memory budget.
+"""Number of classes that ESC-Net processes at a time within a memory budget.
 
 Estimates from the sizes of the network's tensors, in float32; from some ten classes on, measured
 peaks are within a factor of 2 of them. What does not grow with the classes is left out: about 50 MB
@@ -7,19 +7,24 @@ beside the weights.
 
 from __future__ import annotations
 
-from ..sam import PROMPT_DIM
+from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig
 
 MOST_MAPS = 32
-"""Maps (images × classes) at a time, however large the budget: on a CPU more are not faster, and
-where memory is no concern every such machine takes the same chunks."""
+"""Largest number of maps (images × classes) at a time on a CPU.
+
+More are not faster, and with enough memory all machines use the same chunks.
+"""
 
 MOST_MAPS_ON_GPU = 256
-"""There many small chunks leave it idle; this many fill any (reckoned, not measured)."""
+"""Largest number of maps at a time on a GPU, enough to saturate any (estimated, not measured)."""
 
 SLACK = 2
-"""Convolutions copy what they read into another layout, which takes half as much again; and beside
-the tensors in use an allocator holds freed ones of other sizes. Measured: 1.5 to 2.5."""
+"""Safety factor for memory that the estimate misses; measured: 1.5 to 2.5.
+
+Convolutions copy their input to another layout, half as much again, and the allocator holds freed
+tensors of other sizes.
+"""
 
 BYTES = 4
 
@@ -32,7 +37,7 @@ def classes_at_a_time(
     budget: int,
     most: int = MOST_MAPS,
 ) -> int:
-    """The largest chunk with which a forward pass stays within the budget, as far as one can.
+    """Return the largest chunk whose forward pass stays within the budget, as far as possible.
 
     Args:
         config: of the network.
@@ -51,7 +56,7 @@ def classes_at_a_time(
 
 
 def kept_bytes(config: EscNetConfig, grid: int) -> int:
-    """What one class of one image holds from the first block to the answer."""
+    """Return the bytes held per class and image from the first block to the result."""
     seen = BYTES
     if config.use_sam:
         seen += config.num_points  # the regions, a byte per cell each
@@ -61,7 +66,7 @@ def kept_bytes(config: EscNetConfig, grid: int) -> int:
 
 
 def working_bytes(config: EscNetConfig, grid: int) -> int:
-    """What one class of one image needs in passing, at the step that needs most."""
+    """Return the temporary bytes per class and image at the most expensive step."""
     # The MLP of a Swin block: its hidden layer twice, the state and what it is made from.
     fusion = 15 * config.hidden
     # Keys, projected for both attentions, attended and normalised.

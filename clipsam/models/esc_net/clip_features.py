@@ -1,4 +1,4 @@
-"""What ESC-Net reads from CLIP: dense image features, skip features, class texts, correlation.
+"""ESC-Net's inputs from CLIP: dense image features, skip features, class texts, correlation.
 
 Paper: section 3.1 and Eq. 1. How CLIP is read densely is CAT-Seg's (arXiv 2303.11797) way.
 """
@@ -20,7 +20,7 @@ from .config import EscNetConfig
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """One batch of images as CLIP sees it, on its grid of h × w cells.
+    """CLIP's features of a batch of images, on its grid of h × w cells.
 
     Attributes:
         dense: F_v, float (B, D, h, w), in CLIP's joint space, not normalised.
@@ -32,7 +32,7 @@ class ClipFeatures:
 
 
 def tunable_clip(clip: CLIPModel) -> CLIPModel:
-    """A CLIP whose q and v projections are its own and trainable; all else is borrowed, frozen.
+    """Copy the q and v projections of a CLIP as trainable; everything else is shared and frozen.
 
     The weights of ``q_proj`` and ``v_proj`` of both towers are tuned, as in CAT-Seg.
     """
@@ -53,7 +53,7 @@ def tunable_clip(clip: CLIPModel) -> CLIPModel:
 
 
 def encode_image(clip: CLIPModel, pixels: Tensor, config: EscNetConfig) -> ClipFeatures:
-    """Dense features of CLIP's vision tower.
+    """Encode images to dense features of CLIP's vision tower.
 
     All layers but the last run as they are. The last one does not attend: each position keeps its
     own value, to which the CLS token is added, so that a patch stays where it is:
@@ -90,7 +90,7 @@ def encode_image(clip: CLIPModel, pixels: Tensor, config: EscNetConfig) -> ClipF
 def encode_classes(
     clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, names: Sequence[str], template: str
 ) -> Tensor:
-    """Class names → F_l, unit-norm text features (N_c, D), with gradient.
+    """Encode class names to F_l, unit-norm text features (N_c, D), with gradient.
 
     Of a name such as ``door, double door`` only what precedes the first comma is used. Texts are
     padded to the longest of them, not to CLIP's 77: exact under causal attention, and about five
@@ -101,7 +101,7 @@ def encode_classes(
 
 
 def correlate(dense: Tensor, text: Tensor) -> Tensor:
-    """M⁰ (Eq. 1): cosine of every cell with every class, without CLIP's logit scale.
+    """Compute M⁰ (Eq. 1): cosine of every cell with every class, without CLIP's logit scale.
 
     Args:
         dense: F_v (B, D, h, w).

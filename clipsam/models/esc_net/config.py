@@ -1,4 +1,4 @@
-"""What an ESC-Net is made of: sizes, and a switch for every ablation of the paper."""
+"""Configuration of ESC-Net: sizes, and a switch for every ablation of the paper."""
 
 from __future__ import annotations
 
@@ -51,9 +51,11 @@ class EscNetConfig:
     def __post_init__(self) -> None:
         unknown = set(self.prompts) - {"point", "box", "mask"}
         if unknown:
-            raise ValueError(f"prompts are point, box and mask, got {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"prompts must be among point, box and mask, got {', '.join(sorted(unknown))}"
+            )
         if self.fuse not in ("softmax", "mean"):
-            raise ValueError(f"fuse is softmax or mean, got {self.fuse}")
+            raise ValueError(f"fuse must be softmax or mean, got {self.fuse}")
         if self.blocks < 0 or self.num_points < 1:
             raise ValueError(
                 f"blocks must be at least 0 and num_points at least 1, got {self.blocks} and "
@@ -61,7 +63,7 @@ class EscNetConfig:
             )
 
     def grid(self, patch_size: int) -> int:
-        """Side of CLIP's grid, cells.
+        """Return the side of CLIP's grid, cells.
 
         Raises:
             ValueError: it does not fit the image, or the windows do not fit it.
@@ -76,6 +78,6 @@ class EscNetConfig:
 
     @classmethod
     def from_json(cls, content: dict) -> EscNetConfig:
-        """What ``dataclasses.asdict`` made of a configuration, read back from JSON."""
+        """Restore a configuration from the JSON of ``dataclasses.asdict``."""
         tuples = {name: tuple(content[name]) for name in ("skip_layers", "prompts")}
         return cls(**{**content, **tuples})

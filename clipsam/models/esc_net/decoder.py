@@ -1,4 +1,4 @@
-"""The decoder: a class's state on CLIP's grid → its logits at four times that resolution.
+"""ESC-Net's decoder: a class's state on CLIP's grid → its logits at four times that resolution.
 
 Paper: section 3.5; skip features as in CAT-Seg (arXiv 2303.11797).
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class SkipFeatures(nn.Sequential):
-    """An earlier layer of CLIP (B, W, h, w), enlarged and narrowed: (B, C, scale·h, scale·w)."""
+    """An earlier layer of CLIP (B, W, h, w), upsampled and projected: (B, C, scale·h, scale·w)."""
 
     def __init__(self, in_channels: int, middle: int, out_channels: int, scale: int) -> None:
         super().__init__(
@@ -21,7 +21,7 @@ class SkipFeatures(nn.Sequential):
 
 
 class DoubleConv(nn.Sequential):
-    """Two convolutions of [x; skip], with groups of 16 channels normalised."""
+    """Two convolutions of [x; skip] with group normalisation of 16 channels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         layers: list[nn.Module] = []
@@ -34,7 +34,7 @@ class DoubleConv(nn.Sequential):
         super().__init__(*layers)
 
     def read_skip(self, skip: Tensor) -> Tensor:
-        """What a skip feature (B, C, h, w) adds to the first convolution of any class.
+        """Compute the contribution of a skip feature (B, C, h, w) to the first convolution.
 
         It is the same for all of them, and a convolution of [x; skip] is a sum.
         """
@@ -42,7 +42,7 @@ class DoubleConv(nn.Sequential):
         return F.conv2d(skip, first.weight[:, -skip.shape[1] :], padding=first.padding)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """x (B · n, in − C, h, w), what :meth:`read_skip` gave → (B · n, out, h, w)."""
+        """Apply to x (B · n, in − C, h, w) and a skip's contribution → (B · n, out, h, w)."""
         first, *others = self
         x = F.conv2d(x, first.weight[:, : x.shape[1]], padding=first.padding)
         x = (x.unflatten(0, (len(skip), -1)) + skip[:, None]).flatten(0, 1)
@@ -52,10 +52,11 @@ class DoubleConv(nn.Sequential):
 
 
 class Decoder(nn.Module):
-    """Twice: enlarge by 2, put a skip feature beside, convolve; then one logit per cell."""
+    """Two stages of upsampling by 2, skip feature and convolution; then one logit per cell."""
 
     def __init__(self, hidden: int, skip_channels: int) -> None:
-        """
+        """Build the layers.
+
         Args:
             hidden: channels of a class's state.
             skip_channels: W, width of CLIP's vision tower.
@@ -68,14 +69,14 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(32, 1, 3, padding=1)
 
     def read_skips(self, skips: tuple[Tensor, Tensor]) -> list[Tensor]:
-        """CLIP's skip features (B, W, h, w) as :meth:`forward` takes them, once for all classes."""
+        """Prepare CLIP's skip features (B, W, h, w) for :meth:`forward`, once for all classes."""
         return [
             convolve.read_skip(read(features))
             for read, convolve, features in zip(self.skips, self.convolutions, skips, strict=True)
         ]
 
     def forward(self, state: Tensor, skips: list[Tensor]) -> Tensor:
-        """State E (B, n, h, w, C) → logits (B, n, 4h, 4w)."""
+        """Decode state E (B, n, h, w, C) to logits (B, n, 4h, 4w)."""
         batch, classes = state.shape[:2]
         x = state.flatten(0, 1).permute(0, 3, 1, 2)
         for skip, convolve in zip(skips, self.convolutions, strict=True):

@@ -1,4 +1,4 @@
-"""Vision-Language Fusion: a class's map meets the image, then the words of all classes.
+"""Vision-Language Fusion: attention of a class's map to the image, then to all classes' texts.
 
 Paper: section 3.4. Swin blocks and linear attention are CAT-Seg's (arXiv 2303.11797).
 """
@@ -12,26 +12,27 @@ import torch.nn.functional as F
 from segment_anything.modeling.image_encoder import window_partition, window_unpartition
 from torch import Tensor, nn
 
-from ..sam import PROMPT_DIM
+from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig
 
 HEADS = 4
 
 
 class JointLinear(nn.Linear):
-    """W [x; y] + b, where y is the same for many x: its half is computed before it is repeated."""
+    """W [x; y] + b, where y is shared by many x: its half is computed before it is repeated."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x: (..., C), y: (..., in_features − C), broadcast against x → (..., out_features)."""
+        """Apply to x (..., C) and y (..., in_features − C), broadcast → (..., out_features)."""
         own, other = self.weight.split((x.shape[-1], y.shape[-1]), dim=1)
         return F.linear(x, own, self.bias) + F.linear(y, other)
 
 
 class SwinBlock(nn.Module):
-    """Attention within windows whose queries and keys see the image beside the class's state."""
+    """Window attention with queries and keys from the class's state and the image."""
 
     def __init__(self, dim: int, guidance_dim: int, grid: int, window: int, shift: int) -> None:
-        """
+        """Build the layers.
+
         Args:
             dim: channels of the state.
             guidance_dim: channels of the image features.
@@ -50,13 +51,13 @@ class SwinBlock(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, state: Tensor, guidance: Tensor) -> Tensor:
-        """state (B, n, h, w, C), guidance (B, 1, h, w, G) → (B, n, h, w, C)."""
+        """Apply to state (B, n, h, w, C) and guidance (B, 1, h, w, G) → (B, n, h, w, C)."""
         attended = self._attend(self._windows(self.norm1(state)), self._windows(guidance))
         state = state + self.projection(self._cells(attended, state.shape))
         return state + self.mlp(self.norm2(state))
 
     def _attend(self, hidden: Tensor, guidance: Tensor) -> Tensor:
-        """Within each window: (B, n, windows, L, C), (B, 1, windows, L, G) → as ``hidden``."""
+        """Attend within each window: (B, n, windows, L, C), (B, 1, windows, L, G) → first shape."""
         query, key, value = self._project(hidden, guidance)
         if self.mask is None:
             heads = [x.flatten(0, 2).transpose(1, 2) for x in (query, key, value)]
@@ -69,7 +70,7 @@ class SwinBlock(nn.Module):
         return mixed.reshape(hidden.shape)
 
     def _project(self, hidden: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, n, windows, L, heads, C / heads), in one multiplication."""
+        """Project queries, keys and values (B, n, windows, L, heads, C / heads) at once."""
         dim = hidden.shape[-1]
         joint = torch.cat((self.query.weight, self.key.weight))
         own, other = joint.split((dim, guidance.shape[-1]), dim=1)
@@ -80,14 +81,14 @@ class SwinBlock(nn.Module):
         return tuple(x.unflatten(-1, (HEADS, -1)) for x in (query, key, value))
 
     def _windows(self, x: Tensor) -> Tensor:
-        """(B, n, h, w, C) → (B, n, windows, L, C), L cells per window."""
+        """Split (B, n, h, w, C) into (B, n, windows, L, C), L cells per window."""
         if self.shift:
             x = x.roll((-self.shift, -self.shift), dims=(2, 3))
         windows, _ = window_partition(x.flatten(0, 1), self.window)
         return windows.flatten(1, 2).unflatten(0, (*x.shape[:2], -1))
 
     def _cells(self, windows: Tensor, shape: torch.Size) -> Tensor:
-        """What :meth:`_windows` took apart, of that shape, put together."""
+        """Merge windows; inverts :meth:`_windows`."""
         size = tuple(shape[2:4])
         sides = self.window, self.window
         x = window_unpartition(windows.flatten(0, 2).unflatten(1, sides), self.window, size, size)
@@ -96,7 +97,7 @@ class SwinBlock(nn.Module):
 
 
 def shifted_window_mask(grid: int, window: int, shift: int) -> Tensor:
-    """Which cells of a shifted window may see each other: those that were neighbours before.
+    """Return which cells of a shifted window may attend to each other: previous neighbours.
 
     Shifting rolls the far edge of the image next to the near one.
 
@@ -123,7 +124,7 @@ class SwinPair(nn.Module):
         )
 
     def forward(self, state: Tensor, guidance: Tensor) -> Tensor:
-        """state (B, n, h, w, C), guidance (B, 1, h, w, G) → (B, n, h, w, C)."""
+        """Apply to state (B, n, h, w, C) and guidance (B, 1, h, w, G) → (B, n, h, w, C)."""
         for block in self.blocks:
             state = block(state, guidance)
         return state
@@ -131,7 +132,7 @@ class SwinPair(nn.Module):
 
 @dataclass(frozen=True)
 class ClassMemory:
-    """All that linear attention keeps of the classes, however many there are.
+    """Summary of all classes for linear attention, of constant size.
 
     Attributes:
         values: S, mean of φ(k) vᵀ, float32 (heads, C / heads, C / heads).
@@ -160,7 +161,7 @@ class ClassAttention(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
 
     def remember(self, words: Tensor) -> ClassMemory:
-        """t of all classes (N_c, C) → their memory; means, so that N_c leaves no scale."""
+        """Summarise t of all classes (N_c, C); averages make it independent of N_c."""
         key, value = (f(words).float().unflatten(1, (HEADS, -1)) for f in (self.key, self.value))
         key = _feature(key)
         with torch.autocast(words.device.type, enabled=False):
@@ -168,7 +169,7 @@ class ClassAttention(nn.Module):
         return ClassMemory(values, key.mean(0))
 
     def forward(self, state: Tensor, words: Tensor, memory: ClassMemory) -> Tensor:
-        """state (B, n, h, w, C), words t (n, C) of the same classes → (B, n, h, w, C)."""
+        """Apply to state (B, n, h, w, C) and words t (n, C) of its classes → (B, n, h, w, C)."""
         query = _feature(self.query(self.norm1(state), words[:, None, None]).float())
         with torch.autocast(state.device.type, enabled=False):
             # All heads in one multiplication: zeros are cheaper than laying heads apart.
@@ -180,15 +181,16 @@ class ClassAttention(nn.Module):
 
 
 def _feature(x: Tensor) -> Tensor:
-    """φ of linear attention: positive everywhere."""
+    """Compute φ of linear attention: positive everywhere."""
     return F.elu(x) + 1
 
 
 class VisionLanguageFusion(nn.Module):
-    """E^{k-1}, M^{k-1} → E^k, M^k of each class."""
+    """Fusion of one block: E^{k-1}, M^{k-1} → E^k, M^k of each class."""
 
     def __init__(self, config: EscNetConfig, grid: int, last: bool) -> None:
-        """
+        """Build the layers.
+
         Args:
             config: of the network.
             grid: side of CLIP's grid, cells.
@@ -209,7 +211,7 @@ class VisionLanguageFusion(nn.Module):
     def forward(
         self, state: Tensor, maps: Tensor, guidance: Tensor, words: Tensor, memory: ClassMemory
     ) -> tuple[Tensor, Tensor]:
-        """One chunk of n classes; other classes matter through ``guidance`` and ``memory`` alone.
+        """Process one chunk of n classes; others enter through ``guidance`` and ``memory`` only.
 
         Args:
             state: E^{k-1} (B, n, h, w, C), beside the map so that what was learnt of a class is

@@ -25,8 +25,8 @@ from .sam_block import SamBlock, sam_decoder_state, sam_neck
 
 
 @dataclass(frozen=True)
-class BlockTrace:
-    """What one block saw, to be shown; without gradient.
+class BlockInputs:
+    """Input of one block, for display; without gradient.
 
     Attributes:
         maps: M^{k-1}, float32 (B, N_c, h, w), from which it made its prompts.
@@ -39,7 +39,7 @@ class BlockTrace:
 
 @dataclass(frozen=True)
 class EscNetOutput:
-    """An answer for all classes.
+    """Result for all classes.
 
     Attributes:
         logits: (B, N_c, 4h, 4w), each class on its own: a sigmoid gives its probability.
@@ -49,7 +49,7 @@ class EscNetOutput:
 
     logits: Tensor
     correlation: Tensor
-    blocks: tuple[BlockTrace, ...]
+    blocks: tuple[BlockInputs, ...]
 
 
 class EscBlock(nn.Module):
@@ -64,20 +64,21 @@ class EscBlock(nn.Module):
     def guide(
         self, dense: Tensor, maps: list[Tensor], texts: list[Tensor]
     ) -> tuple[Tensor, PseudoPrompts | None]:
-        """F_v (B, D, h, w) → F'_v (B, 256, h, w); it stays at 256 channels for the fusion."""
+        """Refine F_v (B, D, h, w) to F'_v (B, 256, h, w), with 256 channels for the fusion."""
         image = self.neck(dense)
         return (image, None) if self.sam is None else self.sam(image, maps, texts)
 
 
 class EscNet(nn.Module):
-    """The whole network, CLIP included. See :class:`EscNetConfig` for its ablations.
+    """The whole network with CLIP; see :class:`EscNetConfig` for its ablations.
 
     Trainable: all that is new, what comes from SAM, and the q and v projections of both towers
     of CLIP (paper, section 4.1), see :meth:`parameter_groups`.
     """
 
     def __init__(self, clip: CLIPModel, config: EscNetConfig) -> None:
-        """
+        """Build the layers.
+
         Args:
             clip: any size; borrowed but for what is tuned. Its logit scale is not used.
             config: what to build. SAM's part is random until :func:`load_sam_decoder`.
@@ -91,8 +92,8 @@ class EscNet(nn.Module):
         first, second = config.skip_layers
         if not 1 <= first < second < vision.num_hidden_layers:
             raise ValueError(
-                f"skip_layers must rise within 1..{vision.num_hidden_layers - 1}, "
-                f"got {config.skip_layers}"
+                f"skip_layers must increase within 1..{vision.num_hidden_layers - 1}, got "
+                f"{config.skip_layers}"
             )
         self.config = config
         self.clip = tunable_clip(clip)
@@ -109,7 +110,7 @@ class EscNet(nn.Module):
         self.decoder = Decoder(config.hidden, vision.hidden_size)
 
     def encode_image(self, pixels: Tensor) -> ClipFeatures:
-        """Normalised images (B, 3, S, S), S the configured size → what :meth:`forward` takes."""
+        """Encode normalised images (B, 3, S, S), S the configured size, for :meth:`forward`."""
         return encode_image(self.clip, pixels, self.config)
 
     def forward(
@@ -135,7 +136,7 @@ class EscNet(nn.Module):
         for block in self.blocks:
             seen = torch.cat(maps, dim=1)
             guidance, prompts = block.guide(features.dense, maps, texts)
-            traces.append(BlockTrace(seen.detach(), prompts))
+            traces.append(BlockInputs(seen.detach(), prompts))
             memory = block.fusion.classes.remember(torch.cat(words))
             for i, part in enumerate(words):
                 states[i], maps[i] = block.fusion(states[i], maps[i], guidance, part, memory)
@@ -148,7 +149,7 @@ class EscNet(nn.Module):
     def parameter_groups(
         self, lr: float = 2e-4, pretrained_lr: float = 2e-6, weight_decay: float = 1e-4
     ) -> Iterator[dict]:
-        """Groups for AdamW: what is new at ``lr``, CLIP and SAM slower; no decay on norms.
+        """Return groups for AdamW: new weights at ``lr``, CLIP and SAM slower; no decay on norms.
 
         The defaults are the paper's (section 4.1) and, for the decay, CAT-Seg's.
         """
@@ -172,7 +173,7 @@ class EscNet(nn.Module):
             }
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """What training changes, by name: the content of a bundle."""
+        """Return the trained tensors by name: the content of a bundle."""
         state = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
         if not self.config.pretrained_sam:  # then no checkpoint has the positions' frequencies
             frequencies = "positional_encoding_gaussian_matrix"
@@ -181,12 +182,12 @@ class EscNet(nn.Module):
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether a parameter of :class:`EscNet` comes from CLIP or SAM."""
+    """Return whether a parameter of :class:`EscNet` comes from CLIP or SAM."""
     return name.startswith("clip.") or ".sam.pretrained." in name
 
 
 def load_sam_decoder(network: EscNet, sam: Sam) -> None:
-    """Start every block from a SAM's decoder layers, tokens and prompt encoder; any SAM size."""
+    """Initialise every block from a SAM's decoder layers, tokens and prompt encoder."""
     state = sam_decoder_state(sam)
     for block in network.blocks:
         if block.sam is not None:

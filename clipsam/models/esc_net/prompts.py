@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 ITERATIONS = 10
-"""Of Lloyd's algorithm; the paper names no number. On 24 × 24 cells it has converged by then."""
+"""Iterations of Lloyd's algorithm, enough to converge on 24 × 24 cells; not given in the paper."""
 
 
 @dataclass(frozen=True)
 class PseudoPrompts:
-    """What SAM is told of each class: one prompt per pseudo mask.
+    """SAM prompts of each class, one per pseudo mask.
 
     Attributes:
         points: int64 (..., N_o, 2), cell of highest density (x, y) of each region.
@@ -35,7 +35,7 @@ class PseudoPrompts:
 
     @staticmethod
     def cat(parts: Sequence[PseudoPrompts], dim: int) -> PseudoPrompts:
-        """Prompts of several sets of classes as one."""
+        """Concatenate the prompts of several sets of classes."""
         return PseudoPrompts(
             *(
                 torch.cat([getattr(part, name) for part in parts], dim)
@@ -76,7 +76,7 @@ def generate_prompts(
 
 
 def foreground(maps: Tensor, alpha: float, standardise: bool) -> tuple[Tensor, Tensor]:
-    """Density of each map (..., HW) up to a factor, and which cells count as the class.
+    """Return the density of each map (..., HW) up to a factor, and the foreground cells.
 
     The paper's mask is softmax(M) ≥ α over space. A softmax of raw cosines is uniform but for its
     third digit, while later maps have a learned scale: standardising makes one α fit both, and
@@ -95,7 +95,7 @@ def foreground(maps: Tensor, alpha: float, standardise: bool) -> tuple[Tensor, T
 
 
 def cluster_cells(density: Tensor, inside: Tensor, x: Tensor, y: Tensor, count: int) -> Tensor:
-    """k-means on the cells (x, y) of each foreground (..., HW) → bool (..., count, HW).
+    """Cluster the cells (x, y) of each foreground (..., HW) by k-means → bool (..., count, HW).
 
     Deterministic: it starts at the cell of highest density and adds the farthest cell each time,
     so separate blobs get a centre each. Where there are fewer cells than clusters, a centre falls
@@ -111,7 +111,7 @@ def cluster_cells(density: Tensor, inside: Tensor, x: Tensor, y: Tensor, count: 
 
 
 def _farthest_cells(density: Tensor, inside: Tensor, x: Tensor, y: Tensor, count: int) -> Tensor:
-    """First centres, float (..., count, 2): integers, so their distances are exact."""
+    """Choose initial centres, float (..., count, 2), with integer values for exact distances."""
     chosen = [first_argmax(density, -1)]
     nearest = torch.full_like(density, torch.inf)
     for _ in range(count - 1):
@@ -123,7 +123,7 @@ def _farthest_cells(density: Tensor, inside: Tensor, x: Tensor, y: Tensor, count
 
 
 def _assign(inside: Tensor, centres: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Each cell inside (..., HW) to its nearest centre (..., K, 2) → bool (..., K, HW)."""
+    """Assign each cell inside (..., HW) to its nearest centre (..., K, 2) → bool (..., K, HW)."""
     distance = (x - centres[..., 0, None]) ** 2 + (y - centres[..., 1, None]) ** 2
     clusters = torch.arange(centres.shape[-2], device=centres.device)[:, None]
     nearest = first_argmax(-distance, -2)[..., None, :]
@@ -131,7 +131,7 @@ def _assign(inside: Tensor, centres: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def first_argmax(values: Tensor, dim: int) -> Tensor:
-    """``argmax`` that takes the first of equals on every device; torch's own takes any of them."""
+    """Compute ``argmax`` with the first index of ties on every device, unlike torch's own."""
     places = torch.arange(values.shape[dim], 0, -1, device=values.device)
     places = places.view(-1, *(1 for _ in range(-1 - dim)))
     return torch.where(values == values.amax(dim, keepdim=True), places, 0).argmax(dim)

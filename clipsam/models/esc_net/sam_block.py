@@ -1,4 +1,4 @@
-"""SAM's mask-decoder layers inside CLIP: image features that know where each class may be.
+"""SAM's mask-decoder layers inside CLIP: image features refined by each class's prompts.
 
 Paper: section 3.3, Eq. 2. The layers are segment-anything's own, with its own weights.
 """
@@ -15,19 +15,19 @@ from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
-from ..sam import PROMPT_DIM
+from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig, PromptKind
 from .prompts import PseudoPrompts, generate_prompts
 
 MASK_LOGIT = 6.9
-"""A pseudo mask is ±6.9, the logit of 0.999: SAM's mask inputs are logits of an earlier mask."""
+"""Logit of 0.999, the value of pseudo masks, as SAM's mask inputs are logits."""
 
 FIRST_TEMPERATURE = 0.05
-"""Cosines of present and absent classes differ by a few hundredths."""
+"""Initial temperature; cosines of present and absent classes differ by a few hundredths."""
 
 
 def sam_neck(channels: int) -> nn.Sequential:
-    """CLIP's features (B, channels, h, w) → F_a (B, 256, h, w), built as SAM's own neck."""
+    """Build a neck like SAM's: CLIP's features (B, channels, h, w) → F_a (B, 256, h, w)."""
     return nn.Sequential(
         nn.Conv2d(channels, PROMPT_DIM, 1, bias=False),
         LayerNorm2d(PROMPT_DIM),
@@ -37,7 +37,7 @@ def sam_neck(channels: int) -> nn.Sequential:
 
 
 class SamLayer(TwoWayAttentionBlock):
-    """segment-anything's layer with its own weights; the same numbers from less work and memory.
+    """segment-anything's layer with its weights and results, but less work and memory.
 
     The image is by far the largest of what it reads, and both attentions between tokens and image
     read the same one: it is projected for both at once, positions, which all classes share, beside
@@ -47,7 +47,7 @@ class SamLayer(TwoWayAttentionBlock):
     def forward(
         self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (R, P, 256) and image (R, h·w, 256) after attending to each other.
+        """Apply attention to tokens (R, P, 256) and image (R, h·w, 256), in both directions.
 
         Args:
             queries: the tokens.
@@ -73,7 +73,7 @@ class SamLayer(TwoWayAttentionBlock):
 def _project_image(
     image: Tensor, positions: Tensor, to_image: Attention, to_token: Attention
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The image (R, h·w, 256) as keys of one attention and queries of the other, and as values."""
+    """Project the image (R, h·w, 256) to keys and queries of two attentions, and values."""
     placed = to_image.k_proj, to_token.q_proj
     layers = *placed, to_image.v_proj
     weight, bias = (torch.cat([getattr(f, name) for f in layers]) for name in ("weight", "bias"))
@@ -84,7 +84,7 @@ def _project_image(
 
 
 def _attend(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """segment-anything's attention from its projections (R, N, C) on, (R, M, C) of the keys."""
+    """Compute segment-anything's attention from projections (R, N, C) and keys (R, M, C)."""
     heads = (
         x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value)
     )
@@ -93,14 +93,15 @@ def _attend(attention: Attention, query: Tensor, key: Tensor, value: Tensor) -> 
 
 
 class SamLayers(nn.Module):
-    """What comes from SAM: both layers of its decoder, its output tokens, its prompt encoder.
+    """The parts from SAM: two decoder layers, output tokens, prompt encoder.
 
     The rest of SAM's decoder (last token-to-image attention, upscaling, hypernetworks, IoU head)
     never touches the image embedding, which is all that ESC-Net reads; so it is left out.
     """
 
     def __init__(self, grid: int, prompts: Sequence[PromptKind]) -> None:
-        """
+        """Build the layers.
+
         Args:
             grid: side of the image embedding, cells.
             prompts: what it will be told; embeddings that it does not need are frozen, since
@@ -128,7 +129,7 @@ class SamLayers(nn.Module):
         encoder.no_mask_embed.requires_grad_("mask" not in self.prompts)
 
     def forward(self, image: Tensor, prompts: PseudoPrompts, text: Tensor) -> Tensor:
-        """Image features as they are after attending to the prompts of each class (Eq. 2).
+        """Compute image features after attention to the prompts of each class (Eq. 2).
 
         Args:
             image: F_a (B, 256, h, w).
@@ -158,14 +159,14 @@ class SamLayers(nn.Module):
         return keys.unflatten(0, (batch, classes))
 
     def positions(self) -> Tensor:
-        """SAM's positional encoding of every cell, float32 (h·w, 256), row-major."""
+        """Return SAM's positional encoding of every cell, float32 (h·w, 256), row-major."""
         device = self.iou_token.weight.device
         # Sines of large angles: in half precision they would be noise.
         with torch.autocast(device.type, enabled=False):
             return self.prompt_encoder.get_dense_pe()[0].flatten(1).T
 
     def sparse_tokens(self, prompts: PseudoPrompts, positions: Tensor) -> Tensor:
-        """Point and box tokens, (B, n, P, 256), equal to those of SAM's prompt encoder.
+        """Return point and box tokens, (B, n, P, 256), equal to those of SAM's prompt encoder.
 
         Its own code selects by boolean masks, which makes a GPU wait; reading the encoding of a
         cell from ``positions`` gives the same.
@@ -192,7 +193,7 @@ class SamLayers(nn.Module):
         return torch.cat(tokens, dim=2)
 
     def dense_prompt(self, prompts: PseudoPrompts) -> Tensor:
-        """The union of each class's pseudo masks, encoded: (B, n, h·w, 256), or (256,) for none.
+        """Encode the union of each class's pseudo masks: (B, n, h·w, 256), or (256,) for none.
 
         One mask per class: SAM's mask encoding sees one cell at a time, so the mean over the
         encodings of N_o disjoint masks would say the same with less contrast.
@@ -206,7 +207,7 @@ class SamLayers(nn.Module):
 
 
 class SamBlock(nn.Module):
-    """Pseudo prompts, SAM's layers, and one image embedding from those of all classes.
+    """Pseudo prompts, SAM's layers, and fusion of all classes' image embeddings.
 
     Eq. 2 convolves over the N_c class-wise features, which fixes N_c. Here their mean, weighted
     at each cell by how well the class fits there, takes the convolution's place: any number of
@@ -215,7 +216,8 @@ class SamBlock(nn.Module):
     """
 
     def __init__(self, config: EscNetConfig, text_dim: int, grid: int) -> None:
-        """
+        """Build the layers.
+
         Args:
             config: of the network.
             text_dim: D, channels of CLIP's joint space.
@@ -238,7 +240,7 @@ class SamBlock(nn.Module):
     def forward(
         self, image: Tensor, maps: Sequence[Tensor], texts: Sequence[Tensor]
     ) -> tuple[Tensor, PseudoPrompts]:
-        """F_a → F'_v, over all classes but with the memory of one chunk of them at a time.
+        """Compute F'_v from F_a over all classes, with the memory of one chunk at a time.
 
         Args:
             image: F_a (B, 256, h, w).
@@ -263,14 +265,14 @@ class SamBlock(nn.Module):
         return image + fused, PseudoPrompts.cat(told, dim=1)
 
     def class_weights(self, maps: Tensor) -> Tensor:
-        """w: share of each class in each cell, float32 (B, N_c, h, w), from M^{k-1}."""
+        """Compute each class's share w of each cell, float32 (B, N_c, h, w), from M^{k-1}."""
         if self.log_temperature is None:
             return torch.full_like(maps, 1 / maps.shape[1])
         return (maps / self.log_temperature.exp()).softmax(dim=1)
 
 
 def sam_decoder_state(sam: Sam) -> dict[str, Tensor]:
-    """The part of a SAM's weights that :class:`SamLayers` uses, by its names.
+    """Return the part of a SAM's weights that :class:`SamLayers` uses, by its names.
 
     SAM ViT-B, -L and -H have decoders of one shape: any of them will do.
     """

@@ -1,1 +1,1 @@
-"""The Adapt tab: a method learns from a few labelled pictures."""
+"""The Adapt tab: fine-tuning of a method on a few labelled images."""

@@ -1,1 +1,1 @@
-"""The Compare tab: one picture, several classes, several methods, side by side."""
+"""The Compare tab: one image, several classes, several methods, side by side."""

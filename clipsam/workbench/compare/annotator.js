@@ -56,7 +56,7 @@ function showClasses() {
       chip.type = "button";
       chip.role = "radio";
       chip.className = "chip";
-      chip.title = `Points and boxes are for “${name}”`;
+      chip.title = `Points and boxes belong to “${name}”`;
       chip.textContent = name;
       chip.style.setProperty("--c", colour);
       chip.ariaChecked = String(name === classNamed(marked().active)?.name);

@@ -1,4 +1,4 @@
-"""The canvas on which points and boxes are put; what it sends is checked here."""
+"""The canvas for points and boxes, and the validation of what it sends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HERE = Path(__file__).parent
 
 
 def annotator() -> gr.HTML:
-    """The canvas with its toolbar.
+    """Build the canvas with its toolbar.
 
     Its value is ``{"active": class, "marks": [mark, …]}``; a mark is ``{"class", "x", "y",
     "label"}`` or ``{"class", "box"}``, in pixels of the original image. Its events: ``input`` when
@@ -35,20 +35,20 @@ def annotator() -> gr.HTML:
 
 
 def nothing_marked() -> dict[str, object]:
-    """The value of an untouched canvas."""
+    """Return the value of an empty canvas."""
     return {"active": None, "marks": []}
 
 
 def with_picture(image: np.ndarray, marks: object = None) -> gr.HTML:
-    """Update: show an image (uint8 (H, W, 3)) with the marks of an earlier value, or without."""
+    """Return an update that shows an image, uint8 (H, W, 3), with earlier marks if any."""
     height, width = image.shape[:2]
     return gr.HTML(
-        value=marks or nothing_marked(), picture=drawing.shown_picture(image), size=[width, height]
+        value=marks or nothing_marked(), picture=drawing.display_uri(image), size=[width, height]
     )
 
 
 def with_classes(text: str) -> gr.HTML:
-    """Update: offer the typed classes to be marked; marks of other classes are kept, unseen."""
+    """Return an update that offers the typed classes and hides marks of others."""
     classes: dict[str, tuple[str, ...]] = {}
     for synonyms in parse_classes(text):
         classes.setdefault(synonyms[0], synonyms)
@@ -65,27 +65,27 @@ def with_classes(text: str) -> gr.HTML:
 
 
 def active_class(value: object) -> str | None:
-    """The class chosen on the canvas."""
+    """Return the class chosen on the canvas."""
     active = value.get("active") if isinstance(value, dict) else None
     return active if isinstance(active, str) else None
 
 
 def read_marks(text: str, value: object) -> list[Mark]:
-    """Read the marks of the typed classes from the canvas's value; others are left out.
+    """Read the marks of the typed classes from the canvas's value, ignoring others.
 
     Raises:
         PromptError: a value that the canvas cannot have sent.
     """
     marks = value.get("marks") if isinstance(value, dict) else None
     if not isinstance(marks, list):
-        raise PromptError("The marks on the picture are not a list.")
+        raise PromptError("The points and boxes on the image must be a list.")
     classes = parse_classes(text)
     read = map(read_mark, marks)
     return [mark for mark in read if find_class(mark.name, classes) is not None]
 
 
 def read_prompt(text: str, value: object) -> Prompt:
-    """Read typed classes and the canvas's value as a prompt; marks of other classes are left out.
+    """Read the prompt from typed classes and the canvas's value, ignoring marks of other classes.
 
     Raises:
         PromptError: no class, a class named twice, or a value that the canvas cannot have sent.

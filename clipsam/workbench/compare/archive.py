@@ -1,4 +1,4 @@
-"""A whole run as one archive: masks, maps, scores, a figure, and the command to repeat it."""
+"""A run as a zip archive: masks, maps, scores, a figure, and the command to reproduce it."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from PIL import Image
 
 from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
-from ...evaluation.metric_table import shown_beside
+from ...evaluation.metric_table import shown_in_compare
 from ...evaluation.truth import Truth
 from ...export import IMAGE, write_prediction, write_results
 from ...marks import marks_of, prompt_json
 from ...types import Prediction, parse_classes
 from .figure import write_figure
-from .session import Run
-from .views.looks import Look
+from .session import ComparisonRun
+from .views.display_settings import DisplaySettings
 
 AGAIN = "again"
-"""Where the command line of an archive writes to."""
+"""Output folder of the command line in an archive."""
 
 
 def write_zip(
     path: Path,
-    run: Run,
-    look: Look,
+    run: ComparisonRun,
+    display: DisplaySettings,
     truth: Truth | None = None,
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
 ) -> Path:
-    """Write a run as an archive: everything that the command line writes, and what a paper needs.
+    """Write a run as a zip archive: the command line's files, scores and a figure.
 
     A folder per method (:func:`write_prediction`), ``image.png``, ``results.json``,
-    ``prompt.json``, ``scores.csv``, ``figure.png``, ``figure.pdf``, and ``reproduce.txt`` with
-    the command line that makes the same masks.
+    ``prompt.json``, ``scores.csv``, ``figure.png``, ``figure.pdf``, and ``reproduce.txt`` with the
+    command line that reproduces the masks.
 
     Args:
         path: of the archive.
         run: at least one of its methods has answered.
-        look: threshold, overlap, and the class whose similarity maps the figure shows.
+        display: threshold, overlap, and the class whose similarity maps the figure shows.
         truth: what masks are scored with.
         maps: the scores that no threshold moves, by key, where they were computed before.
 
@@ -54,14 +54,16 @@ def write_zip(
     Raises:
         PromptError: a class name that the command line cannot carry.
     """
-    predictions, image = run.predictions, run.scene.image
+    predictions, image = run.predictions, run.encoded.image
     folders = folder_names(predictions)
-    words = command(run, look)
+    words = command(run, display)
     with TemporaryDirectory() as kept:
         room = Path(kept)
         Image.fromarray(image).save(room / IMAGE)
         entries = {
-            key: write_prediction(one, room / folders[key], look.threshold, truth, look.overlap)
+            key: write_prediction(
+                one, room / folders[key], display.threshold, truth, display.overlap
+            )
             for key, one in predictions.items()
         }
         write_results(room, IMAGE, run.prompt, list(entries.values()))
@@ -69,8 +71,8 @@ def write_zip(
             "preset": run.preset,
             "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
             "classes": prompt_json(run.prompt),
-            "threshold": look.threshold,
-            "overlap": look.overlap,
+            "threshold": display.threshold,
+            "overlap": display.overlap,
             "seed": run.seed,
         }
         (room / "prompt.json").write_text(json.dumps(asked, indent=2, ensure_ascii=False))
@@ -84,7 +86,7 @@ def write_zip(
             for key, entry in entries.items():
                 known = run.parameters.get(key, {})
                 table.writerows(_scores(entry, run.titles[key], scored[key], known))
-        write_figure(room, run, look, truth)
+        write_figure(room, run, display, truth)
         (room / "reproduce.txt").write_text(_reproduction(words))
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(room.rglob("*")):
@@ -97,9 +99,9 @@ def write_zip(
 
 
 def score_columns() -> list[str]:
-    """Return the columns of ``scores.csv``; a cell is empty if nobody knows its value."""
+    """Return the columns of ``scores.csv``; unknown values are empty cells."""
     return [
-        *("method", "mode", "title", "class", *shown_beside("mask"), *shown_beside("map")),
+        *("method", "mode", "title", "class", *shown_in_compare("mask"), *shown_in_compare("map")),
         *("presence", "area_fraction", "seconds", "peak_memory_mb"),
         *("parameters", "trained_parameters"),
     ]
@@ -108,14 +110,14 @@ def score_columns() -> list[str]:
 def _scores(
     entry: dict, title: str, maps: Mapping[str, MapScore], parameters: Mapping[str, int]
 ) -> Iterator[dict]:
-    """Rows of ``scores.csv``: one per class of a method."""
+    """Yield the rows of ``scores.csv``, one per class of a method."""
     for one in entry["classes"]:
         yield {
             "method": entry["id"],
             "mode": entry["mode"],
             "title": title,
             "class": one["text"],
-            **{name: one.get(name) for name in shown_beside("mask")},
+            **{name: one.get(name) for name in shown_in_compare("mask")},
             **maps.get(one["text"], {}),
             "presence": one["presence"],
             "area_fraction": one["area_fraction"],
@@ -127,7 +129,7 @@ def _scores(
 
 
 def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
-    """A folder for each key, called as on the command line: by id, by mode too if needed."""
+    """Return a folder name for each key, as on the command line: id, and mode if needed."""
     ids = [one.method for one in predictions.values()]
     return {
         key: one.method if ids.count(one.method) == 1 else f"{one.method}-{one.mode}"
@@ -135,8 +137,8 @@ def folder_names(predictions: Mapping[str, Prediction]) -> dict[str, str]:
     }
 
 
-def command(run: Run, look: Look) -> list[str]:
-    """The words after ``python -m clipsam`` that make the same masks from :data:`IMAGE`.
+def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
+    """Return the arguments of ``python -m clipsam`` that reproduce the masks from :data:`IMAGE`.
 
     Raises:
         PromptError: a class name with a comma or a semicolon.
@@ -145,8 +147,8 @@ def command(run: Run, look: Look) -> list[str]:
     text = ", ".join("; ".join(concept.synonyms) for concept in concepts)
     if parse_classes(text) != tuple(concept.synonyms for concept in concepts):
         raise PromptError(
-            "A class name with a comma or a semicolon in it cannot be given on the command line, "
-            "so there is no archive of this run: name the class without it."
+            "Class names with a comma or a semicolon cannot be passed on the command line, so this "
+            "run cannot be archived. Rename the class."
         )
     # With "=", for a name may begin with a dash.
     words = ["segment", IMAGE, f"--text={text}"]
@@ -160,18 +162,16 @@ def command(run: Run, look: Look) -> list[str]:
                 words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
     for concept in concepts:
         words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
-    words += [f"--preset={run.preset}", f"--threshold={look.threshold!r}", f"--seed={run.seed}"]
-    return [*words, f"--overlap={look.overlap}", f"--out={AGAIN}"]
+    words += [f"--preset={run.preset}", f"--threshold={display.threshold!r}", f"--seed={run.seed}"]
+    return [*words, f"--overlap={display.overlap}", f"--out={AGAIN}"]
 
 
 def _reproduction(words: Sequence[str]) -> str:
-    """``reproduce.txt``."""
+    """Return the content of ``reproduce.txt``."""
     return (
-        "# Unpack the archive, go into its folder, put the project's folder on PYTHONPATH, and "
-        "run:\n\n"
-        f"python -m clipsam {shlex.join(words)}\n\n"
-        f"# The folder {AGAIN!r} then holds the same masks, bit for bit, if weights, libraries "
-        "and kind of device are\n"
-        f"# the same. This archive was written with torch {torch.__version__} on "
+        "# Unpack the archive, change to its folder, add the project's folder to PYTHONPATH, and "
+        f"run:\n\npython -m clipsam {shlex.join(words)}\n\n# The folder {AGAIN!r} then holds "
+        "identical masks, provided that weights, library versions and\n# device type are the "
+        f"same. Written with torch {torch.__version__} on "
         f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
     )

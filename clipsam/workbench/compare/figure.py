@@ -1,4 +1,4 @@
-"""The figure of a run for a paper: the image, each method's masks and map, and the classes."""
+"""The figure of a run for a paper: image, masks and map of each method, and a legend."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ from ... import drawing
 from ...evaluation.truth import Truth
 from ...registry import find_method
 from ...types import ConceptResult, Prediction
-from .session import Run
-from .views.looks import Look
+from .session import ComparisonRun
+from .views.display_settings import DisplaySettings
 
 # Journals refuse Type 3 fonts, the default. Set once: rc_context would change it for all threads.
 matplotlib.rcParams["pdf.fonttype"] = 42
 
 WIDTH = 7.0
-"""Of the page's text, inches: two columns of most journals."""
+"""Width of the page's text, inches: two columns of most journals."""
 
 MOST_COLUMNS = 5
 
 WIDEST, HIGHEST = 2.2, 2.6
-"""Of a panel, inches."""
+"""Largest width and height of a panel, inches."""
 
 GAP, CAPTION = 0.06, 0.27
-"""Heights of the space between panels, and of what is written below one, inches."""
+"""Space between panels and height of a caption, inches."""
 
 FONT, SMALL = 7, 6
-"""Sizes of letters, points."""
+"""Font sizes, points."""
 
 LETTER = 0.56
-"""Usual width of a letter, as a share of its size."""
+"""Average width of a letter as a fraction of the font size."""
 
 DPI = 300
 
 
-def write_figure(folder: Path, run: Run, look: Look, truth: Truth | None = None) -> None:
+def write_figure(
+    folder: Path, run: ComparisonRun, display: DisplaySettings, truth: Truth | None = None
+) -> None:
     """Write ``figure.png`` and ``figure.pdf``; the same run gives the same bytes.
 
     Args:
         folder: where to.
         run: at least one of its methods has answered.
-        look: threshold, overlap (competing classes make a label map whatever it is), and the class
-            whose similarity maps are shown.
+        display: threshold, overlap (ignored by methods whose classes compete), and the class whose
+            similarity maps are shown.
         truth: shown below the image, if there is one.
     """
     predictions = run.predictions
     some = next(iter(predictions.values()))
-    index = look.index(some)
-    shown = drawing.shown_pixels(run.scene.image)
+    index = display.index(some)
+    shown = drawing.display_pixels(run.encoded.image)
     size = shown.shape[:2]
     texts = some.texts
     mapped = any(one.results[index].similarity is not None for one in predictions.values())
@@ -65,13 +67,13 @@ def write_figure(folder: Path, run: Run, look: Look, truth: Truth | None = None)
     if truth is not None:
         known = (truth.masks.get(text, np.zeros(truth.valid.shape, bool)) for text in texts)
         masks = (drawing.nearest(mask, size) for mask in known)
-        page.show_below(0, drawing.laid_over(shown, masks), "ground truth")
-    for place, prediction in enumerate(predictions.values(), start=1):
-        rule = "argmax" if find_method(prediction.method).joint else look.overlap
-        masks = prediction.each_mask(look.threshold, size, rule)
-        page.show(place, drawing.laid_over(shown, masks))
+        page.show_below(0, drawing.overlay_masks(shown, masks), "ground truth")
+    for column, prediction in enumerate(predictions.values(), start=1):
+        rule = "argmax" if find_method(prediction.method).joint else display.overlap
+        masks = prediction.each_mask(display.threshold, size, rule)
+        page.show(column, drawing.overlay_masks(shown, masks))
         if mapped:
-            page.show_map(place, prediction, index)
+            page.show_map(column, prediction, index)
     page.add_legend(texts)
     options = {"dpi": DPI, "bbox_inches": "tight", "pad_inches": 0.02}
     page.figure.savefig(folder / "figure.png", **options)
@@ -79,13 +81,14 @@ def write_figure(folder: Path, run: Run, look: Look, truth: Truth | None = None)
 
 
 class _Page:
-    """Cells in rows and columns, each of a panel with a title and perhaps one below it."""
+    """Grid of cells, each a titled panel with an optional second one below it."""
 
     def __init__(self, size: tuple[int, int], titles: Sequence[str], two_rows: bool) -> None:
-        """
+        """Lay out the cells.
+
         Args:
-            size: (height, width) of the pictures, which gives the proportions.
-            titles: of each cell; what follows a “·” starts a line.
+            size: (height, width) of the images, which gives the proportions.
+            titles: of each cell; the text after a “·” starts a new line.
             two_rows: whether there are panels below the first.
         """
         rows = -(-len(titles) // MOST_COLUMNS)
@@ -110,17 +113,17 @@ class _Page:
         self.figure = Figure(figsize=(self.width, self.height))
 
     def show(self, cell: int, picture: np.ndarray) -> None:
-        """A picture, uint8 (h, w, 3), below the cell's title."""
+        """Draw an image, uint8 (h, w, 3), below the cell's title."""
         self._axes(cell, self.top, self.panel_height).imshow(picture, aspect="auto")
         self._write(cell, 0.5, self.top - 0.02, self.titles[cell], FONT, "center", "bottom")
 
     def show_below(self, cell: int, picture: np.ndarray, caption: str) -> None:
-        """A picture, uint8 (h, w, 3), as second panel, and what it is below it."""
+        """Draw an image, uint8 (h, w, 3), as second panel with a caption."""
         self._second(cell).imshow(picture, aspect="auto")
         self._write(cell, 0.5, self._below + 0.02, caption, FONT, "center", "top")
 
     def show_map(self, cell: int, prediction: Prediction, index: int) -> None:
-        """One class's similarity map as second panel, with what SAM was fed and its raw range."""
+        """Draw one class's similarity map as second panel, with SAM prompts and its raw range."""
         result = prediction.results[index]
         if result.similarity is None:
             middle = self._below - self.panel_height / 2
@@ -147,7 +150,7 @@ class _Page:
         self._write(cell, 0.5, self._below + 0.13, caption, SMALL, "center", "top")
 
     def add_legend(self, texts: Sequence[str]) -> None:
-        """The classes and their colours, below all panels."""
+        """Draw the classes and their colours below all panels."""
         patches = [Patch(color=drawing.class_colour(index)) for index in range(len(texts))]
         entry = 0.4 + max(map(len, texts)) * FONT * LETTER / 72
         legend = self.figure.legend(
@@ -167,11 +170,11 @@ class _Page:
 
     @property
     def _below(self) -> float:
-        """Where a cell's second panel ends, inches from the cell's top."""
+        """Lower edge of a cell's second panel, inches from the cell's top."""
         return self.top + 2 * self.panel_height + GAP
 
     def _fits(self, size: int) -> int:
-        """How many letters of a size in points fit side by side into a panel."""
+        """Return how many letters of a font size in points fit into a panel's width."""
         return max(1, int(self.panel_width * 72 / (size * LETTER)))
 
     def _second(self, cell: int) -> Axes:
@@ -180,7 +183,7 @@ class _Page:
     def _axes(
         self, cell: int, top: float, height: float, across: tuple[float, float] = (0, 1)
     ) -> Axes:
-        """Bare axes.
+        """Create axes without ticks or frame.
 
         Args:
             cell: where.
@@ -200,14 +203,14 @@ class _Page:
         self.figure.text(x, y, text, fontsize=size, ha=ha, va=va, parse_math=False)
 
     def _place(self, cell: int, across: float, top: float) -> tuple[float, float]:
-        """A place in a cell, in shares of the figure from its lower left corner."""
+        """Convert a position in a cell to figure fractions from the lower left corner."""
         row, column = divmod(cell, self.columns)
         x = column * (self.panel_width + GAP) + across * self.panel_width
         return x / self.width, 1 - (row * self.cell_height + top) / self.height
 
 
 def _mark(axes: Axes, result: ConceptResult) -> None:
-    """What SAM was fed: discs, crosses and rectangles, in pixels of the original image."""
+    """Draw SAM prompts as discs, crosses and rectangles, in pixels of the original image."""
     used = result.prompts
     inside, outside = used.points[used.labels == 1], used.points[used.labels == 0]
     axes.scatter(*inside.T, s=9, c="#ff3860", edgecolors="white", linewidths=0.5)

@@ -1,4 +1,4 @@
-"""What the controls of the Compare tab ask: which picture, classes, marks, methods and drawing."""
+"""The request of the Compare tab: image, classes, marks, methods and display settings."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ import gradio as gr
 
 from ...errors import PromptError
 from ...weights.presets import find_preset
-from ..choices import Choice
+from ..choices import MethodChoice
 from ..events import Values
 from ..picker import MethodPicker
 from .annotator import read_prompt
-from .look_panel import LookPanel
-from .session import Run, Session
-from .views.looks import Look
+from .display_panel import DisplayPanel
+from .session import ComparisonRun, Session
+from .views.display_settings import DisplaySettings
 
 
 @dataclass(frozen=True)
 class RunControls:
-    """The components that say what is to be run.
+    """The components that define a run.
 
     Attributes:
         session: of the page.
         classes: names as typed.
         canvas: with the marks.
         picker: preset and methods.
-        look: how answers are drawn.
+        display: how answers are drawn.
     """
 
     session: gr.State
     classes: gr.Textbox
     canvas: gr.HTML
     picker: MethodPicker
-    look: LookPanel
+    display: DisplayPanel
 
     @property
     def inputs(self) -> set[gr.blocks.Block]:
         """The components whose values :meth:`RunRequest.read` takes."""
-        return {self.session, self.classes, self.canvas, *self.picker.inputs, *self.look.inputs}
+        return {self.session, self.classes, self.canvas, *self.picker.inputs, *self.display.inputs}
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked, as it was typed, marked and ticked.
+    """Request as typed, marked and selected.
 
     Attributes:
         session: of the page.
@@ -51,37 +51,37 @@ class RunRequest:
         marks: value of the canvas.
         preset: its name.
         choices: the ticked methods, in the order in which they are offered.
-        look: how answers are to be drawn.
+        display: how answers are to be drawn.
     """
 
     session: Session
     classes: str
     marks: object
     preset: str
-    choices: tuple[Choice, ...]
-    look: Look
+    choices: tuple[MethodChoice, ...]
+    display: DisplaySettings
 
     @classmethod
     def read(cls, controls: RunControls, values: Values) -> RunRequest:
-        """Read the controls."""
+        """Read the request from the controls."""
         return cls(
             session=values[controls.session],
             classes=values[controls.classes],
             marks=values[controls.canvas],
             preset=values[controls.picker.preset],
             choices=controls.picker.chosen(values),
-            look=controls.look.read(values),
+            display=controls.display.read(values),
         )
 
-    def new_run(self) -> Run:
-        """Return what is to be run.
+    def new_run(self) -> ComparisonRun:
+        """Create the run.
 
         Raises:
             PromptError: there is no picture, method or class, or a mark lies outside the picture.
         """
-        scene = self.session.scene_shown()
+        encoded = self.session.current_image()
         if not self.choices:
-            raise PromptError("Tick at least one method.")
+            raise PromptError("Select at least one method.")
         prompt = read_prompt(self.classes, self.marks)
-        prompt.check_inside(scene.size)
-        return Run(scene, prompt, find_preset(self.preset).name, self.choices)
+        prompt.check_inside(encoded.size)
+        return ComparisonRun(encoded, prompt, find_preset(self.preset).name, self.choices)

@@ -1,4 +1,4 @@
-"""What one user's page remembers on the server: an image, a ground truth, and results."""
+"""Server-side state of one user's page: an image, a ground truth, and results."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...encoded_image import EncodedImage
 from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth, TruthError, TruthFile, match_truth
 from ...marks import find_class
-from ...scene import Scene
 from ...types import Prediction, Prompt
-from ..choices import Choice
-from .link import Question
+from ..choices import MethodChoice
+from .share_link import SharedState
 
 MapScores = dict[str, dict[str, MapScore]]
-"""By key of the choice, then by class."""
+"""Scores by key of the choice, then by class."""
 
-MOST_PAST = 12
-"""Runs that a session remembers: a picture and its logits each, some megabytes."""
+MAX_HISTORY = 12
+"""Runs kept per session; each holds an image and logits, a few megabytes."""
 
 
 @dataclass
-class Run:
-    """One press of Run: what was asked, and what has been answered so far.
+class ComparisonRun:
+    """One run: its request and the results so far.
 
     Attributes:
-        scene: the image that it is about.
+        encoded: the image that it is about.
         prompt: classes, points and boxes.
         preset: name of the preset.
         choices: what was asked, in the order of the cards.
@@ -39,10 +39,10 @@ class Run:
         seed: that points are drawn with.
     """
 
-    scene: Scene
+    encoded: EncodedImage
     prompt: Prompt
     preset: str
-    choices: tuple[Choice, ...]
+    choices: tuple[MethodChoice, ...]
     predictions: dict[str, Prediction] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -51,26 +51,26 @@ class Run:
 
     @property
     def titles(self) -> dict[str, str]:
-        """Of the choices, by key."""
+        """Titles of the choices, by key."""
         return {choice.key: choice.title for choice in self.choices}
 
     def answers(self, prompt: Prompt, preset: str) -> bool:
-        """Whether its results are what this prompt and preset would give."""
+        """Return whether the results are those of this prompt and preset."""
         return preset == self.preset and prompt.keys == self.prompt.keys
 
-    def answer_at(self, place: int) -> Prediction | None:
-        """What the choice at a place has answered; nothing if there is none such."""
-        return self.predictions.get(self.choices[place].key) if place < len(self.choices) else None
+    def prediction_at(self, index: int) -> Prediction | None:
+        """Return the prediction of a choice by index, or ``None``."""
+        return self.predictions.get(self.choices[index].key) if index < len(self.choices) else None
 
-    def earlier(self, run: Run, key: str) -> Prediction | None:
-        """What a choice has answered here that a new run of it may go on from."""
-        fits = run.scene is self.scene and run.preset == self.preset
+    def earlier(self, run: ComparisonRun, key: str) -> Prediction | None:
+        """Return a choice's prediction from which a new run can reuse results, or ``None``."""
+        fits = run.encoded is self.encoded and run.preset == self.preset
         return self.predictions.get(key) if fits else None
 
 
 @dataclass(frozen=True)
-class Past:
-    """A run to come back to, with what was asked as it was asked.
+class HistoryEntry:
+    """An earlier run that can be restored, with its request as entered.
 
     Attributes:
         run: with its results, and its image without features.
@@ -80,7 +80,7 @@ class Past:
         example: title of the example, if the image is one.
     """
 
-    run: Run
+    run: ComparisonRun
     classes: str
     marks: object
     example: str
@@ -89,87 +89,87 @@ class Past:
 
 @dataclass
 class Session:
-    """State of one open page, never shared; a field is ``None`` until it is there.
+    """State of one open page, never shared; fields are ``None`` until set.
 
     Attributes:
-        scene: the image with its features.
+        encoded: the image with its features.
         example: title of the example that it is, if it is one.
         awaited: what a link asks about an image that is still to be uploaded.
         run: the latest run on it.
         truth_file: the ground truth for it.
         truth_problem: why the last ground truth given cannot be used; empty if it can.
-        news: how often something changed that the page must show.
+        version: how often something changed that the page must show.
         stopped: whether Stop was pressed since the latest Run.
         shown: cards that the page shows, for an update of all of them takes it a third of a second;
             ``None`` if nobody knows, as when a session was forgotten while its page stayed open.
-        history: earlier runs, the latest first, at most :data:`MOST_PAST`.
+        history: earlier runs, the latest first, at most :data:`MAX_HISTORY`.
     """
 
-    scene: Scene | None = None
+    encoded: EncodedImage | None = None
     example: str = ""
-    awaited: Question | None = None
-    run: Run | None = None
+    awaited: SharedState | None = None
+    run: ComparisonRun | None = None
     truth_file: TruthFile | None = None
     truth_problem: str = ""
-    news: int = 0
+    version: int = 0
     stopped: bool = False
     shown: int | None = None
-    history: tuple[Past, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
     _map_scores: dict[tuple[int, int], dict[str, MapScore]] = field(default_factory=dict)
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None
 
     def show(
         self, image: np.ndarray, truth_file: TruthFile | None = None, example: str = ""
     ) -> None:
-        """Take a new image (uint8 (H, W, 3)); forget all that was about the old one."""
-        self.scene = Scene(image)
+        """Set a new image (uint8 (H, W, 3)) and forget everything about the old one."""
+        self.encoded = EncodedImage(image)
         self.example = example
         self.awaited = None
         self.run = None
         self.take_truth(truth_file)
 
-    def scene_shown(self) -> Scene:
-        """The image to ask about.
+    def current_image(self) -> EncodedImage:
+        """Return the current image.
 
         Raises:
             PromptError: there is none yet.
         """
-        if self.scene is None:
-            raise PromptError("There is no picture yet: upload one, or click an example.")
-        return self.scene
+        if self.encoded is None:
+            raise PromptError("There is no image yet. Upload one or choose an example.")
+        return self.encoded
 
     def stop(self) -> None:
-        """End the run at hand after the class at hand, and what waits before it begins."""
+        """End the current run after the current class, and queued runs before they start."""
         self.stopped = True
         if self.run is not None:
             self.run.stopped = True
 
     def remember(self, classes: str, marks: object) -> None:
-        """Keep the latest run, in the place of an earlier one that asked the same."""
-        run = replace(self.run, scene=Scene(self.run.scene.image))
-        past = Past(run, classes, marks, self.example, self.truth_file)
-        others = [one for one in self.history if not _asks_the_same(one, past)]
-        self.history = (past, *others)[:MOST_PAST]
+        """Add the latest run to the history, replacing an earlier one with the same request."""
+        run = replace(self.run, encoded=EncodedImage(self.run.encoded.image))
+        entry = HistoryEntry(run, classes, marks, self.example, self.truth_file)
+        others = [one for one in self.history if not _same_request(one, entry)]
+        self.history = (entry, *others)[:MAX_HISTORY]
 
-    def come_back(self, past: Past) -> None:
-        """Show an earlier run again."""
-        self.show(past.run.scene.image, past.truth_file, past.example)
-        self.run = replace(past.run, scene=self.scene)
+    def restore(self, entry: HistoryEntry) -> None:
+        """Restore an earlier run."""
+        self.show(entry.run.encoded.image, entry.truth_file, entry.example)
+        self.run = replace(entry.run, encoded=self.encoded)
 
     def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:
-        """Take another ground truth, or none, perhaps because of a problem with it."""
+        """Set another ground truth, or none, with the reason if it cannot be used."""
         self.truth_file = truth_file
         self.truth_problem = problem
         self._matched = None
         self._map_scores = {}
 
-    def next_news(self) -> int:
-        """Count a change; what the page shows is asked for anew whenever this number changes."""
-        self.news += 1
-        return self.news
+    def next_version(self) -> int:
+        """Increment the version; the page updates whenever this number changes."""
+        self.version += 1
+        return self.version
 
     def truth(self, active: str | None) -> Truth | None:
-        """The ground truth for the latest run; ``None`` without one of the two.
+        """Return the ground truth of the latest run; ``None`` without one or without a run.
 
         Args:
             active: the class that a binary mask shows.
@@ -186,19 +186,19 @@ class Session:
         # Matching reads every pixel, a slider's step must not: remember the last match.
         key = (id(run), id(file), binary)
         if self._matched is None or self._matched[0] != key:
-            truth = match_truth(file.ids, run.scene.size, run.prompt, file.names, binary)
+            truth = match_truth(file.ids, run.encoded.size, run.prompt, file.names, binary)
             self._matched = (key, truth)
         return self._matched[1]
 
     def fitting_truth(self, active: str | None) -> Truth | None:
-        """The same, but ``None`` for one that does not fit: what is wrong is said elsewhere."""
+        """Return the ground truth, or ``None`` if it does not fit; the error is shown elsewhere."""
         try:
             return self.truth(active)
         except TruthError:
             return None
 
     def map_scores(self, predictions: Mapping[str, Prediction], truth: Truth | None) -> MapScores:
-        """The scores that no threshold moves, by key; computed once for each prediction."""
+        """Return the threshold-independent scores by key, computed once per prediction."""
         if truth is None:
             return {}
         scores = {}
@@ -210,8 +210,8 @@ class Session:
         return scores
 
 
-def _asks_the_same(one: Past, other: Past) -> bool:
-    same_image = np.array_equal(one.run.scene.image, other.run.scene.image)
+def _same_request(one: HistoryEntry, other: HistoryEntry) -> bool:
+    same_image = np.array_equal(one.run.encoded.image, other.run.encoded.image)
     return (
         same_image
         and one.run.choices == other.run.choices

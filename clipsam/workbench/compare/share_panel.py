@@ -1,4 +1,4 @@
-"""What leaves the page: an archive of a run's results, and a link that asks the same again."""
+"""Export of results: an archive of a run, and a link to its settings."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ...errors import PromptError
 from ..events import FILED, PRIVATE, Updates, Values, problem
 from .annotator import read_marks, read_prompt
 from .archive import write_zip
-from .link import Question, write_link
 from .run_request import RunControls, RunRequest
 from .session import Session
+from .share_link import SharedState, write_link
 
 WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query}`"
 
 
 class SharePanel:
-    """Two buttons, and what each brings.
+    """Two buttons and their results.
 
     Attributes:
         archive: the file, once it was asked for.
     """
 
     def __init__(self, message: gr.HTML, controls: RunControls) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             message: where it is said what is wrong.
@@ -36,19 +36,22 @@ class SharePanel:
         """
         self._message, self._controls = message, controls
         with gr.Row():
-            self._export = gr.Button("Download all as zip", size="sm", elem_id="export")
-            self._link = gr.Button("Link to this", size="sm", elem_id="link")
+            self._export = gr.Button("Download results (zip)", size="sm", elem_id="export")
+            self._link = gr.Button("Create link", size="sm", elem_id="link")
             self.archive = gr.File(label="Archive", visible=False, elem_id="archive")
             self._address = gr.Textbox(
                 label="Link",
-                info="Opens with all that you typed, marked and ticked; never with your picture.",
+                info=(
+                    "Restores classes, points, boxes and methods; an uploaded image is not "
+                    "included."
+                ),
                 buttons=["copy"],
                 visible=False,
                 elem_id="address",
             )
 
     def connect(self, status: gr.HTML) -> None:
-        """Answer the buttons; progress is shown at ``status``."""
+        """Connect the buttons; progress is shown at ``status``."""
         controls = self._controls
         self._link.click(
             self.offer_link,
@@ -58,32 +61,32 @@ class SharePanel:
         ).then(None, self._address, self._address, js=WITH_ORIGIN, **PRIVATE)
         self._export.click(
             self.pack,
-            {controls.session, *controls.look.inputs},
+            {controls.session, *controls.display.inputs},
             [self._message, self.archive],
             show_progress_on=[status],
             **PRIVATE,
         )
 
     def forget(self) -> Updates:
-        """Show no archive: the results are to be others."""
+        """Hide the archive, because the results are about to change."""
         return {self.archive: gr.File(visible=False)}
 
     def offer_link(self, values: Values) -> Updates:
-        """The address that asks what is asked now, but for its origin."""
+        """Return the URL that encodes the current state, without its origin."""
         request = RunRequest.read(self._controls, values)
         session = request.session
         try:
-            scene = session.scene_shown()
+            encoded = session.current_image()
             read_prompt(request.classes, request.marks)
-            question = Question(
+            question = SharedState(
                 example=session.example,
-                size=scene.size,
+                size=encoded.size,
                 classes=request.classes,
                 marks=tuple(read_marks(request.classes, request.marks)),
                 preset=request.preset,
                 # Weights of a session stay in it.
                 keys=tuple(choice.key for choice in request.choices if choice.bundle is None),
-                look=request.look,
+                display=request.display,
             )
             query = write_link(question)
         except PromptError as error:
@@ -91,17 +94,17 @@ class SharePanel:
         return {self._message: "", self._address: gr.Textbox(query, visible=True)}
 
     def pack(self, values: Values) -> Updates:
-        """Everything of the latest run as an archive."""
+        """Write the latest run as an archive."""
         session: Session = values[self._controls.session]
-        run, look = session.run, self._controls.look.read(values)
+        run, display = session.run, self._controls.display.read(values)
         if run is None or not run.predictions:
-            return {self._message: problem("There is nothing to download yet: press Run.")}
+            return {self._message: problem("There are no results to download yet. Press Run.")}
         # A copy: a run in progress may add to it.
         run = replace(run, predictions=dict(run.predictions))
-        truth = session.fitting_truth(look.active)
+        truth = session.fitting_truth(display.active)
         path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
         try:
-            write_zip(path, run, look, truth, session.map_scores(run.predictions, truth))
+            write_zip(path, run, display, truth, session.map_scores(run.predictions, truth))
         except PromptError as error:
             return {self._message: problem(str(error))}
         return {self._message: "", self.archive: gr.File(str(path), visible=True)}

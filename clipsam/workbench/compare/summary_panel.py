@@ -1,4 +1,4 @@
-"""The panel of all methods of a run: costs, scores, where they differ, and two over one picture."""
+"""The panel that compares all methods of a run: costs, scores, differences, and two overlays."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ..events import LATEST, Updates, Values
-from .look_panel import LookPanel
-from .session import Run, Session
-from .summary import costs, differences, slider, two
+from .display_panel import DisplayPanel
+from .session import ComparisonRun, Session
+from .summary_html import costs, differences, slider, two
 
 
 class SummaryPanel:
-    """Compares the answers at hand; runs nothing.
+    """Comparison of the current results; it runs no model.
 
     Attributes:
         sides: the two choices that the line lies between, see :meth:`offer`.
     """
 
-    def __init__(self, session: gr.State, look: LookPanel) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+    def __init__(self, session: gr.State, display: DisplayPanel) -> None:
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             session: of the page.
-            look: how answers are drawn.
+            display: how answers are drawn.
         """
-        self._session, self._look = session, look
-        with gr.Accordion("All methods: costs, scores, where they differ", open=False):
+        self._session, self._display = session, display
+        with gr.Accordion("All methods: cost, scores, differences", open=False):
             self._costs = gr.HTML(apply_default_css=False, elem_id="costs")
             self._differences = gr.HTML(apply_default_css=False, elem_id="differences")
             with gr.Row():
                 self.sides = [
                     gr.Dropdown(
                         [],
-                        label=f"{side} of the line",
-                        info="Of two methods' masks over one picture.",
+                        label=f"{side} image",
+                        info="Masks of two methods over one image.",
                         # Else Gradio refuses a value of the run before, which may still be asked.
                         allow_custom_value=True,
                         elem_id=side.lower(),
@@ -45,18 +45,18 @@ class SummaryPanel:
                 ]
             self._two = slider()
 
-    def connect(self, looks: Sequence[Callable[..., Dependency]]) -> None:
-        """Draw all of it anew whenever one of the events says that the look has changed."""
+    def connect(self, changes: Sequence[Callable[..., Dependency]]) -> None:
+        """Redraw everything whenever one of the events says that the display has changed."""
         gr.on(
-            [*looks, *(side.change for side in self.sides)],
+            [*changes, *(side.change for side in self.sides)],
             self.summarise,
-            {self._session, *self.sides, *self._look.inputs},
+            {self._session, *self.sides, *self._display.inputs},
             [self._costs, self._differences, self._two],
             **LATEST,
         )
 
-    def offer(self, run: Run) -> Updates:
-        """The methods that the line can lie between: at first the first and the last."""
+    def offer(self, run: ComparisonRun) -> Updates:
+        """Update the methods that the slider can show: initially the first and the last."""
         made = [(run.titles[key], key) for key in run.predictions]
         keys = list(run.predictions) or [None]
         left, right = self.sides
@@ -66,20 +66,20 @@ class SummaryPanel:
         }
 
     def summarise(self, values: Values) -> tuple[str, str, str]:
-        """Costs and scores, where methods differ, and two of them over one picture."""
+        """Format costs and scores, differences, and two results over one image."""
         session: Session = values[self._session]
         left, right = (values[side] for side in self.sides)
-        run, look = session.run, self._look.read(values)
+        run, display = session.run, self._display.read(values)
         if run is None or not run.predictions:
             return "", "", ""
         made = dict(run.predictions)  # A run in progress may add to it.
-        truth = session.fitting_truth(look.active)
+        truth = session.fitting_truth(display.active)
         titles = run.titles
         pair = ""
         if left in made and right in made:
-            pair = two(made[left], made[right], (titles[left], titles[right]), look)
+            pair = two(made[left], made[right], (titles[left], titles[right]), display)
         return (
-            costs(made, titles, run.parameters, look, truth, session.map_scores(made, truth)),
-            differences(made, titles, look, run.scene.image),
+            costs(made, titles, run.parameters, display, truth, session.map_scores(made, truth)),
+            differences(made, titles, display, run.encoded.image),
             pair,
         )

@@ -1,4 +1,4 @@
-"""The ground-truth panel: a mask file, the names of its ids, and the table of scores."""
+"""The ground-truth panel: a mask file, the class names by id, and the scores."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from ...data.images import open_mask
 from ...errors import ClipsamError
 from ...evaluation.truth import TruthError, TruthFile, read_names
 from ..events import FILED, LATEST, Values, note, problem
-from .look_panel import LookPanel
-from .scoring import score_table, table_html
+from .display_panel import DisplayPanel
+from .score_tables import score_table, table_html
 from .session import Session
 
 
 class TruthPanel:
-    """Takes a ground truth for the picture shown, and scores the results with it.
+    """Ground truth of the current image, and the scores of the results.
 
     Attributes:
         file: the mask file.
     """
 
-    def __init__(self, session: gr.State, look: LookPanel) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+    def __init__(self, session: gr.State, display: DisplayPanel) -> None:
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             session: of the page.
-            look: how answers are drawn.
+            display: how answers are drawn.
         """
-        self._session, self._look = session, look
+        self._session, self._display = session, display
         with gr.Accordion("Ground truth: IoU and Dice per class and method", open=False):
             gr.HTML(
-                "A mask as large as the picture: black and white, or ids as palette PNG, grey or "
-                "16-bit grey. Values are read as they are."
+                "A mask of the image's size: binary, or class ids as palette PNG, 8-bit or 16-bit "
+                "greyscale. Pixel values are used unchanged."
             )
             with gr.Row():
                 self.file = gr.File(
@@ -44,65 +44,66 @@ class TruthPanel:
                     elem_id="truth-file",
                 )
                 self._names = gr.Textbox(
-                    label="Names of its ids",
-                    info="Optional, index = id: “background, dog, cat”, or JSON. Without it: "
-                    "id 1 is the first class, or a black and white mask is the chosen class.",
+                    label="Class names by id",
+                    info="Optional, in the order of the ids: “background, dog, cat”, or JSON. "
+                    "Without names, id 1 is the first class, and a binary mask is the "
+                    "selected class.",
                     elem_id="truth-names",
                 )
             self._message = gr.HTML(elem_id="truth-message")
             self._table = gr.HTML(apply_default_css=False, elem_id="scores")
 
-    def connect(self, news: gr.State, looks: Sequence[Callable[..., Dependency]]) -> None:
-        """Take files as they come, and score anew whenever the look or the results change.
+    def connect(self, version: gr.State, changes: Sequence[Callable[..., Dependency]]) -> None:
+        """Read uploaded files, and recompute scores whenever display or results change.
 
         Args:
-            news: changes with the ground truth; among what ``looks`` tells of.
-            looks: events with which the scores change.
+            version: changes with the ground truth; among what ``changes`` tells of.
+            changes: events with which the scores change.
         """
         session = self._session
         gr.on(
             [self.file.upload, self._names.submit, self._names.blur],
             self.take,
             [session, self.file, self._names],
-            news,
+            version,
             trigger_mode="always_last",
             **FILED,
         )
-        self.file.clear(self.drop, session, news, trigger_mode="always_last", **FILED)
-        inputs = {session, *self._look.inputs}
-        gr.on(looks, self.score, inputs, [self._message, self._table], **LATEST)
+        self.file.clear(self.drop, session, version, trigger_mode="always_last", **FILED)
+        inputs = {session, *self._display.inputs}
+        gr.on(changes, self.score, inputs, [self._message, self._table], **LATEST)
 
     def take(self, session: Session, path: str | None, names: str) -> object:
-        """Remember an uploaded ground truth, or what is wrong with it."""
+        """Store an uploaded ground truth, or the reason why it cannot be used."""
         if path is None:
             return gr.skip()
         try:
             session.take_truth(TruthFile(open_mask(path), read_names(names)))
         except ClipsamError as error:
             session.take_truth(None, str(error))
-        return session.next_news()
+        return session.next_version()
 
     def drop(self, session: Session) -> int:
-        """Forget the ground truth."""
+        """Remove the ground truth."""
         session.take_truth(None)
-        return session.next_news()
+        return session.next_version()
 
     def score(self, values: Values) -> tuple[str, str]:
-        """Message and table of the ground truth for the results at hand."""
+        """Return message and score table for the current results."""
         session: Session = values[self._session]
-        look = self._look.read(values)
+        display = self._display.read(values)
         if session.truth_problem:
             return problem(session.truth_problem), ""
         if session.truth_file is None:
             return "", ""
         run = session.run
         if run is None:
-            return note("It will be compared with the results as soon as you press Run."), ""
+            return note("The results will be scored when you press Run."), ""
         try:
-            truth = session.truth(look.active)
+            truth = session.truth(display.active)
         except TruthError as error:
             return problem(str(error)), ""
         # A copy: a run in progress may add to it.
         made = dict(run.predictions)
-        rows = score_table(made, run.titles, truth, look.threshold, look.overlap)
+        rows = score_table(made, run.titles, truth, display.threshold, display.overlap)
         return "", table_html(rows)

@@ -1,1 +1,1 @@
-"""The Evaluate tab: methods measured on labelled images that somebody brings."""
+"""The Evaluate tab: methods measured on the user's labelled images."""

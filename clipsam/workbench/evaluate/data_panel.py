@@ -1,4 +1,4 @@
-"""The panel that takes labelled images: a zip, or a folder of the server's."""
+"""The panel for labelled images: a zip, or a folder on the server."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import gradio as gr
 
 from ...data.readers import DataError
 from ..events import FILED, PRIVATE, Updates, note, problem
+from .image_sources import RIGHT, Source, from_server, from_zip, offered
 from .measuring import EvaluateSession
-from .sources import RIGHT, Source, from_server, from_zip, offered
 
 logger = logging.getLogger(__name__)
 
 SHOWN_CLASSES = 12
-"""Named in the line about the images."""
+"""Number of classes named in the description of the images."""
 
 
 class DataPanel:
-    """Takes images to be measured on, and says what they hold.
+    """Input of labelled images, with a description of their content.
 
     Attributes:
         upload, folder: a zip, or the name of a folder of the server's; the later one counts.
@@ -29,28 +29,26 @@ class DataPanel:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        """Build it inside the ``gr.Blocks`` that is open.
+        """Build the panel inside the open ``gr.Blocks``.
 
         Args:
             folders: whose sub-folders may be measured on.
         """
         self._folders = tuple(folders)
-        self.upload = gr.File(
-            label="Labelled images, packed as a zip", height=140, elem_id="evaluate-upload"
-        )
+        self.upload = gr.File(label="Labelled images (zip)", height=140, elem_id="evaluate-upload")
         gr.HTML(f"<p class='note'>{RIGHT}</p>")
         names = list(offered(self._folders))
         self.folder = gr.Dropdown(
             names,
             value=None,
             label="Or a folder on the server",
-            info="What the server's owner has put there to be measured on.",
+            info="Folders provided by the server.",
             visible=bool(names),
             elem_id="evaluate-folder",
         )
         self.part = gr.Dropdown(
             label="Part",
-            info="Of the images: only this one is measured.",
+            info="Part of the data set to evaluate on.",
             visible=False,
             elem_id="evaluate-part",
         )
@@ -58,7 +56,7 @@ class DataPanel:
         self.about = gr.HTML(elem_id="evaluate-about")
 
     def connect(self, session: gr.State) -> list[gr.events.Dependency]:
-        """Take images as they come.
+        """Connect the inputs.
 
         Returns:
             The events after which the images are others.
@@ -79,17 +77,17 @@ class DataPanel:
         ]
 
     def take_zip(self, session: EvaluateSession, path: str | None) -> Updates:
-        """Unpack an uploaded zip, or say what is wrong with it."""
+        """Unpack an uploaded zip, or explain what is wrong with it."""
         if path is None:
             return {self.message: problem(f"The upload was empty. {RIGHT}")}
         return {**self._take(session, from_zip, Path(path)), self.folder: None}
 
     def take_folder(self, session: EvaluateSession, name: object) -> Updates:
-        """Look through a folder of the server's, or say what is wrong with it."""
+        """Read a folder on the server, or explain what is wrong with it."""
         return {**self._take(session, from_server, self._folders, str(name)), self.upload: None}
 
     def take_part(self, session: EvaluateSession, part: str) -> Updates:
-        """Say what another part of the images holds."""
+        """Describe another part of the images."""
         try:
             about = "" if session.source is None else _described(session.source, part)
         except DataError as error:
@@ -97,14 +95,14 @@ class DataPanel:
         return {self.message: "", self.about: about}
 
     def drop(self, session: EvaluateSession) -> Updates:
-        """Forget the images."""
+        """Remove the images."""
         session.take(None)
         return {self.message: "", self.about: "", **self._parts(None)}
 
     def _take(
         self, session: EvaluateSession, bring: Callable[..., Source], *where: object
     ) -> Updates:
-        """Forget the images at hand, and look through others."""
+        """Replace the current images."""
         # Gradio deletes with the page only a state that was returned once.
         updates = {**self.drop(session), self._session: session}
         try:
@@ -112,21 +110,21 @@ class DataPanel:
         except DataError as error:
             return {**updates, self.message: problem(str(error))}
         except Exception:
-            logger.exception("images to be measured on cannot be read")
-            sentence = "These images cannot be read; the server's log says why."
+            logger.exception("the images cannot be read")
+            sentence = "These images cannot be read; see the server log."
             return {**updates, self.message: problem(f"{sentence} {RIGHT}")}
         session.take(source)
         return {**updates, **self.take_part(session, source.first_part), **self._parts(source)}
 
     def _parts(self, source: Source | None) -> Updates:
-        """Offer the parts of the images, if there is a choice."""
+        """Offer the parts of the images if there are several."""
         parts = [] if source is None else list(source.parts)
         first = None if source is None else source.first_part
         return {self.part: gr.Dropdown(parts, value=first, visible=len(parts) > 1)}
 
 
 def _described(source: Source, part: str) -> str:
-    """One line about the images."""
+    """Describe the images in one line."""
     data = source.open(part)
     shown = ", ".join(data.names[:SHOWN_CLASSES])
     more = ", …" if len(data.names) > SHOWN_CLASSES else "."

@@ -1,4 +1,4 @@
-"""HTML of what has been measured: the leaderboard, the classes, and the cases."""
+"""HTML of the results: leaderboard, scores per class, and cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import gradio as gr
 
 from ... import drawing
 from ...evaluation.metric_table import ABSENT_COLUMNS, columns
-from ..choices import Choice
+from ..choices import MethodChoice
 from .measuring import Case, Measuring, sample_iou
 
 SORT = """
@@ -53,18 +53,18 @@ _ABSENT = {key: ABSENT_COLUMNS[key] for key in ("miou", "presence_auc", "false_a
 _NUMBER = " class='number'"
 
 Cell = str | tuple[float, str]
-"""Text, or a number and how it is written."""
+"""Text, or a number and its formatted text."""
 
 
 def table(elem_id: str) -> gr.HTML:
-    """An empty table that is sorted by a click on a heading."""
+    """Build an empty table, sortable by a click on a heading."""
     return gr.HTML(
         js_on_load=SORT, apply_default_css=False, elem_id=elem_id, elem_classes="figures"
     )
 
 
 def leaderboard(measuring: Measuring) -> str:
-    """One row per method, the highest mIoU first; empty before the first image."""
+    """Format one row per method, highest mIoU first; empty before the first image."""
     figures = measuring.summary()
     if not figures:
         return ""
@@ -74,7 +74,7 @@ def leaderboard(measuring: Measuring) -> str:
         values = [one["mean"][key] for one in figures.values() if not math.isnan(one["mean"][key])]
         best[key] = (min if metric.lower_is_better else max)(values, default=None)
     heads = ["method", "mode", *(metric.heading for metric in metrics.values()), "images"]
-    absent = _ABSENT if measuring.asked.every_class else {}
+    absent = _ABSENT if measuring.request.every_class else {}
     rows: list[list[Cell]] = []
     for choice, one in sorted(figures.items(), key=lambda item: -_known(item[1]["mean"]["miou"])):
         name, mode = choice.title.split(" · ")
@@ -91,12 +91,12 @@ def leaderboard(measuring: Measuring) -> str:
     rising = {"method", "mode"}
     rising |= {metric.heading for metric in metrics.values() if metric.lower_is_better}
     rising.add(ABSENT_COLUMNS["false_alarms"])
-    note = _explained(measuring.asked.every_class)
+    note = _explained(measuring.request.every_class)
     return _table("Leaderboard", [*heads, *absent.values()], rows, rising, note)
 
 
 def per_class(measuring: Measuring) -> str:
-    """One row per class, one column per method; empty before the first image with a class."""
+    """Format one row per class and one column per method; empty before any class."""
     figures, images = measuring.summary(), measuring.shown_in()
     if not images:
         return ""
@@ -112,12 +112,12 @@ def per_class(measuring: Measuring) -> str:
         ]
         for name, count in images.items()
     ]
-    note = "IoU in %, each class’s pixels pooled over the images."
+    note = "IoU in %, with the pixels of each class pooled over the images."
     return _table("Classes", heads, rows, {"class"}, note)
 
 
 def cases_html(worst: Sequence[Case], best: Sequence[Case]) -> str:
-    """Thumbnails to click; each button's ``data-index`` is the case's number."""
+    """Format thumbnails to click; each button's ``data-index`` is the case's number."""
     rows = "".join(
         f"<h4>{title}</h4><div class='row'>{''.join(map(_case, cases))}</div>"
         for title, cases in (("Worst", worst), ("Best", best))
@@ -126,13 +126,13 @@ def cases_html(worst: Sequence[Case], best: Sequence[Case]) -> str:
     if not rows:
         return ""
     return (
-        f"{rows}<p class='note'>Colour: found. White line: the truth. Click one to open its image "
-        "in Compare.</p>"
+        f"{rows}<p class='note'>Colour: prediction. White line: ground truth. Click a case to open "
+        "its image in Compare.</p>"
     )
 
 
 def cases_strip() -> gr.HTML:
-    """An empty strip of cases; its ``click`` event carries ``index``, the case's number."""
+    """Build an empty strip of cases; its ``click`` event carries ``index``, the case's number."""
     return gr.HTML(
         js_on_load="""
             element.onclick = (event) => {
@@ -156,23 +156,23 @@ def _case(case: Case) -> str:
 
 def _explained(every_class: bool) -> str:
     absent = (
-        " Absent asked too: what is found where a class is absent counts in its union. False "
-        "alarms: the share of absent classes of which anything is found. A dash: not known."
+        " Columns with absent classes: pixels predicted for an absent class count in its union. "
+        "False alarms: the share of absent classes with a non-empty mask. A dash: unknown."
         if every_class
         else ""
     )
     return (
-        "mIoU pools each class’s pixels over the images and is the mean over classes; mean IoU, "
-        "Dice, MAE and boundary F are means over samples (a class in an image). Only classes that "
-        "an image shows count, unless a heading says otherwise. Seconds are prediction alone; "
-        f"methods that follow use features already computed.{absent}"
+        "mIoU pools the pixels of each class over the images and averages over classes; mean IoU, "
+        "Dice, MAE and boundary F are averages over samples (a class in an image). Only classes "
+        "present in an image count, unless a heading says otherwise. Seconds are for prediction "
+        f"alone; later methods reuse features already computed.{absent}"
     )
 
 
 def _table(
     caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], rising: set[str], note: str
 ) -> str:
-    """A table of at least one row; headings in ``rising`` sort upwards at the first click."""
+    """Format a table of at least one row; headings in ``rising`` sort in ascending order first."""
     head = "".join(
         f"<th scope='col'{'' if isinstance(cell, str) else _NUMBER} "
         f"data-first='{'ascending' if text in rising else 'descending'}'>"
@@ -196,12 +196,12 @@ def _number(value: float, digits: int) -> tuple[float, str]:
     return value, "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _colour(measuring: Measuring, choice: Choice) -> str:
-    """The key to the colour that a method's cases are drawn in."""
-    colour = drawing.class_colour(measuring.asked.choices.index(choice))
+def _colour(measuring: Measuring, choice: MethodChoice) -> str:
+    """Format the key to the colour of a method's cases."""
+    colour = drawing.class_colour(measuring.request.choices.index(choice))
     return f"<i class='key' style='background:{colour}'></i>"
 
 
 def _known(value: float) -> float:
-    """NaN, which has no order, as the lowest."""
+    """Replace NaN, which has no order, by the lowest value."""
     return -1.0 if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""COCO JSONs that a stranger wrote: found, checked, and laid out as the readers expect them."""
+"""The user's COCO JSONs: found, validated, and laid out as the readers expect them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ...data.readers.common import read_json
 from .unpacking import MAX_JSON_BYTES
 
 PART = "all"
-"""What a part is called where it is laid out."""
+"""Name of a part in the layout."""
 
 LOOKED_FOR = 50
-"""Files of a listing that are looked for, to find the folder that they lie in."""
+"""Files of a listing that are tried in order to find their folder."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Listing:
     masks: Path | None
 
     def lay_out(self, folder: Path) -> dict[Path, Path]:
-        """Link everything together in a new folder.
+        """Link all files together in a new folder.
 
         Returns:
             What each link leads to.
@@ -57,7 +57,7 @@ class Listing:
 
 
 def find_listings(root: Path) -> list[Listing]:
-    """The COCO JSONs in a folder and the folders in it.
+    """Find the COCO JSONs in a folder and its sub-folders.
 
     Raises:
         DataError: one is not what it should be, or its images are not there.
@@ -70,15 +70,15 @@ def find_listings(root: Path) -> list[Listing]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The visible folders in a folder."""
+    """Return the visible sub-folders of a folder."""
     return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.is_dir())
 
 
 def _read(path: Path, root: Path, folders: Sequence[Path]) -> Listing | None:
-    """A JSON as a listing; ``None`` for one of something else."""
+    """Read a JSON as a listing; ``None`` if it is something else."""
     if path.stat().st_size > MAX_JSON_BYTES:
         return None
-    wrong = f"{path} is not COCO's: images, annotations and categories are lists of objects"
+    wrong = f"{path} is not COCO JSON: images, annotations and categories must be lists of objects"
     try:
         content = read_json(path)
         needed = ("images", "annotations", "categories")
@@ -115,52 +115,56 @@ def _read(path: Path, root: Path, folders: Sequence[Path]) -> Listing | None:
 
 
 def _check_names(entries: Iterable[Mapping], path: Path) -> None:
-    """A name must lead to a file in the folder, and be the only one of its stem."""
+    """Check that each name is a file inside the folder with a unique stem."""
     stems: set[str] = set()
     for entry in entries:
         name = PurePosixPath(entry["file_name"])
         if name.is_absolute() or ".." in name.parts:
-            raise DataError(f"{path} lists “{name}”, a path that leads out of its folder")
+            raise DataError(f"{path} lists “{name}”, a path outside its folder")
         if name.stem in stems:
-            raise DataError(f"{path} lists two files called “{name.stem}”: each needs its own name")
+            raise DataError(f"{path} lists two files named “{name.stem}”, expected unique names")
         stems.add(name.stem)
 
 
 def _check_size(image: Mapping, path: Path) -> None:
-    """The readers make a map of this size before they see the image."""
+    """Check the image size, since readers allocate a map of this size before they see the image."""
     height, width = image["height"], image["width"]
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-        raise DataError(f"{path} gives {image['file_name']} a size that is no number of pixels")
+        raise DataError(
+            f"{path} gives {image['file_name']} a size that is not two positive integers"
+        )
     if height * width > MAX_PIXELS:
-        raise DataError(f"{path} gives {image['file_name']} the size {width} × {height}: too large")
+        raise DataError(
+            f"{path} gives {image['file_name']} the size {width} × {height}, which is too large"
+        )
 
 
 def _check_shape(annotation: Mapping, image: Mapping, path: Path) -> None:
-    """Shapes are drawn by compiled code, which must not be asked for the endless."""
+    """Check a shape, since compiled code draws it and must not be given an endless one."""
     shape, size = annotation["segmentation"], [image["height"], image["width"]]
     which = f"{path}: the segmentation of annotation {annotation['id']}"
     if isinstance(shape, Mapping):
         if list(shape["size"]) != size:
-            raise DataError(f"{which} has another size than its image")
+            raise DataError(f"{which} has a different size from its image")
     else:
         far = 2 * max(size)
         numbers = [value for polygon in shape for value in polygon]
         if not all(math.isfinite(value) and abs(value) <= far for value in numbers):
-            raise DataError(f"{which} reaches far out of its image")
+            raise DataError(f"{which} extends far beyond its image")
 
 
 def _folder_of(
     entries: Sequence[Mapping], folders: Sequence[Path], called: str, path: Path
 ) -> Path:
-    """The folder in which most of the first files lie; of equals the one of that name."""
+    """Return the folder that contains most of the first files, preferring the given name."""
     names = [entry["file_name"] for entry in entries[:LOOKED_FOR]]
     if not names:
-        raise DataError(f"{path} lists no image")
+        raise DataError(f"{path} lists no images")
 
     def fit(folder: Path) -> tuple[int, bool]:
         return sum((folder / name).is_file() for name in names), folder.name == called
 
     best = max(folders, key=fit)
     if not fit(best)[0]:
-        raise DataError(f"{path} lists {names[0]}, which is not there")
+        raise DataError(f"{path} lists {names[0]}, which does not exist")
     return best

@@ -1,4 +1,4 @@
-"""Methods measured on images that somebody brought, image by image, until done or stopped."""
+"""Evaluation of methods on the user's images, image by image, until done or stopped."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ from ...evaluation.summary import summarize
 from ...evaluation.truth import TruthFile
 from ...predictor import Predictor
 from .. import zero_gpu
-from ..choices import Choice
+from ..choices import MethodChoice
 from ..examples import Example
-from ..models import ModelStore
-from .scoring import (
+from ..model_store import ModelStore
+from .image_sources import Source
+from .tasks import (
     FAILED,
-    Asked,
+    EvaluationRequest,
     LeftOut,
-    Scored,
-    Step,
+    ScoredImage,
+    ScoringStep,
     conclude,
     load_methods,
     score_images,
     with_methods,
 )
-from .sources import Source
 
 logger = logging.getLogger(__name__)
 
 FILES = ("results.csv", "samples.csv", "results.json", "report.html")
-"""What is written in the end, as the command line does."""
+"""Files written at the end, as on the command line."""
 
 CASES = 6
-"""Shown of the worst, and of the best."""
+"""Number of worst and of best cases shown."""
 
 CASE_SIDE = 240
-"""Long side of a case's picture, pixels."""
+"""Long side of a case's thumbnail, pixels."""
 
 MAX_PIXELS = 32 * 10**6
-"""Of images that are scored with one lent GPU: nine bytes each in memory, and copied there."""
+"""Pixels scored per GPU request; each takes nine bytes of memory and is copied."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One class of one image, as a method found it.
+    """The result of a method for one class of one image.
 
     Attributes:
         number: tells the image and the class, whatever the method, see :meth:`Measuring.example`.
@@ -73,59 +73,60 @@ class Case:
 
 
 class Measuring:
-    """One press of Run: what is measured, and what has been so far.
+    """One evaluation: its request and the results so far.
 
     Attributes:
-        asked: what is to be measured.
+        request: what is to be measured.
         left_out: one sentence for each image that cannot be used.
         stopped: set it to end after the methods that run now.
     """
 
-    def __init__(self, models: ModelStore, source: Source, asked: Asked) -> None:
-        """
+    def __init__(self, models: ModelStore, source: Source, request: EvaluationRequest) -> None:
+        """Prepare the evaluation.
+
         Args:
             models: what runs.
             source: where the images come from.
-            asked: what is to be measured.
+            request: what is to be measured.
 
         Raises:
             DataError: the source does not hold them.
         """
-        self.asked = asked
+        self.request = request
         self.left_out: list[str] = []
         self.stopped = False
         self._models = models
         self._predictors: dict[str, Predictor] | None = None
         self._source = source
-        whole = source.open(asked.part)
-        self._limit = asked.images if asked.images < len(whole) else None
-        count = min(asked.images, len(whole))
-        self._data = SubsetData(whole, choose_split(whole, str(count), asked.seed).indices)
-        self._runs = asked.runs()
+        whole = source.open(request.part)
+        self._limit = request.images if request.images < len(whole) else None
+        count = min(request.images, len(whole))
+        self._data = SubsetData(whole, choose_split(whole, str(count), request.seed).indices)
+        self._runs = request.runs()
         self._rows: dict[int, list[Row]] = {}
-        self._worst: dict[Choice, list[Case]] = {choice: [] for choice in asked.choices}
-        self._best: dict[Choice, list[Case]] = {choice: [] for choice in asked.choices}
+        self._worst: dict[MethodChoice, list[Case]] = {choice: [] for choice in request.choices}
+        self._best: dict[MethodChoice, list[Case]] = {choice: [] for choice in request.choices}
         self._files: TemporaryDirectory | None = None
 
     # ---- measuring ----
 
     @property
     def total(self) -> int:
-        """Images to be measured."""
+        """Number of images in the evaluation."""
         return len(self._data)
 
     @property
     def done(self) -> int:
-        """Images measured or left out."""
+        """Number of images evaluated or left out."""
         return self.measured + len(self.left_out)
 
     @property
     def measured(self) -> int:
-        """Images measured."""
+        """Number of images evaluated."""
         return len(self._rows)
 
-    def measure(self, step: Callable[[int, Choice], None]) -> Iterator[None]:
-        """Measure image by image; yields after each.
+    def measure(self, step: Callable[[int, MethodChoice], None]) -> Iterator[None]:
+        """Evaluate image by image, yielding after each.
 
         Args:
             step: called before each method with what has been answered and what is next.
@@ -140,42 +141,45 @@ class Measuring:
                 yield
                 continue
             places = tuple(batch)
-            news = self._run(score_images, (tuple(batch.values()),), seconds)
-            with closing(news):
-                for one in news:
-                    place = places[one.index]
-                    if isinstance(one, Step):
+            results = self._run(score_images, (tuple(batch.values()),), seconds)
+            with closing(results):
+                for one in results:
+                    index = places[one.index]
+                    if isinstance(one, ScoringStep):
                         if self.stopped:
                             return
-                        number = place * len(self._runs) + one.number
-                        step(number, self.asked.choices[one.number])
+                        number = index * len(self._runs) + one.number
+                        step(number, self.request.choices[one.number])
                         continue
                     if isinstance(one, LeftOut):
                         self.left_out.append(one.sentence)
                     else:
-                        self._take(place, batch[place], one)
+                        self._take(index, batch[index], one)
                     yield
 
     def _run(
         self, task: Callable[..., Iterator], arguments: tuple[object, ...], seconds: float
     ) -> Iterator:
-        """Run a task with the methods asked, which stay in memory until the end where they can."""
+        """Run a task with the requested methods, which stay in memory until the end if possible."""
         if zero_gpu.ON_ZERO_GPU:
-            arguments = (task, self.asked, *arguments)
+            arguments = (task, self.request, *arguments)
             return zero_gpu.lend(self._models, with_methods, arguments, seconds)
         if self._predictors is None:
-            self._predictors = load_methods(self._models, self.asked)
-        return task(self._predictors, self.asked, *arguments)
+            self._predictors = load_methods(self._models, self.request)
+        return task(self._predictors, self.request, *arguments)
 
     def _batches(self) -> Iterator[tuple[dict[int, LabelledImage], float]]:
-        """Images by their places, with the seconds that they need: as many as a lent GPU scores in
-        its time, else one by one. One that cannot be read is none."""
+        """Yield batches of images by index with their estimated time, seconds.
+
+        On a borrowed GPU a batch is as large as its time allows, otherwise one image. Unreadable
+        images are left out.
+        """
         batch: dict[int, LabelledImage] = {}
         classes = 0
-        for place in range(self.total):
+        for index in range(self.total):
             if self.stopped:
                 return
-            sample = self._read(place)
+            sample = self._read(index)
             if sample is None:
                 yield {}, 0
                 continue
@@ -185,49 +189,51 @@ class Measuring:
             if batch and (too_long or pixels > MAX_PIXELS):
                 yield batch, self._seconds(len(batch), classes)
                 batch, more = {}, more - classes
-            batch[place], classes = sample, more
+            batch[index], classes = sample, more
             if not zero_gpu.ON_ZERO_GPU:
                 yield batch, 0
                 batch, classes = {}, 0
         if batch:
             yield batch, self._seconds(len(batch), classes)
 
-    def _read(self, place: int) -> LabelledImage | None:
-        """An image; ``None`` if it must be left out."""
+    def _read(self, index: int) -> LabelledImage | None:
+        """Read an image; ``None`` if it must be left out."""
         try:
-            return self._data[place]
+            return self._data[index]
         except ClipsamError as error:
-            self.left_out.append(self._source.told(error))
+            self.left_out.append(self._source.describe_error(error))
         except Exception:
-            logger.exception("measuring failed")
-            self.left_out.append(f"{self._data.keys[place]} {FAILED}")
+            logger.exception("evaluation failed")
+            self.left_out.append(f"{self._data.keys[index]} {FAILED}")
         return None
 
     def _classes(self, sample: LabelledImage) -> int:
-        """Asked in an image, by all choices together."""
+        """Count the classes queried in an image, over all choices."""
         shown = len(sample.present())
-        known = len(sample.names) if self.asked.every_class else shown
-        return sum(shown if choice.needs_marks else known for choice in self.asked.choices)
+        known = len(sample.names) if self.request.every_class else shown
+        return sum(shown if choice.needs_marks else known for choice in self.request.choices)
 
     def _seconds(self, images: int, classes: int) -> float:
-        """That a GPU is needed for images, and classes in all of them."""
-        methods = [choice.method for choice in self.asked.choices]
-        return zero_gpu.seconds_for(self.asked.preset, methods, images * len(methods), classes)
+        """Estimate the GPU time for a number of images and classes, seconds."""
+        methods = [choice.method for choice in self.request.choices]
+        return zero_gpu.seconds_for(self.request.preset, methods, images * len(methods), classes)
 
-    def _take(self, place: int, sample: LabelledImage, scored: Scored) -> None:
-        """Keep what is known of an image."""
-        self._rows[place] = scored.rows
+    def _take(self, index: int, sample: LabelledImage, scored: ScoredImage) -> None:
+        """Store the results of an image."""
+        self._rows[index] = scored.rows
         for number, (choice, run) in enumerate(self._runs.items()):
             shown = scored.shown(number, run)
             for value, (score, mask) in zip(sample.present(), shown, strict=True):
-                self._consider(place, sample, choice, score, mask, sample.classes == value)
+                self._consider(index, sample, choice, score, mask, sample.classes == value)
 
     # ---- figures ----
 
-    def summary(self) -> dict[Choice, dict]:
-        """Figures so far of each choice that has any, as ``results.json`` holds them."""
+    def summary(self) -> dict[MethodChoice, dict]:
+        """Return the scores so far of each choice, in the format of ``results.json``."""
         rows = [row for rows in self._rows.values() for row in rows]
-        figures = {(one["method"], one["mode"]): one for one in summarize(rows, self.asked.preset)}
+        figures = {
+            (one["method"], one["mode"]): one for one in summarize(rows, self.request.preset)
+        }
         return {
             choice: figures[run.method, run.mode]
             for choice, run in self._runs.items()
@@ -235,7 +241,7 @@ class Measuring:
         }
 
     def shown_in(self) -> dict[str, int]:
-        """How many images show a class, most frequent first."""
+        """Count the images that show each class, most frequent first."""
         images: dict[str, set[str]] = {}
         for row in (row for rows in self._rows.values() for row in rows):
             if row.score.present:
@@ -243,7 +249,7 @@ class Measuring:
         return dict(sorted(((n, len(i)) for n, i in images.items()), key=lambda p: (-p[1], p[0])))
 
     def write(self) -> dict[str, Path]:
-        """Write the tables and the report of what has been measured, as the command line does.
+        """Write the tables and the report, as on the command line.
 
         Returns:
             :data:`FILES` and where they are.
@@ -258,83 +264,83 @@ class Measuring:
         with RowWriter(out / "rows" / "0-of-1.jsonl") as writer:
             for key, rows in zip(measured.keys, self._rows.values(), strict=True):
                 writer.add(key, rows)
-        asked, part = self.asked, self._source.parts[self.asked.part]
+        request, part = self.request, self._source.parts[self.request.part]
         settings = Settings(
             data=f"{part.kind}:{self._source.name.removesuffix('.zip')}",
-            part=asked.part,
-            methods=tuple(map(_as_typed, asked.choices)),
-            preset=asked.preset,
-            clicks=asked.clicks,
+            part=request.part,
+            methods=tuple(map(_as_typed, request.choices)),
+            preset=request.preset,
+            clicks=request.clicks,
             limit=self._limit,
-            absent="all" if asked.every_class else None,
+            absent="all" if request.every_class else None,
         )
         # All images have their rows: what is left to a study is to conclude, with pictures.
         most = max(
             len({row.score.name for row in rows if row.score.present})
             for rows in self._rows.values()
         )
-        seconds = self._seconds(WORST, WORST * len(asked.choices) * most)
+        seconds = self._seconds(WORST, WORST * len(request.choices) * most)
         for _ in self._run(conclude, (settings, measured, out), seconds):
             pass
         return {name: out / name for name in FILES}
 
     def release(self) -> None:
-        """Let go of the methods, which stay in memory until then."""
+        """Release the methods, which stay in memory until then."""
         self._predictors = None
 
     def close(self) -> None:
-        """Stop, and delete what was written."""
+        """Stop, and delete the written files."""
         self.stopped = True
         if self._files is not None:
             self._files.cleanup()
 
     # ---- cases ----
 
-    def cases(self, choice: Choice) -> tuple[list[Case], list[Case]]:
-        """The worst and the best of a choice so far, no case in both."""
+    def cases(self, choice: MethodChoice) -> tuple[list[Case], list[Case]]:
+        """Return the worst and the best cases of a choice so far, without overlap."""
         worst, best = self._worst[choice], self._best[choice]
         # While they are few, all are in both.
         count = len({case.number for case in (*worst, *best)})
         return worst[: (count + 1) // 2], best[: count // 2]
 
     def example(self, number: int) -> Example:
-        """The image of a case, to be looked at with all its classes, the case's first.
+        """Return the image of a case with all its classes, the case's class first.
 
         Raises:
             DataError: there is no such case.
         """
-        place, value = divmod(number, len(self._data.names))
-        if place not in self._rows:
-            raise DataError("This case is not there any more: run again.")
-        sample = self._data[place]
+        index, value = divmod(number, len(self._data.names))
+        if index not in self._rows:
+            raise DataError("This case is no longer available. Run the evaluation again.")
+        sample = self._data[index]
         names = _typed(sample.names)
-        asked = [value, *(other for other in sample.present() if other != value)]
+        request = [value, *(other for other in sample.present() if other != value)]
         ids = np.where(sample.classes == BACKGROUND, 0, sample.classes.astype(np.int64) + 1)
         ids[sample.classes == VOID] = VOID_IDS[-1]
         return Example(
             sample.key,
             sample.image,
-            ", ".join(names[other] for other in asked),
+            ", ".join(names[other] for other in request),
             TruthFile(ids, ("background", *names)),
         )
 
     def _consider(
         self,
-        place: int,
+        index: int,
         sample: LabelledImage,
-        choice: Choice,
+        choice: MethodChoice,
         score: SampleScore,
         mask: np.ndarray,
         truth: np.ndarray,
     ) -> None:
-        """Keep a sample if it is among the worst or the best so far; only then it is drawn."""
-        number = place * len(sample.names) + _typed(sample.names).index(_typed([score.name])[0])
+        """Keep and draw a sample if it is among the worst or the best so far."""
+        number = index * len(sample.names) + _typed(sample.names).index(_typed([score.name])[0])
         case = None
         for cases, best in ((self._worst[choice], False), (self._best[choice], True)):
             if len(cases) == CASES and (_rank(score) > _rank(cases[-1].score)) != best:
                 continue
             if case is None:
-                colour = drawing.class_colour(self.asked.choices.index(choice))
+                colour = drawing.class_colour(self.request.choices.index(choice))
                 case = Case(number, score, _picture(sample.image, mask, truth, colour))
             cases.append(case)
             cases.sort(key=lambda one: _rank(one.score), reverse=best)
@@ -343,7 +349,7 @@ class Measuring:
 
 @dataclass
 class EvaluateSession:
-    """State of one open page, never shared; a field is ``None`` until it is there.
+    """State of one open page, never shared; fields are ``None`` until set.
 
     Attributes:
         source: the images brought.
@@ -356,13 +362,13 @@ class EvaluateSession:
     stopped: bool = False
 
     def stop(self) -> None:
-        """End the run at hand at its next step, and what waits before it begins."""
+        """End the current evaluation at its next step, and queued ones before they start."""
         self.stopped = True
         if self.measuring is not None:
             self.measuring.stopped = True
 
     def take(self, source: Source | None) -> None:
-        """Take other images, or none; forget and delete what was about the old ones."""
+        """Set other images, or none, and delete everything about the old ones."""
         if self.measuring is not None:
             self.measuring.close()
         if self.source is not None:
@@ -374,36 +380,36 @@ class EvaluateSession:
         self.take(None)
 
 
-def _as_typed(choice: Choice) -> str:
-    """A choice as the command line takes it, the bundle's folder being where it is called."""
+def _as_typed(choice: MethodChoice) -> str:
+    """Format a choice as on the command line, with the bundle's folder name."""
     bundle = "" if choice.bundle is None else f"@{choice.bundle.name}"
     return f"{choice.method}:{choice.mode}{bundle}"
 
 
 def sample_iou(score: SampleScore) -> float:
-    """IoU of a class in an image; 1 where there is neither mask nor truth."""
+    """Return the IoU of a class in an image; 1 where both mask and ground truth are empty."""
     return iou(score.counts) if score.counts.union else 1.0
 
 
 def _rank(score: SampleScore) -> tuple[object, ...]:
-    """Worst first; of equals the largest, as in the report."""
+    """Sort key: worst first, ties by largest area, as in the report."""
     return sample_iou(score), -score.counts.truth, score.image, score.name
 
 
 def _typed(names: Sequence[str]) -> list[str]:
-    """Names without what separates names where they are typed."""
+    """Remove the separators of typed class names from names."""
     return [" ".join(name.replace(",", " ").replace(";", " ").split()) for name in names]
 
 
 def _picture(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, colour: str) -> str:
-    """What was found in colour, over the image, with the truth's outline → data URI.
+    """Draw the prediction in colour over the image, with the ground-truth outline, as a data URI.
 
     Args:
         image: uint8 (H, W, 3).
         mask, truth: bool (H, W).
         colour: hex.
     """
-    height, width = drawing.fitted(image.shape[:2], CASE_SIDE)
+    height, width = drawing.fit_size(image.shape[:2], CASE_SIDE)
     small, found, wanted = (
         np.asarray(Image.fromarray(values).resize((width, height)))
         for values in (image, mask, truth)

@@ -1,4 +1,4 @@
-"""Unpacking a zip that a stranger made."""
+"""Safe unpacking of an untrusted zip."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path, PurePosixPath
 from ...data.readers import DataError
 
 MAX_FILES = 20_000
-"""In one zip."""
+"""Files in one zip."""
 
 MAX_BYTES = 2 * 2**30
-"""Of all files of a zip, unpacked."""
+"""Bytes of all files of a zip, unpacked."""
 
 MAX_JSON_BYTES = 100 * 2**20
-"""Of a JSON, which is read into memory as a whole."""
+"""Bytes of a JSON, which is read into memory as a whole."""
 
 CHUNK = 2**20
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a zip, believing nothing that it says of its sizes.
+    """Unpack a zip without trusting the sizes that it declares.
 
     Args:
         path: the zip.
@@ -36,10 +36,10 @@ def unpack(path: Path, folder: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not _is_litter(entry)]
             if not entries:
-                raise DataError(f"{name} is empty: pack a folder with files in it.")
+                raise DataError(f"{name} is empty, expected a folder with files.")
             if len(entries) > MAX_FILES:
                 raise DataError(
-                    f"{name} holds {len(entries):,} files, more than {MAX_FILES:,}: leave some out."
+                    f"{name} contains {len(entries):,} files, more than the limit of {MAX_FILES:,}."
                 )
             left = MAX_BYTES
             for entry in entries:
@@ -51,36 +51,36 @@ def unpack(path: Path, folder: Path) -> None:
                 left -= _unpack_one(archive, entry, target, left, name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         if not zipfile.is_zipfile(path):
-            raise DataError(f"{name} is not a zip archive: upload a .zip.") from None
-        raise DataError(f"{name} is a damaged zip ({error}): pack it again.") from None
+            raise DataError(f"{name} is not a zip archive, expected a .zip file.") from None
+        raise DataError(f"{name} is a damaged zip ({error}). Create it again.") from None
     except FileExistsError as error:
         twice = Path(error.filename).relative_to(folder)
-        raise DataError(f"{name} holds “{twice}” twice: leave one out.") from None
+        raise DataError(f"{name} contains “{twice}” twice. Remove one of them.") from None
     except OSError as error:
-        raise DataError(f"{name} cannot be unpacked here ({error.strerror}).") from None
+        raise DataError(f"{name} cannot be unpacked ({error.strerror}).") from None
 
 
 def _is_litter(entry: zipfile.ZipInfo) -> bool:
-    """Whether it is what macOS adds, or nothing."""
+    """Return whether an entry is empty or metadata of macOS."""
     parts = PurePosixPath(entry.filename).parts
     return not parts or "__MACOSX" in parts or parts[-1].startswith("._") or ".DS_Store" in parts
 
 
 def _inside(entry: zipfile.ZipInfo, name: str) -> PurePosixPath:
-    """Where an entry belongs, relative to the folder that it is unpacked into."""
+    """Return the path of an entry relative to the target folder."""
     path = PurePosixPath(entry.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise DataError(
-            f"{name} holds “{entry.filename}”, a path that leads out of the zip: pack a folder, so "
-            "that every path lies below it."
+            f"{name} contains “{entry.filename}”, a path outside the zip. All paths must lie "
+            "inside it."
         )
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise DataError(f"{name} holds “{path}” as a link: pack the file that it leads to.")
+        raise DataError(f"{name} contains the link “{path}”. Include the file itself instead.")
     if entry.flag_bits & 1:
-        raise DataError(f"{name} is locked with a password: pack it without one.")
+        raise DataError(f"{name} is protected by a password. Create it without one.")
     # All others may unpack any amount at once.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{name} is compressed in an unusual way: pack it with “deflate”.")
+        raise DataError(f"{name} uses an unsupported compression. Create it with “deflate”.")
     return path
 
 
@@ -95,13 +95,13 @@ def _unpack_one(
             size += len(chunk)
             if is_json and size > MAX_JSON_BYTES:
                 raise DataError(
-                    f"{name} holds {target.name} of more than {MAX_JSON_BYTES // 2**20} MB: leave "
-                    "out images that are not measured."
+                    f"{name} contains {target.name} of more than {MAX_JSON_BYTES // 2**20} MB. "
+                    "Remove images that are not needed."
                 )
             if size > left:
                 raise DataError(
-                    f"{name} unpacks to more than {MAX_BYTES // 2**30} GB: leave out images that "
-                    "are not measured."
+                    f"{name} is larger than {MAX_BYTES // 2**30} GB when unpacked. Remove images "
+                    "that are not needed."
                 )
             file.write(chunk)
     return size

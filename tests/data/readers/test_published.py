@@ -168,7 +168,7 @@ def test_coco_stuff_damaged(tmp_path):
     stuff(tmp_path)
     path = tmp_path / "stuffthingmaps" / "train2017" / "000000000009.png"
     mask(path, [[25] * 6] * 4)
-    with pytest.raises(DataError, match=r"000000000009\.png holds class id 25, .*labels\.txt"):
+    with pytest.raises(DataError, match=r"000000000009\.png contains class id 25, .*labels\.txt"):
         open_data(f"coco-stuff:{tmp_path}", "train")[0]
     path.unlink()
     with pytest.raises(DataError, match=r"000000000009\.jpg has no mask"):
@@ -291,7 +291,7 @@ def test_pascal_context_damaged(tmp_path):
     context(tmp_path)
     path = tmp_path / "trainval" / "2008_000002.mat"
     savemat(path, {"LabelMap": np.full((4, 6), 460, np.uint16)})
-    with pytest.raises(DataError, match=r"2008_000002\.mat holds class id 460"):
+    with pytest.raises(DataError, match=r"2008_000002\.mat contains class id 460"):
         open_data(f"pascal-context:{tmp_path}", "train")[0]
     savemat(path, {"Map": np.zeros((4, 6), np.uint16)})
     with pytest.raises(DataError, match=r"no readable MATLAB field LabelMap"):
@@ -331,7 +331,7 @@ def test_ade20k(tmp_path):
 def test_ade20k_damaged(tmp_path):
     ade20k(tmp_path)
     mask(tmp_path / "annotations" / "training" / "ADE_train_00000001.png", [[151] * 6] * 4)
-    with pytest.raises(DataError, match=r"ADE_train_00000001\.png holds class id 151"):
+    with pytest.raises(DataError, match=r"ADE_train_00000001\.png contains class id 151"):
         open_data(f"ade20k:{tmp_path}", "train")[0]
     text(tmp_path / "objectInfo150.txt", "Idx\tName", "1\twall")
     with pytest.raises(DataError, match=r"objectInfo150\.txt is not ADE20K's table"):

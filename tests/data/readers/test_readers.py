@@ -22,7 +22,7 @@ from clipsam.data.readers import (
     shrink,
 )
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 IDS = np.array(
@@ -87,7 +87,7 @@ def test_folder_with_many_classes(tmp_path):
         (lambda root: (root / "images").rename(root / "pictures"), "images/"),
         (lambda root: (root / "classes.json").write_text('["cat", "dog"]'), "masks/a.png"),
     ],
-    ids=["no mask", "no list", "no JSON", "no names", "no images", "id outside the list"],
+    ids=["no mask", "not a list", "no JSON", "no names", "no images", "id outside the list"],
 )
 def test_damaged_folder(tmp_path, damage, named):
     damage(make_folder(tmp_path))
@@ -279,8 +279,8 @@ def test_open_scenes(text, seed, pairs, mode):
     ("spec", "named"),
     [
         ("cityscapes:/tmp", "one of folder, .*coco-panoptic, .*, scenes"),
-        ("/tmp", "kind:path"),
-        ("folder:", "kind:path"),
+        ("/tmp", "KIND:PATH"),
+        ("folder:", "KIND:PATH"),
         ("folder:{root}/nowhere", "nowhere"),
         ("folder:{root}", r"train/images nor .*/images"),
         ("coco-panoptic:{root}", r"annotations/panoptic_train2017\.json"),

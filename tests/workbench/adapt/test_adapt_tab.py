@@ -22,20 +22,20 @@ from PIL import Image
 from clipsam.data.labelled import from_masks
 from clipsam.data.readers import DataError
 from clipsam.data.samples import LabelledImage
+from clipsam.encoded_image import EncodedImage
 from clipsam.registry import find_method
-from clipsam.scene import Scene
-from clipsam.training.adapt import Adapted, Compared, adapt
+from clipsam.training.adapt import AdaptationResult, ImageComparison, adapt
 from clipsam.types import prompt_from_classes
 from clipsam.weights.backbones import has_weights, load_backbones
 from clipsam.weights.bundle import load_bundle
 from clipsam.weights.presets import TINY
 from clipsam.workbench import zero_gpu
-from clipsam.workbench.adapt import cards, course
-from clipsam.workbench.adapt import tab as module
-from clipsam.workbench.adapt.course import Course
-from clipsam.workbench.adapt.tab import AdaptState, AdaptTab, example_pictures
-from clipsam.workbench.bundles import KEPT, SessionBundle, SessionBundles
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.adapt import adapt_html, training_run
+from clipsam.workbench.adapt import adapt_tab as module
+from clipsam.workbench.adapt.adapt_tab import AdaptState, AdaptTab, example_pictures
+from clipsam.workbench.adapt.training_run import TrainingRun
+from clipsam.workbench.bundles import MAX_BUNDLES, SessionBundle, SessionBundles
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import launch
 
 needs_tiny = pytest.mark.skipif(not has_weights(TINY), reason="the tiny bundle is not here")
@@ -75,38 +75,38 @@ def test_pictures_come_from_elsewhere_on_the_page(tab: AdaptTab) -> None:
     assert len(state.pictures) == 4
     html = tab.show(state)[tab.listing]
     assert html.count("<figure") == 4
-    assert "4 pictures: 3 are trained on; from Compare 4 is held out" in html
+    assert "4 images: 3 for training; from Compare 4 is held out" in html
 
 
 @pytest.mark.parametrize(
     ("count", "sentence"),
     [
-        (0, "There is no labelled picture yet; 4 to 32 are needed: add 4 or more."),
-        (1, "There is 1 labelled picture yet; 4 to 32 are needed: add 3 or more."),
-        (3, "There are 3 labelled pictures yet; 4 to 32 are needed: add 1 or more."),
+        (0, "There is no labelled image yet; 4 to 32 are needed. Add at least 4."),
+        (1, "There is 1 labelled image yet; 4 to 32 are needed. Add at least 3."),
+        (3, "There are 3 labelled images yet; 4 to 32 are needed. Add at least 1."),
         (4, ""),
     ],
 )
 def test_what_is_missing_is_said(tab: AdaptTab, count: int, sentence: str) -> None:
-    assert cards.missing(count) == sentence
+    assert adapt_html.lacking(count) == sentence
     state = AdaptState(pictures=tuple(from_masks(f"{n}", *square(n)) for n in range(count)))
     if sentence:
         assert sentence in tab.show(state)[tab.listing]
         (update,) = tab.run(state, SessionBundles(), "tiny/clip-guided-sam", "1 minute")
         assert sentence in update[tab.status]
-        assert state.course is None
+        assert state.training_run is None
 
 
 def test_a_class_that_only_held_out_pictures_show_is_named() -> None:
     image, masks = square(9)
     pictures = [from_masks(f"{n}", *square(n)) for n in range(3)]
-    html = cards.listing([*pictures, from_masks("3", image, {"cat": masks["dog"]})])
-    assert "Only held-out pictures show cat" in html
+    html = adapt_html.listing([*pictures, from_masks("3", image, {"cat": masks["dog"]})])
+    assert "Only held-out images show cat" in html
 
 
 def test_names_are_no_markup() -> None:
     image, masks = square()
-    html = cards.listing([from_masks('<b>"&', image, {"<i>": masks["dog"]})])
+    html = adapt_html.listing([from_masks('<b>"&', image, {"<i>": masks["dog"]})])
     assert "<b>" not in html and "<i>" not in html
     assert 'data-key="&lt;b&gt;&quot;&amp;"' in html
 
@@ -114,28 +114,32 @@ def test_names_are_no_markup() -> None:
 def test_an_unlucky_end_is_called_so() -> None:
     picture = from_masks("a", *square())
 
-    def adapted(after: float) -> Adapted:
-        rows = (Compared("a", "dog", 0.5, after),)
-        return Adapted(Path(), "manual", (picture,), (), (), rows)
+    def adapted(after: float) -> AdaptationResult:
+        rows = (ImageComparison("a", "dog", 0.5, after),)
+        return AdaptationResult(Path(), "manual", (picture,), (), (), rows)
 
-    assert cards.verdict(adapted(0.4)).startswith("Worse: mean IoU 0.500 → 0.400 (-0.100) on 1 pic")
-    assert cards.verdict(adapted(0.6)).startswith("Better: mean IoU 0.500 → 0.600 (+0.100)")
-    assert cards.verdict(adapted(0.5)).startswith("As before")
-    assert "Clicks were drawn from your masks" in cards.verdict(adapted(0.5))
-    assert "Clicks" not in cards.verdict(replace(adapted(0.5), mode="semi-automatic"))
+    assert adapt_html.verdict(adapted(0.4)).startswith(
+        "Worse: mean IoU 0.500 → 0.400 (-0.100) on 1 image"
+    )
+    assert adapt_html.verdict(adapted(0.6)).startswith("Better: mean IoU 0.500 → 0.600 (+0.100)")
+    assert adapt_html.verdict(adapted(0.5)).startswith("Unchanged")
+    assert "Points were sampled from your masks" in adapt_html.verdict(adapted(0.5))
+    assert "sampled" not in adapt_html.verdict(replace(adapted(0.5), mode="semi-automatic"))
 
 
 def test_the_running_mean_begins_with_its_first_window() -> None:
-    assert cards.running_mean([4.0, 2.0, 0.0, 6.0], 2) == [3.0, 3.0, 1.0, 3.0]
-    assert cards.running_mean([4.0], 5) == [4.0]
-    assert cards.curve([], 3.0) == ""
-    assert "step 1 · 4.000 → 4.000 (mean of the latest 1) · 3 s left" in cards.curve([4.0], 3.2)
-    assert cards.curve([1.0] * 5000, None).count(",") <= 2 * cards.MOST_POINTS
+    assert adapt_html.running_mean([4.0, 2.0, 0.0, 6.0], 2) == [3.0, 3.0, 1.0, 3.0]
+    assert adapt_html.running_mean([4.0], 5) == [4.0]
+    assert adapt_html.curve([], 3.0) == ""
+    assert "step 1 · 4.000 → 4.000 (mean of the latest 1) · 3 s left" in adapt_html.curve(
+        [4.0], 3.2
+    )
+    assert adapt_html.curve([1.0] * 5000, None).count(",") <= 2 * adapt_html.MOST_POINTS
 
 
 def test_old_bundles_and_the_folder_go(tmp_path: Path) -> None:
     bundles = copy.deepcopy(SessionBundles())  # As Gradio makes one for every page.
-    for number in range(KEPT + 1):
+    for number in range(MAX_BUNDLES + 1):
         folder = bundles.new_folder(f"{number}")
         folder.mkdir()
         archive = folder.with_suffix(".zip")
@@ -144,20 +148,20 @@ def test_old_bundles_and_the_folder_go(tmp_path: Path) -> None:
     assert [one.name for one in bundles.kept] == ["1", "2", "3", "4"]
     folder = bundles.kept[0].folder
     assert sorted(path.name for path in folder.parent.iterdir()) == sorted(
-        f"{number}{ending}" for number in range(1, KEPT + 1) for ending in ("", ".zip")
+        f"{number}{ending}" for number in range(1, MAX_BUNDLES + 1) for ending in ("", ".zip")
     )
     bundles.close()
     assert not folder.parent.exists()
 
 
 def test_a_training_ends_with_its_page_or_its_folder(tmp_path: Path) -> None:
-    state = AdaptState(course=Course(60, tmp_path / "session" / "wanted"))
+    state = AdaptState(training_run=TrainingRun(60, tmp_path / "session" / "wanted"))
     for end in (state.stop, lambda: shutil.rmtree(tmp_path / "session")):
         (tmp_path / "session").mkdir(exist_ok=True)
-        state.course.begin()
-        assert state.course.is_training
+        state.training_run.begin()
+        assert state.training_run.is_training
         end()
-        assert state.course.is_stopped
+        assert state.training_run.is_stopped
     state.stop()
 
 
@@ -166,26 +170,26 @@ def test_two_sessions_train_apart_and_the_store_stays_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(module.BUDGETS, "a blink", 0.01)
-    monkeypatch.setattr(course, "POLL", 0.05)
+    monkeypatch.setattr(training_run, "POLL", 0.05)
     store = ModelStore()
     with gr.Blocks():
         tab = AdaptTab(store, gr.State(SessionBundles()))
     shared = store.predictor("tiny", "clip-guided-sam")
     scene, prompt = example_pictures()[0].image, prompt_from_classes([["sticker"]])
-    before = shared.predict(Scene(scene), prompt).logits()
+    before = shared.predict(EncodedImage(scene), prompt).logits()
     states, bundles = [AdaptState(), AdaptState()], [SessionBundles(), SessionBundles()]
     logits = []
     for state, mine, name in zip(states, bundles, ("sticker", "patch"), strict=True):
         for picture in example_pictures()[:4]:
             tab.add(state, picture.image, {name: picture.classes == 0})
         *_, last = tab.run(state, mine, "tiny/clip-guided-sam", "a blink")
-        assert "Kept for this session as “CLIP-Guided SAM, adapted 1”" in last[tab.status]
+        assert "Saved for this session as “CLIP-Guided SAM, adapted 1”" in last[tab.status]
         (bundle,) = mine.kept
         assert (bundle.method, bundle.preset) == ("clip-guided-sam", "tiny")
         own = store.predictor("tiny", "clip-guided-sam", bundle.folder)
         assert store.predictor("tiny", "clip-guided-sam") is shared is not own
-        logits.append(own.predict(Scene(scene), prompt).logits())
-    assert np.array_equal(before, shared.predict(Scene(scene), prompt).logits())
+        logits.append(own.predict(EncodedImage(scene), prompt).logits())
+    assert np.array_equal(before, shared.predict(EncodedImage(scene), prompt).logits())
     assert not np.array_equal(*logits) and not np.array_equal(before, logits[0])
     assert bundles[0].kept[0].folder.parent != bundles[1].kept[0].folder.parent
 
@@ -195,12 +199,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Steps that trainings of this process have done."""
     done: list[int] = []
 
-    def counted(*arguments: object) -> Adapted:
+    def counted(*arguments: object) -> AdaptationResult:
         *others, watch = arguments
         return adapt(*others, lambda step, figures: done.append(step) or watch(step, figures))
 
-    monkeypatch.setattr(course, "adapt", counted)
-    monkeypatch.setattr(course, "POLL", 0.05)
+    monkeypatch.setattr(training_run, "adapt", counted)
+    monkeypatch.setattr(training_run, "POLL", 0.05)
     return done
 
 
@@ -209,11 +213,11 @@ def test_a_page_that_is_closed_ends_its_training(tab: AdaptTab, steps: list[int]
     state = AdaptState(pictures=example_pictures()[:4])
     run = tab.run(state, SessionBundles(), "tiny/sam-decoder", "10 minutes")
     next(run)
-    going = state.course
+    going = state.training_run
     while not going.losses:
         next(run)
     run.close()
-    assert going.is_stopped and state.course is None
+    assert going.is_stopped and state.training_run is None
     done = len(steps)
     time.sleep(0.5)
     assert len(steps) == done
@@ -223,7 +227,7 @@ def test_a_page_that_is_closed_ends_its_training(tab: AdaptTab, steps: list[int]
 def test_stop_keeps_what_has_been_learnt_so_far(tab: AdaptTab, steps: list[int]) -> None:
     state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
     last = stopped_at_once(tab, state, bundles)
-    assert "Kept for this session" in last[tab.status]
+    assert "Saved for this session" in last[tab.status]
     config, _ = load_bundle(bundles.kept[0].folder)
     assert config["training"]["steps"] == len(steps)
     assert f"step {len(steps)} ·" in last[tab.curve]
@@ -235,7 +239,7 @@ def test_stop_ends_what_still_waits_for_others(tab: AdaptTab) -> None:
     assert tab.stop.begin(state).interactive
     tab.stop.end(state)
     (only,) = tab.run(state, bundles, "tiny/sam-decoder", "10 minutes")
-    assert "Stopped before it began" in only[tab.status] and not bundles.kept
+    assert "Stopped before it started" in only[tab.status] and not bundles.kept
     tab.stop.begin(state)
     assert not state.stopped
 
@@ -245,7 +249,7 @@ def stopped_at_once(tab: AdaptTab, state: AdaptState, bundles: SessionBundles) -
     shown: dict = {}
     for updates in tab.run(state, bundles, "tiny/sam-decoder", "10 minutes", lambda *_, **__: None):
         shown |= updates
-        if state.course is not None and state.course.losses:
+        if state.training_run is not None and state.training_run.losses:
             tab.stop.end(state)
     return shown
 
@@ -256,12 +260,12 @@ def test_an_unexpected_failure_is_one_sentence(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(course, "adapt", fail)
+    monkeypatch.setattr(training_run, "adapt", fail)
     state = AdaptState(pictures=example_pictures()[:4])
     bundles = SessionBundles()
     *_, last = tab.run(state, bundles, "tiny/sam-decoder", "1 minute")
-    assert "It failed unexpectedly" in last[tab.status]
-    assert state.course is None and not bundles.kept
+    assert "Training failed with an unexpected error" in last[tab.status]
+    assert state.training_run is None and not bundles.kept
 
 
 # ---- where a GPU is lent call by call ----
@@ -271,11 +275,11 @@ def test_an_unexpected_failure_is_one_sentence(
 def test_a_fork_learns_the_same(lent: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Three steps, for the clock decides about the rate of later ones."""
 
-    def three_steps(*arguments: object) -> Adapted:
+    def three_steps(*arguments: object) -> AdaptationResult:
         *others, watch = arguments
         return adapt(*others, lambda step, figures: watch(step, figures) or step == 3)
 
-    monkeypatch.setattr(course, "adapt", three_steps)
+    monkeypatch.setattr(training_run, "adapt", three_steps)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # As in the fork: sums may differ in their last bit otherwise.
     shown, weights = [], []
@@ -293,7 +297,7 @@ def test_a_fork_learns_the_same(lent: list[int], monkeypatch: pytest.MonkeyPatch
             assert any(name.endswith("model.safetensors") for name in archive.namelist())
         # What a fork wrote is what this process runs.
         own = store.predictor("tiny", "clip-guided-sam", bundles.kept[0].folder)
-        scene, prompt = Scene(state.pictures[0].image), prompt_from_classes([["sticker"]])
+        scene, prompt = EncodedImage(state.pictures[0].image), prompt_from_classes([["sticker"]])
         weights[-1]["logits"] = torch.from_numpy(own.predict(scene, prompt).logits())
         bundles.close()
     torch.set_num_threads(threads)
@@ -307,10 +311,10 @@ def test_a_fork_learns_the_same(lent: list[int], monkeypatch: pytest.MonkeyPatch
 def test_stop_is_seen_in_a_fork(
     tab: AdaptTab, lent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(course, "POLL", 0.05)
+    monkeypatch.setattr(training_run, "POLL", 0.05)
     state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
     last = stopped_at_once(tab, state, bundles)
-    assert "Kept for this session" in last[tab.status]
+    assert "Saved for this session" in last[tab.status]
     config, _ = load_bundle(bundles.kept[0].folder)
     assert f"step {config['training']['steps']} ·" in last[tab.curve]
     bundles.close()
@@ -320,11 +324,11 @@ def test_stop_is_seen_in_a_fork(
 def test_a_page_that_is_closed_ends_its_fork(
     tab: AdaptTab, lent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(course, "POLL", 0.05)
+    monkeypatch.setattr(training_run, "POLL", 0.05)
     state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
     run = tab.run(state, bundles, "tiny/sam-decoder", "10 minutes", lambda *_, **__: None)
     next(run)
-    while not state.course.losses:
+    while not state.training_run.losses:
         next(run)
     before = multiprocessing.active_children()
     run.close()
@@ -346,7 +350,7 @@ def test_a_gpu_that_is_not_lent_is_one_sentence(
     state, bundles = AdaptState(pictures=example_pictures()[:4]), SessionBundles()
     *_, last = tab.run(state, bundles, "tiny/sam-decoder", "1 minute")
     assert "ZeroGPU quota exceeded: 95s requested vs. 7s left" in last[tab.status]
-    assert last[tab.start].interactive and state.course is None and not bundles.kept
+    assert last[tab.start].interactive and state.training_run is None and not bundles.kept
 
 
 def test_only_times_for_which_a_gpu_is_lent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +428,7 @@ def test_the_example_is_learnt_and_downloaded(window: object, tmp_path: Path) ->
     bundle = tmp_path / "clip-guided-sam-tiny-adapted-1"
     assert (bundle / "README.md").is_file()
     method, backbones = find_method("clip-guided-sam"), load_backbones(TINY)
-    scene, prompt = Scene(example_pictures()[7].image), prompt_from_classes([["sticker"]])
+    scene, prompt = EncodedImage(example_pictures()[7].image), prompt_from_classes([["sticker"]])
     logits = [method.load(backbones, folder).predict(scene, prompt) for folder in (bundle, None)]
     assert not np.array_equal(logits[0].logits(), logits[1].logits())
 
@@ -438,7 +442,7 @@ def test_stop_keeps_what_has_been_learnt(window: object) -> None:
     window.wait_for_selector("#adapt-curve figcaption:has-text(' s left')")
     window.click("#adapt-stop")
     window.wait_for_selector("#adapt-results .verdict")
-    window.wait_for_selector("#adapt-status :text('Kept for this session')")
+    window.wait_for_selector("#adapt-status :text('Saved for this session')")
     window.wait_for_selector("#adapt-start:enabled")
 
 
@@ -488,7 +492,7 @@ def test_two_windows_hold_their_own_pictures(
     second.goto(adapt_address)
     second.wait_for_selector("#adapt-listing p")
     second.click("#adapt-start")
-    second.wait_for_selector("#adapt-status :text('There is no labelled picture yet')")
+    second.wait_for_selector("#adapt-status :text('There is no labelled image yet')")
     assert second.locator("#adapt-listing figure").count() == 0
     other.close()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipsam.types import Prediction
-from clipsam.workbench.adapt import tab as adapt_tab
+from clipsam.workbench.adapt import adapt_tab as adapt_tab
 from tests.workbench.driving import (
     GUIDED,
     SURGERY,
@@ -23,9 +23,9 @@ def test_masks_of_a_card_become_labels_under_adapt(
     bench.example("Shapes")
     bench.choose_methods(SURGERY)
     bench.run()
-    send = bench.card(SURGERY).get_by_role("button", name="Use these masks as labels")
+    send = bench.card(SURGERY).get_by_role("button", name="Use as labels in Adapt")
     send.click()
-    bench.expect_text("#status", "1 labelled picture is under Adapt now")
+    bench.expect_text("#status", "1 labelled image is now in the Adapt tab")
     send.click()
     bench.expect_text("#message", "the same picture")
     bench.tab.get_by_role("tab", name="Adapt").click()
@@ -47,8 +47,8 @@ def test_what_a_session_trains_is_compared_there_and_nowhere_else(
     bench.example("Shapes")
     bench.choose_methods(GUIDED)
     bench.run()
-    bench.card(GUIDED).get_by_role("button", name="Use these masks as labels").click()
-    bench.expect_text("#status", "1 labelled picture is under Adapt now")
+    bench.card(GUIDED).get_by_role("button", name="Use as labels in Adapt").click()
+    bench.expect_text("#status", "1 labelled image is now in the Adapt tab")
     bench.tab.get_by_role("tab", name="Adapt").click()
     bench.tab.click("#adapt-example")
     bench.tab.wait_for_selector("#adapt-listing figure:nth-child(8)")
@@ -57,7 +57,7 @@ def test_what_a_session_trains_is_compared_there_and_nowhere_else(
     bench.tab.get_by_role("tab", name="Compare").click()
     own = "CLIP-Guided SAM, adapted 1 · semi-automatic"
     ticked = bench.tab.get_by_label(own, exact=True)
-    wait_for(bench, lambda: ticked.count() == 1 and ticked.is_checked(), "it is ticked")
+    wait_for(bench, lambda: ticked.count() == 1 and ticked.is_checked(), "and selected")
     bench.choose_methods(GUIDED, own)
     predictions.clear()
     bench.run()
@@ -69,9 +69,9 @@ def test_what_a_session_trains_is_compared_there_and_nowhere_else(
     assert second.tab.locator("#past button").count() == 0
     assert second.tab.locator("#annotator .filled").count() == 0
     second.tab.click("#run")
-    second.expect_text("#message", "There is no picture yet")
+    second.expect_text("#message", "There is no image yet")
     second.tab.get_by_role("tab", name="Adapt").click()
-    second.expect_text("#adapt-listing", "There is no labelled picture yet")
+    second.expect_text("#adapt-listing", "There is no labelled image yet")
     second.tab.get_by_role("tab", name="Evaluate").click()
     assert second.tab.get_by_label("CLIP-Guided SAM, adapted 1", exact=False).count() == 0
     assert second.console == []

@@ -67,10 +67,10 @@ def test_the_maps_of_every_block_open_by_keyboard(
     bench.example("Shapes")
     bench.choose_methods(ESC_NET)
     bench.run()
-    rounds = predictions[0].results[1].rounds
+    block_traces = predictions[0].results[1].block_traces
     blocks = bench.card(ESC_NET).locator("details.rounds").nth(1)
     pictures = blocks.locator("svg")
-    wait_for(bench, lambda: pictures.count() == len(rounds))
+    wait_for(bench, lambda: pictures.count() == len(block_traces))
     assert not pictures.first.is_visible()
     blocks.locator("summary").focus()
     bench.tab.keyboard.press("Enter")
@@ -78,9 +78,9 @@ def test_the_maps_of_every_block_open_by_keyboard(
     points = blocks.evaluate(
         "all => [...all.querySelectorAll('svg')].map(one => one.querySelectorAll('circle').length)"
     )
-    assert points == [len(seen.points) for seen in rounds]
+    assert points == [len(seen.points) for seen in block_traces]
     ranges = blocks.locator(".scale").all_inner_texts()
-    for text, seen in zip(ranges, rounds, strict=True):
+    for text, seen in zip(ranges, block_traces, strict=True):
         low, high = text.split()
         assert (low, high) == (f"{seen.similarity.min():.3f}", f"{seen.similarity.max():.3f}")
     # A slider changes none of it.
@@ -95,12 +95,12 @@ def test_views_and_overlap_need_no_model(bench: Workbench, predictions: list[Pre
     bench.choose_methods(SURGERY)
     bench.run()
     (prediction,) = predictions
-    bench.tab.locator("#overlap label", has_text="The highest logit").click()
+    bench.tab.locator("#overlap label", has_text="To the highest logit").click()
     bench.expect_mask(SURGERY, 1, prediction.masks(overlap="argmax")[1])
     for view, shows in (
-        ("Errors", "rightly nothing"),
+        ("Errors", "true negative"),
         ("Logits", "white is the threshold"),
-        ("What SAM was told", "red cross"),
+        ("SAM prompts", "red cross"),
         ("Mask alone", "red cross"),
     ):
         if shows == "red cross":
@@ -132,7 +132,7 @@ def test_all_methods_beside_each_other(bench: Workbench, predictions: list[Predi
     bench.example("Shapes")
     bench.choose_methods(SURGERY, GUIDED)
     bench.run()
-    bench.tab.locator("button", has_text="All methods: costs").click()
+    bench.tab.locator("button", has_text="All methods: cost").click()
     masks = [one.class_mask(0, 0.0) for one in predictions]
     iou = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
     bench.expect_text("#differences", f"{iou:.3f}")

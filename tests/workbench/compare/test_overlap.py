@@ -15,7 +15,7 @@ from clipsam.types import (
     ConceptResult,
     Overlap,
     Prediction,
-    PromptsUsed,
+    SamPrompts,
     prompt_from_classes,
 )
 from clipsam.workbench.compare.views.overlays import candidate_figures
@@ -32,7 +32,7 @@ def prediction(logits: np.ndarray, presence: list[float]) -> Prediction:
         prompt=prompt_from_classes([[f"c{index}"] for index in range(len(logits))]),
         transform=SquareTransform(logits.shape[1:], logits.shape[1]),
         results=tuple(
-            ConceptResult(one.astype(np.float32), PromptsUsed(), likely)
+            ConceptResult(one.astype(np.float32), SamPrompts(), likely)
             for one, likely in zip(logits, presence, strict=True)
         ),
         seconds={},
@@ -128,7 +128,7 @@ def test_a_candidate_takes_the_place_of_one_class_s_answer(candidate: int) -> No
 
 @pytest.mark.parametrize(
     ("index", "candidate", "says"),
-    [(0, 0, "no candidate 1 for “c0”; SAM gave none"), (1, 3, "no candidate 4 .* gave 3")],
+    [(0, 0, "no candidate 1 for “c0”; SAM returned none"), (1, 3, "no candidate 4 .* gave 3")],
 )
 def test_candidates_that_are_not_there(index: int, candidate: int, says: str) -> None:
     with pytest.raises(PromptError, match=says):

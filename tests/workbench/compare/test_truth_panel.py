@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
 from clipsam.types import Prediction
-from clipsam.workbench.compare.scoring import MEAN
+from clipsam.workbench.compare.score_tables import MEAN
 from tests.workbench.driving import (
     GUIDED,
     SURGERY,

@@ -23,9 +23,9 @@ from PIL import Image
 from clipsam.cli import main
 from clipsam.data.readers import DataError, FolderData
 from clipsam.data.samples import BACKGROUND, VOID
-from clipsam.data.scenes import SceneData
+from clipsam.data.synthetic import SceneData
 from clipsam.evaluation import study
-from clipsam.evaluation.runner import Run, evaluate
+from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.summary import present_figures
 from clipsam.evaluation.truth import match_truth
 from clipsam.predictor import Predictor
@@ -34,13 +34,13 @@ from clipsam.training.adapt import adapt
 from clipsam.types import parse_classes, prompt_from_classes
 from clipsam.weights.backbones import Backbones
 from clipsam.workbench import zero_gpu
-from clipsam.workbench.adapt.tab import AdaptTab, example_pictures
+from clipsam.workbench.adapt.adapt_tab import AdaptTab, example_pictures
 from clipsam.workbench.bundles import SessionBundle, SessionBundles
-from clipsam.workbench.evaluate import measuring, sources, unpacking
+from clipsam.workbench.evaluate import image_sources, measuring, unpacking
+from clipsam.workbench.evaluate.evaluate_tab import EVERY, PRESENT, EvaluateTab
+from clipsam.workbench.evaluate.image_sources import Source, from_server, from_zip, offered
 from clipsam.workbench.evaluate.measuring import CASES, FILES, EvaluateSession, sample_iou
-from clipsam.workbench.evaluate.sources import Source, from_server, from_zip, offered
-from clipsam.workbench.evaluate.tab import EVERY, PRESENT, EvaluateTab
-from clipsam.workbench.models import ModelStore
+from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import launch
 
 COUNT = 4
@@ -235,23 +235,23 @@ def refused(path: Path, room: Path) -> str:
     ("entry", "says"),
     [
         ({"name": "../evil.png"}, "“../evil.png”, a path that leads out"),
-        ({"name": "images/../../../evil.png"}, "leads out"),
-        ({"name": "..\\evil.png"}, "leads out"),
-        ({"name": "/tmp/evil.png"}, "leads out"),
-        ({"name": "C:/evil.png"}, "leads out"),
+        ({"name": "images/../../../evil.png"}, "a path outside the zip"),
+        ({"name": "..\\evil.png"}, "a path outside the zip"),
+        ({"name": "/tmp/evil.png"}, "a path outside the zip"),
+        ({"name": "C:/evil.png"}, "a path outside the zip"),
         (
             {
                 "name": "images/link.png",
                 "content": "/etc/passwd",
                 "external_attr": (stat.S_IFLNK | 0o777) << 16,
             },
-            "“images/link.png” as a link: pack the file",
+            "contains the link “images/link.png”. Include the file itself",
         ),
-        ({"name": "pipe", "external_attr": (stat.S_IFIFO | 0o600) << 16}, "as a link"),
+        ({"name": "pipe", "external_attr": (stat.S_IFIFO | 0o600) << 16}, "contains the link"),
         ({"name": "images/scene0.png", "content": "again"}, "“images/scene0.png” twice"),
         ({"name": "images/scene0.png/x"}, "“images/scene0.png” twice"),
-        ({"name": "a" * 300}, "cannot be unpacked here"),
-        ({"name": "x.bin", "compress_type": zipfile.ZIP_LZMA}, "pack it with “deflate”"),
+        ({"name": "a" * 300}, "cannot be unpacked"),
+        ({"name": "x.bin", "compress_type": zipfile.ZIP_LZMA}, "Create it with “deflate”"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -270,13 +270,13 @@ def test_bombs_are_counted_while_they_unpack(
     add(path, "zeros", bytes(30_000_000), compress_type=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 2_000_000
     monkeypatch.setattr(unpacking, "MAX_BYTES", 20_000_000)
-    assert "unpacks to more than" in refused(path, room)
+    assert "when unpacked" in refused(path, room)
     # The same, with sizes that are a lie.
     lying = path.read_bytes().replace((30_000_000).to_bytes(4, "little"), b"\1\0\0\0")
     (tmp_path / "lying.zip").write_bytes(lying)
     assert "lying.zip is a damaged zip" in refused(tmp_path / "lying.zip", room)
     monkeypatch.setattr(unpacking, "MAX_FILES", 9)
-    assert "holds 12 files, more than 9" in refused(path, room)
+    assert "contains 12 files, more than the limit of 9" in refused(path, room)
     monkeypatch.setattr(unpacking, "MAX_FILES", 20)
     monkeypatch.setattr(unpacking, "MAX_JSON_BYTES", 100)
     assert "classes.json of more than" in refused(path, room)
@@ -286,22 +286,25 @@ def test_bombs_are_counted_while_they_unpack(
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no classes.json": (
         lambda f: (f / "classes.json").unlink(),
-        "has no classes.json (a list of names, index = id). Right are images/, masks/",
+        "has no classes.json (a list of class names). Expected images/, masks/",
     ),
-    "no names": (lambda f: (f / "classes.json").write_text("{"), "classes.json is no JSON"),
-    "names by id": (lambda f: (f / "classes.json").write_text("{}"), "is no list of names"),
+    "no names": (lambda f: (f / "classes.json").write_text("{"), "classes.json is not valid JSON"),
+    "names by id": (
+        lambda f: (f / "classes.json").write_text("{}"),
+        "is not a list of class names",
+    ),
     "endless depth": (
         lambda f: (f / "classes.json").write_text("[" * 100_000),
         "“all” is damaged",
     ),
     "only background": (
         lambda f: (f / "classes.json").write_text('["background"]'),
-        "names 0 classes: 1 to 1,000 are right",
+        "has 0 classes, expected 1 to 1,000",
     ),
-    "no masks": (lambda f: shutil.rmtree(f / "masks"), "holds no labelled images. Right are"),
+    "no masks": (lambda f: shutil.rmtree(f / "masks"), "contains no labelled images. Expected"),
     "no images": (
         lambda f: [path.unlink() for path in (f / "images").iterdir()],
-        "holds no image",
+        "contains no image",
     ),
     "a mask too few": (
         lambda f: (f / "masks" / "scene1.png").unlink(),
@@ -309,7 +312,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "nothing of it": (
         lambda f: [shutil.rmtree(f / n) for n in ("images", "masks")],
-        "my.zip holds no labelled images. Right are",
+        "my.zip contains no labelled images. Expected",
     ),
 }
 
@@ -324,7 +327,7 @@ def test_layouts_that_are_refused(scenes: Path, tmp_path: Path, room: Path, case
 def test_files_that_are_no_such_zip(tmp_path: Path, room: Path) -> None:
     path = tmp_path / "my.zip"
     path.write_bytes(b"")
-    assert "my.zip is not a zip archive: upload a .zip." in refused(path, room)
+    assert "my.zip is not a zip archive, expected a .zip file." in refused(path, room)
     path.write_text("a photograph")
     assert "is not a zip archive" in refused(path, room)
     assert "my.zip is empty" in refused(write_zip(path, {}), room)
@@ -337,7 +340,7 @@ def test_files_that_are_no_such_zip(tmp_path: Path, room: Path) -> None:
     content[6] |= 1
     content[content.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(content)
-    assert "locked with a password" in refused(path, room)
+    assert "protected by a password" in refused(path, room)
 
 
 def spoiled(change: Callable[[dict], object]) -> dict:
@@ -351,29 +354,32 @@ def spoiled(change: Callable[[dict], object]) -> dict:
     [
         (
             lambda c: c["images"][1].update(file_name="../../../../etc/passwd.png"),
-            "leads out of its folder",
+            "a path outside its folder",
         ),
-        (lambda c: c["images"][1].update(file_name="/etc/passwd.png"), "leads out of its folder"),
-        (lambda c: c["images"][1].update(file_name="scene0.jpg"), "two files called “scene0”"),
+        (lambda c: c["images"][1].update(file_name="/etc/passwd.png"), "a path outside its folder"),
+        (lambda c: c["images"][1].update(file_name="scene0.jpg"), "two files named “scene0”"),
         (lambda c: c["images"][0].update(height=10**6, width=10**6), "too large"),
-        (lambda c: c["images"][0].update(height="256"), "a size that is no number of pixels"),
-        (lambda c: c["images"][3].update(height=-1), "a size that is no number of pixels"),
+        (lambda c: c["images"][0].update(height="256"), "must be two positive integers"),
+        (lambda c: c["images"][3].update(height=-1), "must be two positive integers"),
         (
             lambda c: c["annotations"][0]["segmentation"].update(size=[10**5, 10**5]),
-            "another size than its image",
+            "a different size from its image",
         ),
         (
             lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]]),
-            "reaches far out of its image",
+            "extends far beyond its image",
         ),
         (
             lambda c: c["annotations"][0].update(segmentation=[[0, 0, float("nan"), 0, 9, 9]]),
-            "reaches far out of its image",
+            "extends far beyond its image",
         ),
-        (lambda c: c["annotations"][0].update(image_id=99), "annotations.json is not COCO's"),
-        (lambda c: c.update(images=3), "annotations.json is not COCO's"),
-        (lambda c: c.update(categories=[3]), "annotations.json is not COCO's"),
-        (lambda c: [i.update(file_name=f"{i['id']}.png") for i in c["images"]], "is not there"),
+        (lambda c: c["annotations"][0].update(image_id=99), "annotations.json is not COCO JSON"),
+        (lambda c: c.update(images=3), "annotations.json is not COCO JSON"),
+        (lambda c: c.update(categories=[3]), "annotations.json is not COCO JSON"),
+        (
+            lambda c: [i.update(file_name=f"{i['id']}.png") for i in c["images"]],
+            "which does not exist",
+        ),
     ],
 )
 def test_coco_that_is_refused(
@@ -401,7 +407,7 @@ def test_only_what_lies_in_the_folders_allowed(tmp_path: Path) -> None:
     assert list(offered(folders)) == ["again", "scenes", "more/scenes"]
     same_images(from_server(folders, "scenes"))
     for name in ("out", "../secret", str(secret), ".hidden", ".", "", "notes.txt", "None"):
-        with pytest.raises(DataError, match="choose one from the list"):
+        with pytest.raises(DataError, match="Choose one from the list"):
             from_server(folders, name)
 
 
@@ -450,10 +456,10 @@ ASKED = {
 
 def values(tab: EvaluateTab, session: EvaluateSession, **changed: object) -> dict:
     """What Gradio hands the tab of :data:`ASKED`, but for what is changed."""
-    asked = {**ASKED, **changed}
+    request = {**ASKED, **changed}
     parts = {"part": tab.data.part, "keys": tab.methods}
-    asked = {parts.get(name) or getattr(tab, name): value for name, value in asked.items()}
-    return {tab.session: session, **asked}
+    request = {parts.get(name) or getattr(tab, name): value for name, value in request.items()}
+    return {tab.session: session, **request}
 
 
 def steps(tab: EvaluateTab, session: EvaluateSession, **changed: object) -> Iterator[dict]:
@@ -557,7 +563,7 @@ def test_weights_of_the_session_have_figures_of_their_own(
         row = next(part for part in shown.board.split("<tr>") if f"{name}</td>" in part)
         assert f"{100 * float(line['miou']):.1f}<" in row.replace("<b>", "")
     # Another user's session knows nothing of it.
-    assert "Tick at least one" in run(tab, session, keys=keys[1:]).message
+    assert "Select at least one" in run(tab, session, keys=keys[1:]).message
 
 
 def test_the_leaderboard_follows_each_image(
@@ -565,7 +571,7 @@ def test_the_leaderboard_follows_each_image(
 ) -> None:
     boards = [updates["board"] for updates in steps(tab, session) if updates.get("board")]
     assert len(boards) == COUNT
-    runs = [Run("clip-surgery-sam", "vanilla"), Run("sam", "manual", 2)]
+    runs = [MethodRun("clip-surgery-sam", "vanilla"), MethodRun("sam", "manual", 2)]
     predictors = {one.method: load_predictor(one.method, tiny) for one in runs}
     data = FolderData(scenes)
     for done, board in enumerate(boards, start=1):
@@ -597,7 +603,7 @@ def test_stop_keeps_what_has_been_measured(tab: EvaluateTab, session: EvaluateSe
         boards += bool(updates.get("board"))
         if boards == 2 and not session.stopped:
             assert tab.stop.end(session).interactive is False
-    assert "Stopped after 2 of 4 images; what has been measured stays." in shown["status"]
+    assert "Stopped after 2 of 4 images. Results so far are kept." in shown["status"]
     assert boards == 2 and ">2</td>" in shown["board"]
     assert {line["images"] for line in lines(Path(shown["results.csv"]))} == {"2"}
     assert shown["cases"].count("<button") > 0
@@ -608,11 +614,11 @@ def test_stop_keeps_what_has_been_measured(tab: EvaluateTab, session: EvaluateSe
 def test_stop_within_an_image_and_before_the_first(
     tab: EvaluateTab, session: EvaluateSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict, asked = Predictor.predict, []
+    predict, request = Predictor.predict, []
 
     def counted(self: Predictor, *args: object, **kwargs: object) -> object:
-        asked.append(self.info.id)
-        if len(asked) == 3:
+        request.append(self.info.id)
+        if len(request) == 3:
             tab.stop.end(session)
         return predict(self, *args, **kwargs)
 
@@ -664,9 +670,9 @@ def test_a_method_that_fails_leaves_the_image_out(
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"keys": []}, "Tick at least one method."),
+        ({"keys": []}, "Select at least one method."),
         ({"keys": ["sam3/text"]}, "cannot run with tiny: needs facebook/sam3"),
-        ({"keys": ["../evil"]}, "Tick at least one method."),
+        ({"keys": ["../evil"]}, "Select at least one method."),
         ({"preset": "giant"}, "There is no preset “giant”"),
         ({"part": "../evil"}, "has no part “../evil”: choose all."),
         ({"part": None}, "has no part “None”"),
@@ -681,14 +687,14 @@ def test_questions_that_cannot_be_answered(
 
 
 def test_without_images(tab: EvaluateTab) -> None:
-    assert "There are no images yet: upload a zip" in run(tab, EvaluateSession()).message
+    assert "There are no images yet. Upload a zip" in run(tab, EvaluateSession()).message
 
 
 def test_methods_that_do_not_fit_together_are_refused(
     tab: EvaluateTab, session: EvaluateSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tab.models, "max_bytes", 1000)
-    assert "tick fewer" in run(tab, session).message
+    assert "Select fewer" in run(tab, session).message
     assert "4 of 4" in run(tab, session, keys=KEYS[:1]).status
 
 
@@ -742,7 +748,7 @@ def test_a_fork_measures_the_same(
     else:
         (scenes / "images" / "scene2.png").write_text("no picture")
     session = EvaluateSession(from_zip(pack(scenes, tmp_path / "scenes.zip")))
-    asked = {
+    request = {
         "bundles": bundles,
         "part": session.source.first_part,
         "keys": ["clip-surgery-sam/vanilla", "sam-decoder@sam-decoder-tiny-adapted-1/manual"],
@@ -751,14 +757,14 @@ def test_a_fork_measures_the_same(
     monkeypatch.setattr(zero_gpu, "MAX_SECONDS", 35)  # Not enough for two images of 52 classes
     loaded = dict(whole_tab.models._predictors)
     monkeypatch.setattr(whole_tab.models, "_predictors", OrderedDict())
-    far = run(whole_tab, session, **asked)
+    far = run(whole_tab, session, **request)
     assert not whole_tab.models._predictors  # Nothing is loaded in this process.
     far_files, far_cases = written(far), far.cases
     measured = COUNT if kind == "coco" else COUNT - 1
     assert len(lent) == measured + 1 and max(lent) <= 35
     monkeypatch.setattr(whole_tab.models, "_predictors", OrderedDict(loaded))
     monkeypatch.setattr(zero_gpu, "ON_ZERO_GPU", False)
-    here = run(whole_tab, session, **asked)
+    here = run(whole_tab, session, **request)
     assert far_files == written(here)
     assert far_cases == here.cases and far_cases.count("<button") > 0
     assert (far.left_out, far.status) == (here.left_out, here.status)
@@ -786,7 +792,7 @@ def test_stop_where_a_gpu_is_lent(
         shown |= updates
         if updates.get("board"):
             tab.stop.end(session)
-    assert "Stopped after 1 of 4 images; what has been measured stays." in shown["status"]
+    assert "Stopped after 1 of 4 images. Results so far are kept." in shown["status"]
     assert len(lent) == 2  # Its image, and the report.
 
 
@@ -816,7 +822,7 @@ def test_a_gpu_that_is_not_lent_any_more(
 def test_cases_are_the_worst_and_the_best(tab: EvaluateTab, session: EvaluateSession) -> None:
     run(tab, session)
     samples = lines(Path(session.measuring._files.name) / "samples.csv")
-    for choice in session.measuring.asked.choices:
+    for choice in session.measuring.request.choices:
         ious = sorted(float(one["iou"]) for one in samples if one["method"] == choice.method)
         worst, best = session.measuring.cases(choice)
         kept = min(CASES, len(ious) - len(ious) // 2), min(CASES, len(ious) // 2)
@@ -835,7 +841,7 @@ def test_a_case_opens_with_its_classes_and_truth(
 ) -> None:
     run(tab, session)
     data = FolderData(scenes)
-    worst, best = session.measuring.cases(session.measuring.asked.choices[1])
+    worst, best = session.measuring.cases(session.measuring.request.choices[1])
     for case in (*worst, *best):
         example = tab.case(session, case.number)
         sample = data[data.keys.index(case.score.image)]
@@ -853,7 +859,7 @@ def test_a_case_opens_with_its_classes_and_truth(
         for name, mask in truth.masks.items():
             assert np.array_equal(mask, sample.classes == sample.names.index(name))
     for index in (-1, 10**9):
-        with pytest.raises(DataError, match="not there any more"):
+        with pytest.raises(DataError, match="no longer available"):
             tab.case(session, index)
 
 
@@ -882,8 +888,8 @@ def test_two_users_do_not_see_each_other(
 ) -> None:
     other = EvaluateSession()
     run(tab, session)
-    number = session.measuring.cases(session.measuring.asked.choices[0])[0][0].number
-    with pytest.raises(DataError, match="not there any more"):
+    number = session.measuring.cases(session.measuring.request.choices[0])[0][0].number
+    with pytest.raises(DataError, match="no longer available"):
         tab.case(other, number)
     assert tab.show_cases(other, KEYS[0]) == ""
     other.take(from_zip(pack(scenes, tmp_path / "others.zip")))
@@ -923,12 +929,12 @@ def test_bad_uploads_are_one_red_sentence(
     assert "class='problem'" in shown[panel.message] and "not a zip" in shown[panel.message]
     assert session.source is None and not list(room.iterdir())
     shown = panel.take_folder(session, "../etc")
-    assert "choose one from the list" in shown[panel.message]
+    assert "Choose one from the list" in shown[panel.message]
 
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sources, "unpack", fail)
+    monkeypatch.setattr(image_sources, "unpack", fail)
     shown = panel.take_zip(session, str(tmp_path / "notes.zip"))
     assert "the server&#x27;s log says why" in shown[panel.message]
     assert not list(room.iterdir())
@@ -1003,7 +1009,7 @@ def test_what_is_trained_is_measured_beside_the_projects_own(
     inner.click("#adapt-start")
     inner.wait_for_selector("#adapt-curve polyline.mean")
     inner.click("#adapt-stop")
-    page.expect("#adapt-status", "ticked under Compare and Evaluate")
+    page.expect("#adapt-status", "selected in Compare and Evaluate")
     mine = inner.get_by_label("CLIP-Guided SAM, adapted 1 · semi-automatic", exact=True)
     mine.wait_for()
     assert mine.is_checked()
@@ -1067,11 +1073,11 @@ def test_in_the_browser(
     assert width == 390
     # Stopped after the first image, at which the models wait until Stop was pressed.
     predict, stop = Predictor.predict, threading.Event()
-    asked: list[str] = []
+    request: list[str] = []
 
     def waiting(self: Predictor, *args: object, **kwargs: object) -> object:
-        asked.append(self.info.id)
-        if len(asked) == 3:
+        request.append(self.info.id)
+        if len(request) == 3:
             stop.wait(30)
         return predict(self, *args, **kwargs)
 

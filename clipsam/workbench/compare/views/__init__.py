@@ -1,1 +1,1 @@
-"""What can be seen of an answer: masks, maps, errors, and where methods agree."""
+"""Views of a prediction: masks, maps, errors, and agreement of methods."""

@@ -1,4 +1,4 @@
-"""Where methods differ about one class: how many say yes to each pixel, and how alike two are."""
+"""Differences between methods for one class: votes per pixel, and pairwise IoU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def class_masks(
     threshold: float = 0.0,
     overlap: Overlap = "independent",
 ) -> np.ndarray:
-    """One class's mask by each method, whatever their networks' resolutions: bool (N, h, w)."""
+    """Return one class's mask by each method at a common size: bool (N, h, w)."""
     return np.stack([one.class_mask(index, threshold, size, overlap) for one in predictions])
 
 
 def agreement(masks: np.ndarray) -> Painting:
-    """How many methods say yes to each pixel, from purple, one, to yellow, all; clear where none.
+    """Colour each pixel by the number of methods that predict it: purple for one, yellow for all.
 
     Args:
         masks: bool (N, h, w), see :func:`class_masks`.
@@ -37,13 +37,13 @@ def agreement(masks: np.ndarray) -> Painting:
 
 
 def vote_colours(count: int) -> list[str]:
-    """Colours of one vote to ``count`` votes, ever lighter: hex."""
+    """Return hex colours of one to ``count`` votes, increasingly light."""
     places = np.linspace(0.15, 0.95, count) if count > 1 else [0.95]
-    return [to_hex(matplotlib.colormaps["plasma"](place)) for place in places]
+    return [to_hex(matplotlib.colormaps["plasma"](index)) for index in places]
 
 
 def pairwise_iou(masks: np.ndarray) -> np.ndarray:
-    """IoU of every two masks: bool (N, h, w) → float64 (N, N); NaN where both are empty."""
+    """Compute pairwise IoU: bool (N, h, w) → float64 (N, N); NaN where both masks are empty."""
     packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
     both = np.stack([np.bitwise_count(one & packed).sum(axis=1, dtype=np.int64) for one in packed])
     areas = both.diagonal()
@@ -52,15 +52,15 @@ def pairwise_iou(masks: np.ndarray) -> np.ndarray:
 
 
 def pairwise_table(ious: np.ndarray, titles: Sequence[str]) -> str:
-    """HTML of :func:`pairwise_iou` under the methods' titles; a dash where both are empty."""
+    """Format :func:`pairwise_iou` with the methods' titles; a dash where both masks are empty."""
     head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in titles)
     rows = "".join(
         f"<tr><th scope='row'>{escape(title)}</th>{''.join(map(_cell, row))}</tr>"
         for title, row in zip(titles, ious, strict=True)
     )
     return (
-        "<table class='pairs'><caption>IoU of every two methods; – if neither finds anything"
-        f"</caption><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        "<table class='pairs'><caption>Pairwise IoU of the methods (– if both masks are "
+        f"empty)</caption><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 

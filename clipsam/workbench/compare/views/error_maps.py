@@ -1,4 +1,4 @@
-"""Where a prediction errs: every pixel right, too much, missed, or not scored.
+"""Error maps: every pixel true or false positive, false negative, or not scored.
 
 All at the size of the picture that is shown, so that a slider's step stays quick; shares in the
 legend are of these pixels. Colours keep apart in colour-blind eyes too.
@@ -16,11 +16,11 @@ from ....evaluation.truth import Truth
 from ....types import Overlap, Prediction
 from .painting import Painting, counted
 
-RIGHT = ("right", "#006d77")
-TOO_MUCH = ("too much", "#e69f00")
-MISSED = ("missed", "#7b3fb5")
-WRONG_CLASS = ("another class", "#b2182b")
-NOTHING = ("rightly nothing", None)
+TRUE_POSITIVE = ("true positive", "#006d77")
+FALSE_POSITIVE = ("false positive", "#e69f00")
+FALSE_NEGATIVE = ("false negative", "#7b3fb5")
+WRONG_CLASS = ("wrong class", "#b2182b")
+TRUE_NEGATIVE = ("true negative", None)
 NOT_SCORED = ("not scored", "#5f5f5f")
 
 STRIPE = 6
@@ -35,7 +35,7 @@ def class_errors(
     threshold: float = 0.0,
     overlap: Overlap = "independent",
 ) -> Painting:
-    """One class against its truth.
+    """Compare one class with its ground truth.
 
     Args:
         prediction: what a method answered.
@@ -47,7 +47,7 @@ def class_errors(
     """
     mask = prediction.class_mask(index, threshold, size, overlap)
     wanted = nearest(truth.masks[prediction.texts[index]], size)
-    kinds = RIGHT, TOO_MUCH, MISSED, NOTHING
+    kinds = TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, TRUE_NEGATIVE
     places = _byte(~mask) * np.uint8(2) + _byte(~wanted)
     return _painting(places, nearest(truth.valid, size), kinds)
 
@@ -55,7 +55,7 @@ def class_errors(
 def label_errors(
     prediction: Prediction, truth: Truth, size: tuple[int, int], threshold: float = 0.0
 ) -> Painting:
-    """The label map against all classes that the truth knows.
+    """Compare the label map with all classes in the ground truth.
 
     What is given to a class that the truth does not know is not scored where the truth names no
     class. For arguments see :func:`class_errors`.
@@ -73,7 +73,7 @@ def label_errors(
             unknown.append(index)
     if unknown:
         valid &= somewhere | ~np.isin(labels, unknown)
-    kinds = RIGHT, TOO_MUCH, MISSED, NOTHING, WRONG_CLASS
+    kinds = TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, TRUE_NEGATIVE, WRONG_CLASS
     places = _byte(labels < 0) * np.uint8(2) + _byte(~somewhere)
     places[somewhere & (labels >= 0) & ~right] = 4
     return _painting(places, valid, kinds)
@@ -82,16 +82,16 @@ def label_errors(
 def _painting(
     places: np.ndarray, valid: np.ndarray, kinds: Sequence[tuple[str, str | None]]
 ) -> Painting:
-    """Stripes where nothing is scored: uint8 (h, w), index into ``kinds``, and bool (h, w)."""
+    """Paint an error map with stripes where nothing is scored."""
     if valid.all():
         return counted(places, kinds)
     painting = counted(np.where(valid, places, np.uint8(len(kinds))), (*kinds, NOT_SCORED))
     rows, columns = np.ogrid[: places.shape[0], : places.shape[1]]
     between = (rows + columns) // STRIPE % 2 == 0
-    clear = np.uint8(list(kinds).index(NOTHING))
+    clear = np.uint8(list(kinds).index(TRUE_NEGATIVE))
     return replace(painting, places=np.where(between & ~valid, clear, painting.places))
 
 
 def _byte(mask: np.ndarray) -> np.ndarray:
-    """bool → uint8 without copying."""
+    """View a bool array as uint8 without copying."""
     return mask.view(np.uint8)

@@ -1,4 +1,4 @@
-"""HTML of the similarity maps: one of each class, and those of every block if there are several."""
+"""HTML of the similarity maps: one per class, and those of every block if there are several."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image
 
 from .... import drawing
-from ....types import ConceptResult, Prediction, Round
+from ....types import BlockTrace, ConceptResult, Prediction
 
 BLOCK_SIDE = 160
-"""Long side of a block's picture in its own units: about one pixel each on the page."""
+"""Long side of a block's map in SVG units, about one pixel each on the page."""
 
 
 def similarity_maps(prediction: Prediction) -> str:
-    """Each class's map with what SAM was fed, and the method's note."""
+    """Format each class's map with SAM prompts and the method's note."""
     size = prediction.transform.image_size
     figures = "".join(
         _figure(index, text, result, size)
@@ -28,19 +28,19 @@ def similarity_maps(prediction: Prediction) -> str:
 
 
 def block_by_block(prediction: Prediction) -> str:
-    """The maps of every block, a line per class to open them; nothing if the method looks once."""
+    """Format the maps of every block, folded per class; empty for methods with a single pass."""
     size = prediction.transform.image_size
     return "".join(
         _blocks(index, text, result, size)
         for index, (text, result) in enumerate(
             zip(prediction.texts, prediction.results, strict=True)
         )
-        if result.rounds
+        if result.block_traces
     )
 
 
 def _figure(index: int, text: str, result: ConceptResult, size: tuple[int, int]) -> str:
-    """One class: its map with colour bar, or only its note."""
+    """Format one class: its map with colour bar, or its note alone."""
     note = f"<p class='note'>{escape(result.note)}</p>" if result.note else ""
     if result.similarity is None:
         return f"<figure class='plain'>{_name(index, text)}{note}</figure>" if note else ""
@@ -56,9 +56,9 @@ def _figure(index: int, text: str, result: ConceptResult, size: tuple[int, int])
 
 
 def _prompts(result: ConceptResult) -> str:
-    """What SAM was fed, in words."""
-    if result.rounds and result.rounds[-1].regions is None:
-        return "SAM is not asked"
+    """Describe the SAM prompts."""
+    if result.block_traces and result.block_traces[-1].regions is None:
+        return "no SAM prompts"
     used = result.prompts
     parts = [_counted(len(used.points), "point")] if len(used.points) else []
     if len(used.boxes):
@@ -66,34 +66,34 @@ def _prompts(result: ConceptResult) -> str:
     if used.dense is not None:
         parts.append("a dense prompt")
     fed = " + ".join(parts) or "no prompts"
-    return f"{fed} of the last block" if result.rounds else fed
+    return f"{fed} in the last block" if result.block_traces else fed
 
 
 def _blocks(index: int, text: str, result: ConceptResult, size: tuple[int, int]) -> str:
-    """One class: a line to open, and behind it the map that each block was given."""
+    """Format one class, folded: the map that each block received."""
     figures = "".join(
-        f"<figure>{round_picture(seen, size, f'map of {text} given to block {number + 1}')}"
+        f"<figure>{block_picture(seen, size, f'map of {text} before block {number + 1}')}"
         f"{_scale(seen.similarity)}<figcaption>{_block(number, seen)}</figcaption></figure>"
-        for number, seen in enumerate(result.rounds)
+        for number, seen in enumerate(result.block_traces)
     )
     return (
         f"<details class='rounds'><summary>{_name(index, text)} block by block</summary>"
-        f"<p class='note'>{_explained(result.rounds)}</p><div class='maps'>{figures}</div>"
+        f"<p class='note'>{_explained(result.block_traces)}</p><div class='maps'>{figures}</div>"
         "</details>"
     )
 
 
-def _block(number: int, seen: Round) -> str:
+def _block(number: int, seen: BlockTrace) -> str:
     told = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
     return f"block {number + 1}: M<sup>{number}</sup>{told}"
 
 
-def _explained(rounds: tuple[Round, ...]) -> str:
-    asks = any(seen.regions is not None for seen in rounds)
-    told = "tells SAM of the outlined regions, with a point in each, and " if asks else ""
+def _explained(block_traces: tuple[BlockTrace, ...]) -> str:
+    asks = any(seen.regions is not None for seen in block_traces)
+    told = "prompts SAM with the outlined regions and a point in each, and " if asks else ""
     return (
-        f"Each block reads the map it is given, {told}makes the next. The last block makes none: "
-        "the masks above are drawn from what it found."
+        f"Each block receives a map, {told}refines it into the next. The masks above come from the "
+        "last block."
     )
 
 
@@ -107,13 +107,13 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _scale(values: np.ndarray) -> str:
-    """The raw range of a map: its colour bar with both ends."""
+    """Format the raw range of a map as a colour bar with both ends."""
     low, high = float(values.min()), float(values.max())
     return f"<div class='scale'><span>{low:.3f}</span><i></i><span>{high:.3f}</span></div>"
 
 
-def round_picture(seen: Round, image_size: tuple[int, int], title: str) -> str:
-    """A block's map with the borders of its regions and their points drawn in, as a small SVG.
+def block_picture(seen: BlockTrace, image_size: tuple[int, int], title: str) -> str:
+    """Draw a block's map with region borders and points as a small SVG.
 
     A square per cell; lines are sharp at any size.
 
@@ -122,7 +122,7 @@ def round_picture(seen: Round, image_size: tuple[int, int], title: str) -> str:
         image_size: (height, width) of the original image, which gives the proportions.
         title: what the picture is, for those who do not see it.
     """
-    height, width = drawing.fitted(image_size, BLOCK_SIDE)
+    height, width = drawing.fit_size(image_size, BLOCK_SIDE)
     rows, columns = seen.similarity.shape
     marks = ""
     if seen.regions is not None:
@@ -139,7 +139,7 @@ def round_picture(seen: Round, image_size: tuple[int, int], title: str) -> str:
 
 
 def borders_path(regions: np.ndarray) -> str:
-    """SVG path along the edges of cells where a region begins or ends.
+    """Return the SVG path along the borders of the regions.
 
     Args:
         regions: bool (K, gh, gw), disjoint.
@@ -155,7 +155,7 @@ def borders_path(regions: np.ndarray) -> str:
 
 
 def _strokes(owner: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Line, start and length of every unbroken edge between one row's owners and the next's.
+    """Yield line, start and length of every unbroken edge between two neighbouring rows' owners.
 
     Args:
         owner: int (gh + 2, gw + 2), 0 for nobody, as all around.

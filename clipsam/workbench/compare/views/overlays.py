@@ -1,4 +1,4 @@
-"""An answer seen one way or another: masks or a label map over its picture, or one class alone.
+"""Views of a prediction: masks or a label map over the image, or one class alone.
 
 Layers are transparent pictures of one or few colours, to lie over the picture that is shown.
 """
@@ -16,39 +16,44 @@ from PIL import Image
 from .... import drawing
 from ....evaluation.truth import Truth
 from ....types import Prediction
+from .display_settings import ALL_CLASSES, DisplaySettings
 from .error_maps import class_errors
-from .looks import ALL_CLASSES, Look
 from .painting import greyed, percent
 
-HIDDEN = "hidden: less likely present than you ask"
+HIDDEN = "hidden: presence below your threshold"
 
 
-def masks(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[str, str]:
-    """Each class on its own; the legend switches each on and off.
+def masks(
+    prediction: Prediction, display: DisplaySettings, size: tuple[int, int]
+) -> tuple[str, str]:
+    """Draw each class separately; the legend switches each on and off.
 
     Args:
         prediction: what a method answered.
-        look: what is asked of the drawing.
+        display: what is asked of the drawing.
         size: (height, width) of the layers.
 
     Returns:
         HTML of the layers and of the legend.
     """
     layers, legend = [], []
-    each = prediction.each_mask(look.threshold, size, look.overlap)
+    each = prediction.each_mask(display.threshold, size, display.overlap)
     for index, (text, result, mask) in enumerate(
         zip(prediction.texts, prediction.results, each, strict=True)
     ):
         colour = drawing.class_colour(index)
-        if result.presence < look.least_presence:
+        if result.presence < display.min_presence:
             found = HIDDEN
         elif mask.any():
             found = f"area {_area(mask)}"
-            fill, edge = drawing.layer(mask, colour), drawing.layer(drawing.outline(mask), colour)
+            fill, edge = (
+                drawing.mask_layer(mask, colour),
+                drawing.mask_layer(drawing.outline(mask), colour),
+            )
             layers.append(f"<img class='fill layer-{index}' src='{fill}' alt=''>")
             layers.append(f"<img class='layer-{index}' src='{edge}' alt='mask of {escape(text)}'>")
         else:
-            found = "nothing above the threshold"
+            found = "empty mask"
         legend.append(
             f"<li style='--c:{colour}'><label title='Show or hide this class'>"
             f"<input type='checkbox' class='toggle-{index}' checked><b>{escape(text)}</b></label> "
@@ -57,19 +62,21 @@ def masks(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[st
     return "".join(layers), f"<ul class='legend'>{''.join(legend)}</ul>"
 
 
-def labels(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[str, str]:
-    """Each pixel in the colour of its best class, clear where none is above the threshold.
+def labels(
+    prediction: Prediction, display: DisplaySettings, size: tuple[int, int]
+) -> tuple[str, str]:
+    """Draw each pixel in the colour of its best class, transparent if below the threshold.
 
     A hidden class still competes, and leaves what it wins clear. For arguments and result see
     :func:`masks`.
     """
-    winners = prediction.label_map(look.threshold, size)
+    winners = prediction.label_map(display.threshold, size)
     nobody = winners < 0
     legend = []
     for index, (text, result) in enumerate(zip(prediction.texts, prediction.results, strict=True)):
         won = winners == index
         found = f"area {_area(won)}" if won.any() else "no pixel"
-        if result.presence < look.least_presence:
+        if result.presence < display.min_presence:
             found = HIDDEN
             winners[won] = -1
         legend.append(
@@ -77,90 +84,97 @@ def labels(prediction: Prediction, look: Look, size: tuple[int, int]) -> tuple[s
             f"<span>{found} · {_presence(result.presence)}</span></li>"
         )
     if nobody.any():
-        legend.append(f"<li><i></i>none above the threshold <span>area {_area(nobody)}</span></li>")
+        legend.append(
+            f"<li><i></i>no class above the threshold <span>area {_area(nobody)}</span></li>"
+        )
     layers = ""
     if (winners >= 0).any():
-        fill, edge = drawing.label_layer(winners), drawing.label_layer(drawing.borders(winners))
+        fill, edge = (
+            drawing.label_map_layer(winners),
+            drawing.label_map_layer(drawing.borders(winners)),
+        )
         layers = f"<img class='fill' src='{fill}' alt=''><img src='{edge}' alt='label map'>"
     return layers, f"<ul class='legend'>{''.join(legend)}</ul>"
 
 
 @dataclass(frozen=True)
 class ChosenClass:
-    """One class of an answer, to be drawn in a view of its own.
+    """One class of a prediction, to be drawn in a view of its own.
 
     Attributes:
         prediction: what a method answered.
-        look: what is asked of the drawing.
+        display: what is asked of the drawing.
         image: uint8 (H, W, 3), as it was asked about.
         truth: if there is one.
     """
 
     prediction: Prediction
-    look: Look
+    display: DisplaySettings
     image: np.ndarray
     truth: Truth | None = None
 
     @property
     def index(self) -> int:
-        """Of the class."""
-        return self.look.index(self.prediction)
+        """Index of the class."""
+        return self.display.index(self.prediction)
 
     @property
     def text(self) -> str:
-        """The class's name."""
+        """Name of the class."""
         return self.prediction.texts[self.index]
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the picture to draw."""
-        return drawing.shown_size(self.prediction.transform.image_size)
+        """(height, width) of the image to draw."""
+        return drawing.display_size(self.prediction.transform.image_size)
 
 
 def one_class(chosen: ChosenClass) -> tuple[str, str]:
-    """Draw the chosen class in the view that is asked for, not that of all classes.
+    """Draw the selected class in the chosen view.
 
     Returns:
         HTML of a picture that covers the card's, or nothing, and of what is below it.
     """
-    view, text = VIEWS[chosen.look.view], escape(chosen.text)
+    view, text = VIEWS[chosen.display.view], escape(chosen.text)
     uri, below = view.draw(chosen)
     picture = f"<img src='{uri}' alt='{view.title} of {text}'>" if uri else ""
     return picture, f"<p class='note'><b>{text}</b></p>{below}"
 
 
 def _mask_alone(chosen: ChosenClass) -> tuple[str, str]:
-    look = chosen.look
-    mask = chosen.prediction.class_mask(chosen.index, look.threshold, chosen.size, look.overlap)
+    display = chosen.display
+    mask = chosen.prediction.class_mask(
+        chosen.index, display.threshold, chosen.size, display.overlap
+    )
     return drawing.data_uri(Image.fromarray(drawing.mask_picture(mask))), ""
 
 
 def _logits(chosen: ChosenClass) -> tuple[str, str]:
-    threshold = chosen.look.threshold
+    threshold = chosen.display.threshold
     logits = chosen.prediction.class_logits(chosen.index, chosen.size)
     return _photograph(drawing.heat_picture(logits, threshold)), heat_legend(logits, threshold)
 
 
 def _prompts(chosen: ChosenClass) -> tuple[str, str]:
-    prediction, shown = chosen.prediction, drawing.shown_pixels(chosen.image)
+    prediction, shown = chosen.prediction, drawing.display_pixels(chosen.image)
     prompts = prediction.results[chosen.index].prompts
     return _photograph(drawing.prompts_picture(shown, prompts, prediction.transform)), ""
 
 
 def _errors(chosen: ChosenClass) -> tuple[str, str]:
-    truth, look = chosen.truth, chosen.look
+    truth, display = chosen.truth, chosen.display
     if truth is None or chosen.text not in truth.masks:
-        return "", "<p class='note'>Needs a ground truth that knows this class.</p>"
+        return "", "<p class='note'>Needs a ground truth with this class.</p>"
     painting = class_errors(
-        chosen.prediction, chosen.index, truth, chosen.size, look.threshold, look.overlap
+        chosen.prediction, chosen.index, truth, chosen.size, display.threshold, display.overlap
     )
-    picture = painting.over(greyed(drawing.shown_pixels(chosen.image)))
+    picture = painting.over(greyed(drawing.display_pixels(chosen.image)))
     return _photograph(picture), painting.legend()
 
 
 @dataclass(frozen=True)
 class View:
-    """What can be seen of an answer.
+    """A view of a prediction.
 
     Attributes:
         title: in words.
@@ -173,17 +187,17 @@ class View:
 
 
 VIEWS: dict[str, View] = {
-    ALL_CLASSES: View("Masks over the picture", None),
+    ALL_CLASSES: View("Masks over the image", None),
     "mask": View("Mask alone", _mask_alone),
     "logits": View("Logits", _logits),
-    "prompts": View("What SAM was told", _prompts),
+    "prompts": View("SAM prompts", _prompts),
     "errors": View("Errors", _errors),
 }
-"""All views by id, in the order in which they are offered."""
+"""All views by id, in display order."""
 
 
 def candidate_figures(prediction: Prediction, index: int, threshold: float) -> str:
-    """HTML: each candidate over the picture with the IoU that SAM predicts; nothing without any.
+    """Format each candidate over the image with SAM's predicted IoU; empty without candidates.
 
     A button each, with the class's ``data-index`` and the ``data-candidate``'s number.
 
@@ -196,26 +210,28 @@ def candidate_figures(prediction: Prediction, index: int, threshold: float) -> s
     """
     result = prediction.results[index]
     image_size = prediction.transform.image_size
-    size = drawing.fitted(image_size, drawing.MAP_SIDE)
+    size = drawing.fit_size(image_size, drawing.MAP_SIDE)
     colour = drawing.class_colour(index)
     figures = []
     for number, mask in enumerate(prediction.candidate_masks(index, threshold, size)):
-        fill, edge = drawing.layer(mask, colour), drawing.layer(drawing.outline(mask), colour)
-        taken = ", taken" if result.candidate == number else ""
+        fill, edge = (
+            drawing.mask_layer(mask, colour),
+            drawing.mask_layer(drawing.outline(mask), colour),
+        )
+        taken = ", selected" if result.candidate == number else ""
         figures.append(
-            f"<button type='button' data-index='{index}' data-candidate='{number}' "
-            "title='Take this mask as the answer'>"
-            f"<figure><div class='overlay' style='aspect-ratio:{size[1]}/{size[0]}'>"
-            f"<img class='fill' src='{fill}' alt=''>"
-            f"<img src='{edge}' alt='candidate {number + 1}'></div>"
-            f"<figcaption>candidate {number + 1}: predicted IoU "
+            f"<button type='button' data-index='{index}' data-candidate='{number}' title='Use this "
+            "mask as the result'><figure><div class='overlay' "
+            f"style='aspect-ratio:{size[1]}/{size[0]}'><img class='fill' src='{fill}' alt=''><img "
+            f"src='{edge}' alt='candidate {number + 1}'></div><figcaption>candidate {number + 1}: "
+            "predicted IoU "
             f"{result.candidate_scores[number]:.3f}{taken}</figcaption></figure></button>"
         )
     return f"<div class='maps'>{''.join(figures)}</div>" if figures else ""
 
 
 def heat_legend(logits: np.ndarray, threshold: float) -> str:
-    """HTML of the colour bar of :func:`drawing.heat_picture`, and the raw range of the logits."""
+    """Format the colour bar of :func:`drawing.heat_picture` and the raw range of the logits."""
     reach = drawing.heat_reach(logits, threshold)
     colours = ",".join(drawing.heat_colours(9))
     return (
@@ -228,7 +244,7 @@ def heat_legend(logits: np.ndarray, threshold: float) -> str:
 
 
 def _photograph(picture: np.ndarray) -> str:
-    """uint8 (h, w, 3) → JPEG data URI, which is made ten times faster than a PNG."""
+    """Encode an image, uint8 (h, w, 3), as a JPEG data URI, ten times faster than as a PNG."""
     return drawing.data_uri(Image.fromarray(picture), "JPEG", quality=92)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of few colours, each of which means something, over the image made grey.
+"""Images of few colours, each with a meaning, over the greyscale image.
 
 A step of a slider draws them anew: they are painted by looking up, and sent as a layer of few
 colours to lie over a picture that the browser has.
@@ -13,18 +13,18 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from ....drawing import data_uri, looked_up, rgb
+from ....drawing import apply_palette, data_uri, rgb
 
 GREY_FROM = 155
-"""What black becomes in a greyed picture: dark colours stand out from it, whatever it shows."""
+"""Grey value that replaces black, so that dark colours stand out."""
 
 STRENGTH = 0.75
-"""How much of a colour over a greyed picture is the colour."""
+"""Opacity of a colour over the greyscale image."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one colour means.
+    """Meaning of one colour.
 
     Attributes:
         name: in words.
@@ -50,7 +50,7 @@ class Painting:
     parts: tuple[Part, ...]
 
     def over(self, grey: np.ndarray) -> np.ndarray:
-        """The picture: uint8 (h, w), see :func:`greyed` → uint8 (h, w, 3)."""
+        """Draw over a greyscale image: uint8 (h, w), see :func:`greyed` → uint8 (h, w, 3)."""
         # Few colours on 256 greys: looked up, not mixed for every pixel.
         shades = np.tile(np.arange(256)[:, None], 3)
         mixed = [
@@ -60,10 +60,10 @@ class Painting:
             for part in self.parts
         ]
         table = np.concatenate(mixed).round().astype(np.uint8)
-        return looked_up(table, self.places.astype(np.uint16) * 256 + grey)
+        return apply_palette(table, self.places.astype(np.uint16) * 256 + grey)
 
-    def layer(self) -> str:
-        """The colours alone, clear where the image stays as it is → PNG data URI."""
+    def mask_layer(self) -> str:
+        """Encode the colours alone, transparent elsewhere, as a PNG data URI."""
         picture = Image.fromarray(self.places, mode="P")
         colours = [part.colour for part in self.parts]
         picture.putpalette([value for colour in colours for value in rgb(colour or "#000000")])
@@ -71,7 +71,7 @@ class Painting:
         return data_uri(picture, transparency=alpha)
 
     def legend(self) -> str:
-        """HTML: a line for each colour."""
+        """Format the legend, a line per colour."""
         lines = ""
         for part in self.parts:
             style = "" if part.colour is None else f" style='--c:{part.colour}'"
@@ -83,7 +83,7 @@ class Painting:
 
 
 def counted(places: np.ndarray, kinds: Sequence[tuple[str, str | None]]) -> Painting:
-    """A painting with the share of each kind.
+    """Build a painting with the area share of each colour.
 
     Args:
         places: uint8 (h, w), index into ``kinds``.
@@ -91,18 +91,18 @@ def counted(places: np.ndarray, kinds: Sequence[tuple[str, str | None]]) -> Pain
     """
     # Pillow is faster at counting bytes than NumPy.
     counts = Image.fromarray(places).histogram()
-    parts = (Part(*kind, counts[place] / places.size) for place, kind in enumerate(kinds))
+    parts = (Part(*kind, counts[index] / places.size) for index, kind in enumerate(kinds))
     return Painting(places, tuple(parts))
 
 
 def greyed(image: np.ndarray) -> np.ndarray:
-    """A pale grey picture to paint on: uint8 (h, w, 3) → uint8 (h, w)."""
+    """Convert to pale greyscale as a background: uint8 (h, w, 3) → uint8 (h, w)."""
     table = np.linspace(GREY_FROM, 255, 256).round().astype(int).tolist()
     return np.asarray(Image.fromarray(image).convert("L").point(table))
 
 
 def percent(share: float) -> str:
-    """A share, 0 to 1, as people read it."""
+    """Format a share from 0 to 1 as a percentage."""
     if share == 0:
         return "0 %"
     return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipsam.geometry import SquareTransform
-from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
+from clipsam.types import ConceptResult, Prediction, SamPrompts, prompt_from_classes
 from clipsam.workbench.compare.views.agreement import (
     agreement,
     class_masks,
@@ -23,7 +23,7 @@ def prediction(logits: np.ndarray, image_size: tuple[int, int]) -> Prediction:
         mode="x",
         prompt=prompt_from_classes([["a"]]),
         transform=SquareTransform(image_size, logits.shape[0], "squash"),
-        results=(ConceptResult(logits.astype(np.float32), PromptsUsed()),),
+        results=(ConceptResult(logits.astype(np.float32), SamPrompts()),),
         seconds={},
         peak_memory_mb=0.0,
     )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipsam.evaluation.truth import Truth
 from clipsam.geometry import SquareTransform
-from clipsam.types import ConceptResult, Prediction, PromptsUsed, prompt_from_classes
+from clipsam.types import ConceptResult, Prediction, SamPrompts, prompt_from_classes
 from clipsam.workbench.compare.views import error_maps
 from clipsam.workbench.compare.views.painting import Painting, Part, counted, greyed, percent
 
@@ -28,7 +28,7 @@ def prediction(*logits: np.ndarray) -> Prediction:
         mode="x",
         prompt=prompt_from_classes([[chr(ord("a") + index)] for index in range(len(logits))]),
         transform=SquareTransform((side, side), side),
-        results=tuple(ConceptResult(one.astype(np.float32), PromptsUsed()) for one in logits),
+        results=tuple(ConceptResult(one.astype(np.float32), SamPrompts()) for one in logits),
         seconds={},
         peak_memory_mb=0.0,
     )
@@ -56,8 +56,8 @@ def test_the_four_quarters_of_two_crossing_halves() -> None:
     left, upper = halves()
     painting = error_maps.class_errors(prediction(left), 0, Truth({"a": upper}, ALL), (4, 4))
     expected = np.empty((4, 4), object)
-    expected[:2, :2], expected[:2, 2:] = "right", "missed"
-    expected[2:, :2], expected[2:, 2:] = "too much", "rightly nothing"
+    expected[:2, :2], expected[:2, 2:] = "true positive", "false negative"
+    expected[2:, :2], expected[2:, 2:] = "false positive", "true negative"
     assert (named(painting) == expected).all()
     assert set(shares(painting).values()) == {0.25}
 
@@ -65,8 +65,8 @@ def test_the_four_quarters_of_two_crossing_halves() -> None:
 @pytest.mark.parametrize(
     ("threshold", "expected"),
     [
-        (3.0, {"missed": 0.5, "rightly nothing": 0.5}),
-        (-3.0, {"right": 0.5, "too much": 0.5}),
+        (3.0, {"false negative": 0.5, "true negative": 0.5}),
+        (-3.0, {"true positive": 0.5, "false positive": 0.5}),
     ],
 )
 def test_the_threshold_moves_it(threshold: float, expected: dict[str, float]) -> None:
@@ -82,15 +82,15 @@ def test_what_is_not_scored_is_striped_and_counted_apart() -> None:
     truth = Truth({"a": np.zeros((24, 24), bool)}, valid)
     painting = error_maps.class_errors(prediction(np.full((24, 24), 1.0)), 0, truth, (24, 24))
     assert shares(painting) == {
-        "right": 0,
-        "too much": 0.75,
-        "missed": 0,
-        "rightly nothing": 0,
+        "true positive": 0,
+        "false positive": 0.75,
+        "false negative": 0,
+        "true negative": 0,
         "not scored": 0.25,
     }
     drawn = named(painting)
-    assert (drawn[valid] == "too much").all()
-    assert set(drawn[~valid]) == {"not scored", "rightly nothing"}
+    assert (drawn[valid] == "false positive").all()
+    assert set(drawn[~valid]) == {"not scored", "true negative"}
 
 
 def test_a_pixel_lost_to_another_class_is_missed() -> None:
@@ -99,10 +99,10 @@ def test_a_pixel_lost_to_another_class_is_missed() -> None:
     stronger[0] = 3
     answer = prediction(np.full((4, 4), 2.0), stronger)
     alone = error_maps.class_errors(answer, 0, truth, (4, 4))
-    assert shares(alone)["right"] == 1
+    assert shares(alone)["true positive"] == 1
     beside = error_maps.class_errors(answer, 0, truth, (4, 4), overlap="argmax")
-    assert shares(beside)["missed"] == 0.25
-    assert (named(beside)[0] == "missed").all()
+    assert shares(beside)["false negative"] == 0.25
+    assert (named(beside)[0] == "false negative").all()
 
 
 def test_a_smaller_picture_takes_the_pixel_at_the_centre() -> None:
@@ -111,7 +111,7 @@ def test_a_smaller_picture_takes_the_pixel_at_the_centre() -> None:
     painting = error_maps.class_errors(
         prediction(np.full((6, 6), -1.0)), 0, Truth({"a": truth}, np.ones((6, 6), bool)), (2, 2)
     )
-    expected = [["rightly nothing", "missed"], ["rightly nothing"] * 2]
+    expected = [["true negative", "false negative"], ["true negative"] * 2]
     assert named(painting).tolist() == expected
 
 
@@ -124,9 +124,9 @@ def test_label_maps_tell_a_wrong_class_from_too_much() -> None:
         prediction(a, b), Truth({"a": true_a, "b": true_b}, ALL), (4, 4)
     )
     assert named(painting).tolist() == [
-        ["right", "right", "another class", "missed"],
-        ["another class", "another class", "right", "missed"],
-        *[["too much"] * 3 + ["rightly nothing"]] * 2,
+        ["true positive", "true positive", "wrong class", "false negative"],
+        ["wrong class", "wrong class", "true positive", "false negative"],
+        *[["false positive"] * 3 + ["true negative"]] * 2,
     ]
 
 
@@ -137,11 +137,11 @@ def test_a_class_that_the_truth_does_not_know_is_scored_where_it_names_another()
     true_a[0] = True
     painting = error_maps.label_errors(prediction(a, b), Truth({"a": true_a}, ALL), (4, 4))
     assert shares(painting) == {
-        "right": 0,
-        "too much": 0,
-        "missed": 2 / 16,
-        "rightly nothing": 6 / 16,
-        "another class": 2 / 16,
+        "true positive": 0,
+        "false positive": 0,
+        "false negative": 2 / 16,
+        "true negative": 6 / 16,
+        "wrong class": 2 / 16,
         "not scored": 6 / 16,
     }
 
@@ -159,7 +159,7 @@ def test_colours_lie_over_grey_and_nothing_leaves_it() -> None:
 def test_a_layer_is_clear_where_the_image_stays() -> None:
     places = np.array([[0, 1], [2, 0]], np.uint8)
     parts = Part("none", None, 0.5), Part("x", "#102030", 0.25), Part("y", "#405060", 0.25)
-    data = Painting(places, parts).layer().partition(";base64,")[2]
+    data = Painting(places, parts).mask_layer().partition(";base64,")[2]
     pixels = np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
     assert pixels[0, 1].tolist() == [0x10, 0x20, 0x30, 191]
     assert pixels[1, 0].tolist() == [0x40, 0x50, 0x60, 191]

@@ -7,8 +7,8 @@ import re
 import numpy as np
 
 from clipsam import drawing
-from clipsam.types import Round
-from clipsam.workbench.compare.views.maps import borders_path, round_picture
+from clipsam.types import BlockTrace
+from clipsam.workbench.compare.views.maps import block_picture, borders_path
 
 
 def edges(path: str) -> set[tuple[int, int, str]]:
@@ -57,8 +57,8 @@ def test_a_block_of_cells_has_four_strokes() -> None:
 
 def test_points_and_cells_are_scaled_to_the_image() -> None:
     regions = np.ones((1, 2, 4), bool)
-    seen = Round(np.eye(2, 4, dtype=np.float32), np.array([[75, 10]], np.float32), regions)
-    svg = round_picture(seen, (50, 100), "a <map>")
+    seen = BlockTrace(np.eye(2, 4, dtype=np.float32), np.array([[75, 10]], np.float32), regions)
+    svg = block_picture(seen, (50, 100), "a <map>")
     assert "viewBox='0 0 160 80'" in svg
     assert "scale(40 40)" in svg
     assert "<circle cx='120.0' cy='16.0'" in svg

@@ -1,0 +1,188 @@
+"""A preset's published files on this machine: location and download."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from .bundle import WeightsError
+from .extra_networks import read_network
+from .files import check_named_hash
+from .hub import check_space, drop_if_damaged, fetch, find_cached, look_up
+from .presets import Preset
+from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
+from .published import WEIGHTS, PublishedWeights
+
+
+def locate(published: PublishedWeights) -> LocalFiles | None:
+    """Find the files of a network if all are on this machine, without network or reading.
+
+    Those that a person brought come first, then the hub's cache.
+    """
+    weights, *extras = (
+        _find_in_folder(published, names) or _find_cached(published, names)
+        for names in _needed(published)
+    )
+    if weights is None or None in extras:
+        return None
+    return LocalFiles(weights, dict(zip(published.extras, extras, strict=True)))
+
+
+class Download:
+    """A download of published networks.
+
+    Attributes:
+        size: bytes to be fetched, in all.
+    """
+
+    def __init__(self, preset: Preset, networks: Sequence[PublishedWeights]) -> None:
+        """Query the hub for the missing files.
+
+        Files that are here are compared with their checksums; damaged ones are fetched anew.
+
+        Args:
+            preset: says what its SAM and CLIP should be, if they are among the networks.
+            networks: what is wanted.
+
+        Raises:
+            WeightsError: the hub does not answer or refuses, or the disk is too small.
+        """
+        self._preset, self._networks = preset, networks
+        wanted = []
+        for published in networks:
+            for names in _needed(published):
+                if _find_in_folder(published, names) is not None:
+                    continue
+                cached = _find_cached(published, names)
+                if cached is None or drop_if_damaged(cached):
+                    wanted.append((published.repo, names))
+        self._files = [look_up(repo, names) for repo, names in wanted]
+        self.size = self.missing_bytes
+        check_space(self.size, Path(constants.HF_HUB_CACHE))
+
+    @property
+    def missing_bytes(self) -> int:
+        """Number of bytes to download; may be read from another thread during :meth:`run`."""
+        return sum(file.missing_bytes for file in self._files)
+
+    def run(self) -> None:
+        """Download and verify everything.
+
+        Raises:
+            WeightsError: what went wrong; nothing half-written takes a file's place.
+        """
+        for file in self._files:
+            fetch(file)
+        _check(self._preset, {published: locate(published) for published in self._networks})
+
+
+def download(preset: Preset, extra_networks: Sequence[PublishedWeights] = ()) -> None:
+    """Download a preset's SAM and CLIP and other networks, see :class:`Download`."""
+    Download(preset, (*preset.sources, *extra_networks)).run()
+
+
+def copy_from_folder(
+    preset: Preset, folder: Path, extra_networks: Sequence[PublishedWeights] = ()
+) -> None:
+    """Copy published files from a folder on this machine, after validation.
+
+    Args:
+        preset: whose SAM and CLIP.
+        folder: holds each repository as ``owner/name/`` or ``name/``; in place of SAM's, Meta's
+            own checkpoint may lie in it. What is here already need not be there.
+        extra_networks: other networks that are wanted too.
+
+    Raises:
+        WeightsError: files are missing, damaged, or another network's; then nothing is copied.
+    """
+    sources = {}
+    for published in (*preset.sources, *extra_networks):
+        sources[published] = _look_into(folder, published) or locate(published)
+        if sources[published] is None:
+            names = " or ".join(_or_checkpoint(published, WEIGHTS))
+            extras = "".join(f", {name}" for name in published.extras)
+            raise WeightsError(f"{folder} must contain {published.repo}/ with {names}{extras}")
+        if sources[published].weights.name == published.checkpoint:
+            check_named_hash(sources[published].weights)
+    _check(preset, sources)
+    copies = [
+        (source, _place(published) / name)
+        for published, files in sources.items()
+        if files != locate(published)
+        for name, source in ((files.weights.name, files.weights), *files.extras.items())
+    ]
+    home = Path(constants.HF_HOME)
+    check_space(sum(source.stat().st_size for source, _ in copies), home)
+    for source, target in copies:
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file atomically."""
+    partial = target.with_name(f"{target.name}.incomplete")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise WeightsError(f"{source} cannot be copied to {target} ({error.strerror})") from None
+
+
+def _check(preset: Preset, files: Mapping[PublishedWeights, LocalFiles]) -> None:
+    """Validate files.
+
+    Raises:
+        WeightsError: they do not fit the preset, or belong to another network.
+    """
+    for published, found in files.items():
+        if published == preset.sam_source:
+            read_sam(found, preset.sam)
+        elif published == preset.clip_source:
+            read_clip(found, preset.clip)
+            read_clip_tokenizer(found, preset.clip)
+        else:
+            read_network(published, found)
+
+
+def _needed(published: PublishedWeights) -> tuple[tuple[str, ...], ...]:
+    """Return the accepted names of each file that a network needs, the weights first."""
+    return WEIGHTS, *((name,) for name in published.extras)
+
+
+def _or_checkpoint(published: PublishedWeights, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the accepted names of a file that a user provides."""
+    if names is not WEIGHTS or published.checkpoint is None:
+        return names
+    return published.checkpoint, *names
+
+
+def _place(published: PublishedWeights) -> Path:
+    """Return the folder of files that a user provided, next to the hub's cache."""
+    return Path(constants.HF_HOME) / "clipsam" / published.repo
+
+
+def _find_in_folder(published: PublishedWeights, names: tuple[str, ...]) -> Path | None:
+    paths = (_place(published) / name for name in _or_checkpoint(published, names))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _find_cached(published: PublishedWeights, names: tuple[str, ...]) -> Path | None:
+    found = (find_cached(published.repo, name) for name in names)
+    return next((path for path in found if path is not None), None)
+
+
+def _look_into(folder: Path, published: PublishedWeights) -> LocalFiles | None:
+    """Find the files of a network in a folder, as in :func:`copy_from_folder`."""
+    places = (folder / published.repo, folder / Path(published.repo).name, folder)
+    weights = [place / name for place in places for name in _or_checkpoint(published, WEIGHTS)]
+    # Directly in the folder only Meta's file tells by its name what it is.
+    weights = [p for p in weights if p.parent != folder or p.name == published.checkpoint]
+    found = next((path for path in weights if path.is_file()), None)
+    if found is None:
+        return None
+    extras = {name: found.with_name(name) for name in published.extras}
+    return LocalFiles(found, extras) if all(p.is_file() for p in extras.values()) else None

@@ -1,0 +1,476 @@
+"""The Compare tab: one image, several classes, several methods, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import gradio as gr
+import numpy as np
+
+from ...data.images import ImageError, open_image
+from ...data.readers import DataError
+from ...errors import PromptError
+from ...evaluation.truth import TruthFile
+from ...registry import count_parameters
+from ...types import Prediction
+from ..adapt.adapt_tab import AdaptState, AdaptTab
+from ..bundles import SessionBundles
+from ..choices import DEFAULT_KEYS, MethodChoice
+from ..evaluate.evaluate_tab import EvaluateTab
+from ..evaluate.measuring import EvaluateSession
+from ..events import FILED, LATEST, ON_GPU, PRIVATE, QUICK, Updates, Values, note, problem
+from ..examples import all_examples
+from ..model_store import ModelStore
+from ..picker import DEFAULT_PRESET, MethodPicker, ready
+from ..stop_button import StopButton
+from ..thumbnail_strip import Thumbnail, strip, strip_html
+from ..zero_gpu import ON_ZERO_GPU, MethodRequest, predict_all
+from .annotator import annotator, read_prompt, with_classes, with_picture
+from .card_grid import CardGrid
+from .display_panel import DisplayPanel
+from .run_request import RunControls, RunRequest
+from .session import ComparisonRun, Session
+from .share_link import read_link
+from .share_panel import SharePanel
+from .summary_panel import SummaryPanel
+from .truth_panel import TruthPanel
+
+EARLIER = "Earlier runs of this session (click to restore)"
+
+RUN_LINKED = """() => {
+  if (!new URLSearchParams(location.search).get("picture")) return;
+  const last = performance.now() + 10000;
+  const look = () => {
+    if (document.querySelector("#annotator .filled")) document.querySelector("#run").click();
+    else if (performance.now() < last) setTimeout(look, 50);
+  };
+  look();
+}"""
+"""JavaScript that runs the methods once the image of a shared link is shown."""
+
+
+class CompareTab:
+    """Layout and events of the tab; user data lives in the :class:`Session` only."""
+
+    def __init__(self, models: ModelStore, bundles: gr.State) -> None:
+        """Build the tab inside the open ``gr.Blocks``.
+
+        Args:
+            models: what runs.
+            bundles: what the session has trained.
+        """
+        self.models = models
+        self.bundles = bundles
+        self.examples = all_examples()
+        self.session = gr.State(Session())
+        self.version = gr.State(0)
+        with gr.Row(elem_id="desk"):
+            with gr.Column(scale=6, min_width=320):
+                self._build_picture()
+            with gr.Column(scale=5, min_width=320):
+                self._build_controls()
+        self.controls = RunControls(
+            self.session, self.classes, self.annotator, self.picker, self.display
+        )
+        self.cards = CardGrid(self.session, self.display)
+        self.summary = SummaryPanel(self.session, self.display)
+        self.share = SharePanel(self.message, self.controls)
+        self.truth = TruthPanel(self.session, self.display)
+        self._connect()
+
+    # ---- layout ----
+
+    def _build_picture(self) -> None:
+        with gr.Group(elem_id="picture-upload"):
+            self.upload = gr.UploadButton("Image (upload, paste or drop)", size="sm")
+        self.message = gr.HTML(elem_id="message")
+        self.annotator = annotator()
+        items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
+        self.strip = strip("Examples (click one, then Run)", items, "examples")
+        self.history_strip = strip(EARLIER, [], "past", visible=False)
+
+    def _build_controls(self) -> None:
+        self.classes = gr.Textbox(
+            label="Classes",
+            info="Separate classes by commas, synonyms of a class by semicolons.",
+            placeholder="dog; puppy, grass",
+            elem_id="classes",
+        )
+        self.picker = MethodPicker(self.bundles)
+        with gr.Row():
+            self.start = gr.Button("Run", variant="primary", elem_id="run", scale=3)
+            self.stop = StopButton("stop")
+            self.live = gr.Checkbox(
+                True,
+                label="Rerun on click",
+                info="After a run, a new point or box reruns the methods for its class.",
+                elem_id="live",
+                scale=4,
+            )
+        self.stale = gr.HTML(elem_id="stale")
+        self.status = gr.HTML(elem_id="status")
+        self.display = DisplayPanel(self.annotator)
+
+    # ---- events ----
+
+    def _connect(self) -> None:
+        heavy = {
+            "trigger_mode": "always_last",  # What is asked while another run ends is not lost.
+            "show_progress_on": [self.status],
+            **ON_GPU,
+            **PRIVATE,
+        }
+        results = [self.message, self.status, self.stale, self.version, self.history_strip]
+        results += [self.share.archive, *self.summary.sides, self.stop.button, *self.cards.outputs]
+        self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
+        requests = {self.session, self.classes, self.annotator, self.picker.preset}
+        self.upload.upload(
+            self.take_upload,
+            [self.session, self.upload],
+            page,
+            show_progress_on=[self.status],
+            **PRIVATE,
+        )
+        self.strip.click(self.take_example, [self.session], page, **FILED)
+        picker = self.picker
+        self.history_strip.click(
+            self.restore,
+            [self.session, self.bundles],
+            [*page, picker.preset, *picker.offered],
+            **FILED,
+        )
+        self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **LATEST)
+        self.annotator.input(
+            lambda values: gr.skip() if values[self.live] else self.freshness(values),
+            {self.live, *requests},
+            self.stale,
+            **LATEST,
+        )
+        inputs = self.controls.inputs
+        asks = [self.start.click, self.classes.submit]
+        self.stop.connect(self.session, asks)
+        runs = [
+            gr.on(asks, self.run, inputs, results, **heavy),
+            self.annotator.input(self.run_again, {*inputs, self.live}, results, **heavy),
+        ]
+        for run in runs:
+            self.stop.rest_after(run)
+        # Answers may overtake each other, but not those of one listener, which asks again only
+        # when it has been answered: so each thing shown has one, and news make it ask once more.
+        display = self.display
+        changes = [display.threshold.change, display.overlap.change, self.version.change]
+        changes += [self.annotator.select]
+        drawn = [*changes, display.min_presence.change, display.view.change]
+        self.cards.connect(self.version, drawn)
+        self.truth.connect(self.version, changes)
+        self.summary.connect(changes)
+        self.share.connect(self.status)
+        gr.on(
+            [self.classes.change, self.picker.preset.change, self.version.change],
+            self.freshness,
+            requests,
+            self.stale,
+            **LATEST,
+        )
+
+    def open_links(self, page: gr.Blocks) -> None:
+        """Restore the state encoded in the page URL, and run it if its image is available."""
+        page.load(
+            self.open_link,
+            [self.session, self.bundles],
+            [*self._page, self.picker.preset, *self.picker.offered, *self.display.inputs],
+            **FILED,
+        ).then(None, None, None, js=RUN_LINKED, **PRIVATE)
+
+    def join(self, other: AdaptTab) -> None:
+        """Connect the Adapt tab: send masks there as labels, offer bundles trained there."""
+        for index, sends in enumerate(self.cards.senders):
+            sends(
+                self._sender(index, other),
+                {self.session, other.state, *self.display.inputs},
+                [self.message, self.status, other.state, *other.shown],
+                **FILED,
+            )
+        other.finished.then(
+            self.picker.take_bundle,
+            self.picker.inputs,
+            self.picker.offered,
+            **QUICK,
+        )
+
+    def open_cases_of(self, other: EvaluateTab, tabs: gr.Tabs, name: str) -> None:
+        """Open a case of the Evaluate tab here when it is clicked.
+
+        Args:
+            other: the tab with the cases.
+            tabs: what both are in.
+            name: of this one.
+        """
+
+        def take(session: Session, theirs: EvaluateSession, chosen: gr.EventData) -> Updates:
+            try:
+                example = other.case(theirs, int(chosen.index))
+            except DataError as error:
+                return {self.message: problem(str(error)), tabs: gr.Tabs(selected=name)}
+            updates = self._show(session, example.image, example.truth)
+            return {**updates, self.classes: example.classes, tabs: gr.Tabs(selected=name)}
+
+        other.cases.click(
+            take,
+            [self.session, other.session],
+            [*self._page, tabs],
+            **FILED,
+        )
+
+    # ---- pictures ----
+
+    def take_upload(self, session: Session, path: str | None) -> Updates:
+        """Show an uploaded image, or explain why it cannot be read."""
+        if path is None:
+            return {self.message: problem("The upload was empty. Choose an image.")}
+        try:
+            image = open_image(path)
+        except ImageError as error:
+            return {self.message: problem(str(error))}
+        awaited = session.awaited
+        updates = self._show(session, image)
+        if awaited is not None and awaited.size == image.shape[:2]:
+            updates[self.annotator] = with_picture(image, awaited.value)
+        return updates
+
+    def take_example(self, session: Session, chosen: gr.EventData) -> Updates:
+        """Show an example with its classes and ground truth."""
+        example = self.examples[int(chosen.index)]
+        updates = self._show(session, example.image, example.truth, example.title)
+        return {**updates, self.classes: example.classes}
+
+    def open_link(self, session: Session, bundles: SessionBundles, request: gr.Request) -> Updates:
+        """Restore the state encoded in the page URL, if any."""
+        session.shown = 0
+        examples = {example.title: example for example in self.examples}
+        try:
+            question = read_link(request.query_params, examples)
+        except PromptError as error:
+            return {self.message: problem(str(error))}
+        if question is None:
+            return {self.message: gr.skip()}
+        updates: Updates = {
+            self.classes: question.classes,
+            self.picker.preset: question.preset,
+            **self.display.show(question.display),
+            **self.picker.offer(bundles, question.preset, question.keys),
+        }
+        if question.example:
+            example = examples[question.example]
+            shown = self._show(session, example.image, example.truth, example.title)
+            marked = with_picture(example.image, question.value)
+            return {**updates, **shown, self.annotator: marked}
+        session.awaited = question
+        height, width = question.size
+        said = (
+            f"This link refers to an uploaded image of {width} × {height} pixels, which is not "
+            "part of the link. Upload the image, then press Run."
+        )
+        return {**updates, self.session: session, self.message: note(said)}
+
+    def restore(self, session: Session, bundles: SessionBundles, chosen: gr.EventData) -> Updates:
+        """Restore an earlier run: image, classes, marks, methods and results."""
+        entry = session.history[int(chosen.index)]
+        updates = self._show(session, entry.run.encoded.image)
+        session.restore(entry)
+        run = entry.run
+        return {
+            **updates,
+            **self.cards.restore(session),
+            **self.summary.offer(run),
+            self.classes: entry.classes,
+            self.annotator: with_picture(run.encoded.image, entry.marks),
+            self.picker.preset: run.preset,
+            **self.picker.offer(bundles, run.preset, run.titles),
+        }
+
+    def _show(
+        self,
+        session: Session,
+        image: np.ndarray,
+        truth: TruthFile | None = None,
+        example: str = "",
+    ) -> Updates:
+        session.show(image, truth, example)
+        return {
+            self.session: session,  # Unchanged, but Gradio forgets in time what it saw returned.
+            self.message: "",
+            self.status: "",
+            self.stale: "",
+            self.annotator: with_picture(image),
+            self.truth.file: None,
+            self.version: session.next_version(),
+            **self.cards.hide(session),
+            **self.share.forget(),
+        }
+
+    # ---- running ----
+
+    def run(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
+    ) -> Iterator[Updates]:
+        """Run the selected methods one by one; each shows its card as soon as it has finished."""
+        yield from self._run(RunRequest.read(self.controls, values), progress)
+
+    def run_again(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[Updates]:
+        """Rerun after a point or box was set, if there was a run before and the option is on."""
+        # A Run pressed right after the click may have taken it along.
+        if values[self.live] and self.freshness(values):
+            request = RunRequest.read(self.controls, values)
+            self.stop.begin(request.session)
+            yield from self._run(request, progress, goes_on=True)
+        else:
+            yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
+
+    def _run(
+        self, request: RunRequest, progress: gr.Progress, goes_on: bool = False
+    ) -> Iterator[Updates]:
+        """Run the methods; with ``goes_on``, unchanged classes keep their results."""
+        session, chosen = request.session, request.choices
+        if session.stopped:
+            yield {self.status: note("Stopped before it started.")}
+            return
+        before = session.run
+        try:
+            run = request.new_run()
+        except PromptError as error:
+            yield {self.message: problem(str(error))}
+            return
+        session.run = run
+        yield {
+            self.message: "",
+            self.status: "",
+            self.stale: "",
+            **self.stop.offer(),
+            **self.cards.begin(session, before),
+            **self.share.forget(),
+        }
+        requests = [
+            MethodRequest(
+                choice.method,
+                choice.mode,
+                choice.bundle,
+                before.earlier(run, choice.key) if goes_on else None,
+            )
+            for choice in chosen
+        ]
+        answers = predict_all(
+            self.models,
+            run.encoded,
+            run.prompt,
+            run.preset,
+            requests,
+            is_stopped=lambda: run.stopped or session.run is not run,
+        )
+        with closing(answers):
+            for index, result, done in answers:
+                progress(done, desc=chosen[index].title, unit="classes")
+                if session.run is run and result is not None:
+                    self._take(run, chosen[index], result)
+                    yield self.cards.answer(session, index, request.display)
+                if run.stopped or session.run is not run:
+                    break
+        if session.run is not run:
+            return
+        for choice in chosen:
+            if choice.key not in run.predictions:
+                run.failures.setdefault(choice.key, "Stopped before it finished.")
+        if run.predictions:
+            session.remember(request.classes, request.marks)
+        seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
+        stopped = "Stopped: " if run.stopped else ""
+        done = f"{len(run.predictions)} of {len(chosen)} methods done in {seconds:.2f} s."
+        yield {
+            self.status: note(stopped + done),
+            self.version: session.next_version(),  # A slider may have moved while the methods ran.
+            self.history_strip: gr.HTML(_earlier(session), visible=bool(session.history)),
+            **self.summary.offer(run),
+        }
+
+    def _take(self, run: ComparisonRun, choice: MethodChoice, result: Prediction | str) -> None:
+        """Store a method's prediction, or its error message."""
+        if isinstance(result, str):
+            run.failures[choice.key] = result
+            return
+        run.predictions[choice.key] = result
+        if not ON_ZERO_GPU:  # there, the network was in another process
+            predictor = self.models.predictor(run.preset, choice.method, choice.bundle)
+            run.parameters[choice.key] = count_parameters(predictor)
+
+    def freshness(self, values: Values) -> str:
+        """Return a message if the results shown belong to an earlier prompt."""
+        run = values[self.session].run
+        if run is None:
+            return ""
+        try:
+            prompt = read_prompt(values[self.classes], values[self.annotator])
+            fresh = run.answers(prompt, values[self.picker.preset])
+        except PromptError:
+            fresh = False
+        if fresh:
+            return ""
+        return note("The results below belong to an earlier prompt. Press Run.")
+
+    def _sender(self, index: int, other: AdaptTab) -> Callable[..., Updates]:
+        """Return the listener that sends a card's masks to the Adapt tab as labels."""
+
+        def send(values: Values) -> Updates:
+            theirs: AdaptState = values[other.state]
+            run, display = values[self.session].run, self.display.read(values)
+            result = None if run is None else run.prediction_at(index)
+            if result is None:
+                return {self.message: gr.skip()}
+            each = result.each_mask(display.threshold, None, display.overlap)
+            likely = np.nan_to_num(result.presence, nan=1.0) >= display.min_presence
+            masks = {
+                text: mask
+                for text, mask, shown in zip(result.texts, each, likely, strict=True)
+                if shown and mask.any()
+            }
+            if not masks:
+                return {self.message: problem("This card shows no mask to use as a label.")}
+            try:
+                other.add(theirs, run.encoded.image, masks)
+            except DataError as error:
+                return {self.message: problem(str(error))}
+            count = len(theirs.pictures)
+            pictures = "image is" if count == 1 else "images are"
+            return {
+                self.message: "",
+                self.status: note(f"Sent. {count} labelled {pictures} now in the Adapt tab."),
+                other.state: theirs,
+                **other.show(theirs),
+            }
+
+        return send
+
+    def warm_up(self) -> None:
+        """Load the models that a first run will need while the user reads the page."""
+        for choice in ready(SessionBundles(), DEFAULT_PRESET):
+            if choice.key in DEFAULT_KEYS:
+                self.models.warm_up(DEFAULT_PRESET, choice.method)
+
+
+def _earlier(session: Session) -> str:
+    """Format the strip of earlier runs."""
+    items = [
+        Thumbnail(
+            entry.run.encoded.image,
+            entry.classes,
+            f"{len(entry.run.choices)} methods, {entry.run.preset}",
+        )
+        for entry in session.history
+    ]
+    return strip_html(EARLIER, items)

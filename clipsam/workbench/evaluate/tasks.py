@@ -1,0 +1,231 @@
+"""Parts of an evaluation that need models: scoring of images, and the report.
+
+Runs in the page's process or, where a GPU is lent, in another one: see :mod:`..zero_gpu`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...data.samples import LabelledImage, SegmentationData
+from ...encoded_image import EncodedImage
+from ...errors import PromptError
+from ...evaluation.metrics import SampleScore
+from ...evaluation.rows import Row
+from ...evaluation.runner import MethodRun, absent_classes, score_image
+from ...evaluation.study import FEATURE_BYTES, Settings, Shard, Study
+from ...predictor import Predictor
+from ..choices import MethodChoice
+from ..model_store import ModelStore
+
+SEED = 0
+"""Seed of the points, equal to the command line's first."""
+
+FAILED = "failed with an unexpected error; see the server log."
+"""Message about a failed image."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Request for an evaluation.
+
+    Attributes:
+        part: of the source.
+        preset: of the backbones.
+        choices: methods in their modes.
+        images: at most so many, chosen by chance.
+        seed: of that choice.
+        every_class: whether classes that an image does not show are asked too.
+        clicks: points per class in manual modes.
+    """
+
+    part: str
+    preset: str
+    choices: tuple[MethodChoice, ...]
+    images: int
+    seed: int
+    every_class: bool
+    clicks: int
+
+    def runs(self) -> dict[MethodChoice, MethodRun]:
+        """Return the run of each choice."""
+        return {
+            choice: MethodRun(
+                weights_of(choice), choice.mode, self.clicks if choice.needs_marks else 0
+            )
+            for choice in self.choices
+        }
+
+
+def weights_of(choice: MethodChoice) -> str:
+    """Return the key of a method with its weights, as on the command line.
+
+    That is its id, or ``ID@BUNDLE`` with the name of a folder that the session trained.
+    """
+    return choice.key.removesuffix(f"/{choice.mode}")
+
+
+def load_methods(models: ModelStore, request: EvaluationRequest) -> dict[str, Predictor]:
+    """Load the requested methods, by :func:`weights_of` their choices, all at once.
+
+    Raises:
+        PromptError: together they take more than the page may.
+        WeightsError: weights are missing or damaged.
+    """
+    predictors: dict[str, Predictor] = {}
+    sizes: dict[int, int] = {}
+    for choice in request.choices:
+        predictor = models.predictor(request.preset, choice.method, choice.bundle)
+        network = predictors.setdefault(weights_of(choice), predictor).network()
+        sizes |= {p.data_ptr(): p.nbytes for p in network.parameters()}
+        if len(predictors) > 1 and sum(sizes.values()) > models.max_bytes:
+            raise PromptError(
+                f"Together these methods need more than the {models.max_bytes / 2**30:.0f} GB of "
+                "memory available to the page. Select fewer."
+            )
+    return predictors
+
+
+def with_methods(
+    models: ModelStore,
+    task: Callable[..., Iterator],
+    request: EvaluationRequest,
+    *arguments: object,
+) -> Iterator:
+    """Run a task of this module with the methods loaded in its process."""
+    yield from task(load_methods(models, request), request, *arguments)
+
+
+# ---- images ----
+
+
+class ScoringStep(NamedTuple):
+    """Notice that a run is about to score an image.
+
+    Attributes:
+        index: of the image among those given.
+        number: of the run among those asked.
+    """
+
+    index: int
+    number: int
+
+
+class ScoredImage(NamedTuple):
+    """An image scored by all runs.
+
+    Attributes:
+        index: of the image among those given.
+        rows: of all runs.
+        masks: by run, bool (C, H, W) of the C classes that the image shows, in their order.
+    """
+
+    index: int
+    rows: list[Row]
+    masks: list[np.ndarray]
+
+    def shown(self, number: int, run: MethodRun) -> list[tuple[SampleScore, np.ndarray]]:
+        """Score and mask of each class present in the image, by number of the run."""
+        scores = [
+            row.score
+            for row in self.rows
+            if (row.method, row.mode) == (run.method, run.mode) and row.score.present
+        ]
+        return list(zip(scores, self.masks[number], strict=True))
+
+
+class LeftOut(NamedTuple):
+    """An image that cannot be scored.
+
+    Attributes:
+        index: of the image among those given.
+        sentence: why.
+    """
+
+    index: int
+    sentence: str
+
+
+def score_images(
+    predictors: Mapping[str, Predictor],
+    request: EvaluationRequest,
+    samples: Sequence[LabelledImage],
+) -> Iterator[ScoringStep | ScoredImage | LeftOut]:
+    """Score images with all runs; a failing image does not stop the others.
+
+    Args:
+        predictors: methods by :func:`weights_of` their choices.
+        request: what is to be measured.
+        samples: the images.
+    """
+    for index, sample in enumerate(samples):
+        try:
+            yield from _score(predictors, request, index, sample)
+        except PromptError as error:
+            yield LeftOut(index, f"{sample.key}: {error}")
+        except Exception:
+            logger.exception("evaluation failed")
+            yield LeftOut(index, f"{sample.key} {FAILED}")
+
+
+def _score(
+    predictors: Mapping[str, Predictor],
+    request: EvaluationRequest,
+    index: int,
+    sample: LabelledImage,
+) -> Iterator[ScoringStep | ScoredImage]:
+    encoded = EncodedImage(sample.image, FEATURE_BYTES)
+    absent = absent_classes(sample) if request.every_class else ()
+    rows: list[Row] = []
+    found: list[np.ndarray] = []
+    for number, run in enumerate(request.runs().values()):
+        yield ScoringStep(index, number)
+        masks: list[np.ndarray] = []
+
+        def seen(
+            score: SampleScore,
+            mask: np.ndarray,
+            _: np.ndarray,
+            masks: list[np.ndarray] = masks,
+        ) -> None:
+            if score.present:
+                masks.append(mask)
+
+        scores = score_image(sample, encoded, predictors[run.method], run, SEED, absent, seen=seen)
+        rows += [Row(run.method, run.mode, SEED, score) for score in scores]
+        found.append(np.array(masks, bool).reshape(-1, *encoded.size))
+    yield ScoredImage(index, rows, found)
+
+
+# ---- the report ----
+
+
+def conclude(
+    predictors: Mapping[str, Predictor],
+    request: EvaluationRequest,
+    settings: Settings,
+    data: SegmentationData,
+    out: Path,
+) -> Iterator[None]:
+    """Write the tables and the report of images already scored; yields at the end.
+
+    Args:
+        predictors: methods by :func:`weights_of` their choices.
+        request: what was measured.
+        settings: the same, as the command line knows it.
+        data: the images.
+        out: folder of the rows and the results.
+
+    Raises:
+        DataError: none of them shows a class.
+    """
+    Study(settings, data, predictors, tuple(request.runs().values()), out).run(Shard())
+    yield

@@ -1,0 +1,70 @@
+"""A row of thumbnails to click."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+
+import gradio as gr
+import numpy as np
+from PIL import Image, ImageOps
+
+from .. import drawing
+
+SIDE = 144
+"""Side of a thumbnail, pixels."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One thumbnail.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        title: below it.
+        hint: tooltip.
+    """
+
+    image: np.ndarray
+    title: str
+    hint: str
+
+
+def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: object) -> gr.HTML:
+    """Build the row; its ``click`` event carries ``index``.
+
+    Args:
+        heading: above it.
+        items: what is in it.
+        elem_id: of the component.
+        settings: others of ``gr.HTML``.
+    """
+    return gr.HTML(
+        strip_html(heading, items),
+        js_on_load="""
+            element.onclick = (event) => {
+              const button = event.target.closest("button");
+              if (button) trigger("click", { index: Number(button.dataset.index) });
+            };
+        """,
+        apply_default_css=False,
+        elem_id=elem_id,
+        elem_classes="strip",
+        **settings,
+    )
+
+
+def strip_html(heading: str, items: Iterable[Thumbnail]) -> str:
+    """Format the content of the row, for an update."""
+    buttons = "".join(
+        f"<button type='button' data-index='{index}' title='{escape(item.hint)}'>"
+        f"<img src='{_thumbnail(item.image)}' alt=''>{escape(item.title)}</button>"
+        for index, item in enumerate(items)
+    )
+    return f"<p>{escape(heading)}</p><div class='row'>{buttons}</div>"
+
+
+def _thumbnail(image: np.ndarray) -> str:
+    picture = ImageOps.fit(Image.fromarray(image), (SIDE, SIDE))
+    return drawing.data_uri(picture, "JPEG", quality=85)
