@@ -28,9 +28,9 @@ class DetectionConfig:
     """Selection of the boxes that prompt SAM.
 
     Attributes:
-        score_threshold: boxes whose score is not above it are dropped.
-        nms_threshold: of two boxes of a class whose IoU is above this, the one with the higher
-            score stays.
+        score_threshold: boxes with a score up to it are dropped.
+        nms_threshold: IoU of two boxes of a class above which only the one with the higher score
+            is kept.
         most: boxes per class, those with the highest scores.
     """
 
@@ -42,8 +42,8 @@ class DetectionConfig:
 class BoxPromptedPredictor(SamPrompter):
     """Base class of box-prompted pipelines: one mask per box, and their union per class.
 
-    ``presence`` is the highest score of all boxes of the class that the image shows some of, sure
-    enough or not.
+    ``presence`` is the highest score of all boxes of the class inside the image, including those
+    below the threshold.
     """
 
     published: ClassVar[PublishedWeights]
@@ -54,7 +54,7 @@ class BoxPromptedPredictor(SamPrompter):
 
         Args:
             backbones: the preset's networks.
-            config: ``None`` takes the detector's own.
+            config: ``None`` for the detector's default.
 
         Raises:
             WeightsError: the detector is not on this machine, or its files are damaged.
@@ -83,7 +83,7 @@ class BoxPromptedPredictor(SamPrompter):
 
         Returns:
             float (N, 5): score in [0, 1] and (x0, y0, x1, y1) in pixels of the original image,
-            beyond whose rim they may reach.
+            possibly beyond its border.
         """
 
     def _predict_concept(

@@ -1,7 +1,8 @@
 """Plain CLIP + SAM: CLIP Surgery + SAM without the Surgery.
 
-Shows why Surgery matters: a plain CLIP's patches gather what lies elsewhere in the image, and its
-map is often high beside the object ("opposite visualization", CLIP Surgery, arXiv 2304.05653).
+Shows the benefit of Surgery: a plain CLIP's patches aggregate information from elsewhere in the
+image, and its map is often high next to the object ("opposite visualization", CLIP Surgery,
+arXiv 2304.05653).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from .map_prompted import DENSE, VANILLA, ClipMapPredictor
 class ClipSamPredictor(ClipMapPredictor):
     """Points from the similarities of CLIP's own patch features with the text.
 
-    The presets' calibrations are of Surgery's maps, whose similarities are others. Nobody measured
-    a plain map's, so the paper's point threshold of 0.8 holds and presence is unknown.
+    The presets are calibrated on Surgery's maps, whose similarities differ. A plain map is not
+    calibrated, so the paper's point threshold of 0.8 applies and presence is unknown.
     """
 
     info = MethodInfo(

@@ -16,8 +16,8 @@ from .box_prompted import BoxPromptedPredictor, DetectionConfig
 class GroundedSamPredictor(BoxPromptedPredictor):
     """Grounded SAM, with one detector run per name.
 
-    The authors' demos put all names into one text and then ask which words a box is for, by a
-    threshold of their own; alone, a name needs none.
+    The authors' demos put all names into one text and then assign words to boxes with
+    another threshold, which a single name does not need.
     """
 
     info = MethodInfo(

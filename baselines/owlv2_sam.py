@@ -31,7 +31,7 @@ class Owlv2SamPredictor(BoxPromptedPredictor):
     def design(cls) -> DetectionConfig:
         """Return the threshold documented by transformers.
 
-        Its NMS is not the authors', who use none: without it SAM is asked the same many times.
+        The authors use no NMS; without it, SAM would segment the same object many times.
         """
         return DetectionConfig(score_threshold=0.1)
 

@@ -39,9 +39,9 @@ class SamPrompter(Predictor):
         """Segment one class.
 
         Args:
-            encoded: remembers SAM's image embedding.
+            encoded: caches SAM's image embedding.
             prompts: points and boxes in pixels of the original image.
-            watch: takes the time.
+            watch: measures the run time.
             dense: (1, 1, 4h, 4w) mask logits.
             result: further fields of the :class:`ConceptResult`.
         """

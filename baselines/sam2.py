@@ -25,7 +25,7 @@ class Sam2Prompter(SamPrompter):
 
         Args:
             backbones: the preset's networks.
-            given: what the pipeline takes besides.
+            given: the pipeline's other arguments.
         """
         super().__init__(backbones, *given)
         self.sam2: Sam2Image = backbones.extra_network(backbones.preset.sam2_source, self.info.id)

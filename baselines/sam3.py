@@ -22,9 +22,9 @@ SCORE_THRESHOLD = 0.5
 class Sam3Predictor(Predictor):
     """SAM 3; a class gets the union of its instances, the highest logit at each pixel.
 
-    Neither the preset's SAM nor its CLIP runs. The prompts of an answer are empty, for nothing but
-    words is fed. ``presence`` is SAM 3's own: that the class is anywhere in the image, found or
-    not. Synonyms are asked one by one, and everything found counts.
+    Neither the preset's SAM nor its CLIP is used. The SAM prompts of a result are empty, since the
+    input is text only. ``presence`` is SAM 3's own probability that the class is in the image.
+    Synonyms are queried one by one, and all instances count.
     """
 
     info = MethodInfo(
@@ -43,7 +43,7 @@ class Sam3Predictor(Predictor):
         """Fetch SAM 3.
 
         Args:
-            backbones: say where to compute; nothing of them is used.
+            backbones: only their device is used.
 
         Raises:
             WeightsError: SAM 3 is not on this machine, damaged, or another network.

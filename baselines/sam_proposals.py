@@ -1,9 +1,9 @@
 """SAM's automatic masks: a grid of points, filtered by quality (arXiv 2304.02643, section 5).
 
 The steps are those of segment_anything's ``SamAutomaticMaskGenerator``, on an image embedding that
-other methods may have computed already. Two things differ. Masks are judged at the resolution of
+other methods may have computed already. Two things differ. Masks are filtered at the resolution of
 SAM's input, not at the image's own, so that a large photograph takes no more memory than a small
-one. And what the predicted IoU sorts out is never enlarged.
+one. And masks rejected by their predicted IoU are never enlarged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ProposalConfig:
     Attributes:
         points_per_side: of the grid of points.
         points_per_batch: points that SAM's decoder takes at a time.
-        iou_threshold: masks whose IoU, as SAM predicts it, is not above this are dropped.
+        iou_threshold: masks with a predicted IoU up to it are dropped.
         stability_threshold: so are masks whose stability is below this: the IoU of the masks at
             logits above ± ``stability_offset``.
         nms_threshold: of two masks whose boxes' IoU is above this, the one with the higher
@@ -55,7 +55,7 @@ class Proposals:
         logits: float (N, 4h, 4w) over SAM's square.
         boxes: float (N, 4), around the masks, (x0, y0, x1, y1) in pixels of SAM's square; the last
             column and row lie inside.
-        points: float (N, 2), what SAM was asked, (x, y) in pixels of SAM's square.
+        points: float (N, 2), the prompts, (x, y) in pixels of SAM's square.
     """
 
     logits: Tensor

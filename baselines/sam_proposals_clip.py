@@ -1,8 +1,8 @@
 """SAM proposals + CLIP: two-stage segmentation, with masks classified by CLIP.
 
 The family that ESC-Net (arXiv 2411.14723) starts from: class-agnostic masks first, then each is
-cut out and classified. It is slow, for every mask is an image of its own to CLIP, and a mask cut
-out of its surroundings is not what CLIP has learnt.
+cut out and classified. It is slow, since CLIP encodes every mask as a separate image, and a mask
+cut out of its surroundings differs from CLIP's training images.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class NamingConfig:
 
     Attributes:
         proposals: which masks are proposed.
-        margin: what a crop shows around a mask's box on each side, in parts of its longer side.
+        margin: margin of a crop around a mask's box on each side, relative to its longer side.
         template: the text of a class, with ``{}`` for its name.
-        neutral: names of what is none of the classes, each a rival of all of them.
+        neutral: names for regions of none of the classes, which compete with all of them.
         crops_per_batch: images that CLIP takes at a time.
     """
 
@@ -68,7 +68,7 @@ class SamProposalsClipPredictor(JointPredictor):
 
         Args:
             backbones: the preset's SAM and CLIP.
-            config: ``None`` takes the one for the preset.
+            config: ``None`` for the preset's default.
         """
         super().__init__(backbones)
         self.config = config or self.design(backbones.preset)
@@ -108,8 +108,8 @@ class SamProposalsClipPredictor(JointPredictor):
     ) -> list[ConceptResult]:
         """Predict all classes together; each mask belongs to at most one class.
 
-        ``presence`` is the highest probability of the class over all masks, as far as those asked
-        and the neutral names go.
+        ``presence`` is the highest probability of the class over all masks, among the requested
+        and the neutral names.
         """
         proposals = self._proposals(encoded, watch)
         with watch.step("CLIP image"):
@@ -141,8 +141,8 @@ class SamProposalsClipPredictor(JointPredictor):
             note = "Empty mask: every proposed mask matches another class better."
         else:
             note = "Empty mask: SAM proposed no mask in this image."
-        asked = torch.unique(proposals.points[won], dim=0).cpu().numpy()
-        points = encoded.sam_transform(self.backbones.preset).coordinates_back(asked)
+        prompts = torch.unique(proposals.points[won], dim=0).cpu().numpy()
+        points = encoded.sam_transform(self.backbones.preset).coordinates_back(prompts)
         return ConceptResult(
             logits=logits,
             prompts=SamPrompts(points, np.ones(len(points), np.int64)),

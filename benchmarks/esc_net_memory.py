@@ -24,7 +24,7 @@ from clipsam.measure import PeakMemory, Stopwatch, free_memory, hardware
 from clipsam.methods.esc_net import MEMORY_SHARE
 from clipsam.models.clip import ClipSizes, build_clip
 from clipsam.models.esc_net import EscNet, EscNetConfig, classes_at_a_time
-from clipsam.models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU, kept_bytes, working_bytes
+from clipsam.models.esc_net.chunking import MAX_MAPS, MAX_MAPS_ON_GPU, kept_bytes, working_bytes
 from clipsam.weights.presets import CLIP_L14
 
 CLASSES = (171, 847)
@@ -137,7 +137,7 @@ def main() -> None:
         if device.type == "cuda":
             budget = int(MEMORY_SHARE * free_memory(device))
             label = f"{name}, budget {budget / 1e6:.0f} MB"
-            found, line = _row(label, device, CLASSES[1], budget, MOST_MAPS_ON_GPU)
+            found, line = _row(label, device, CLASSES[1], budget, MAX_MAPS_ON_GPU)
             lines.append(line)
             notes.append(f"{CLASSES[1]} classes on a GPU: {found.peak:.0f} of {GPU_LIMIT} MB.")
             if found.peak > GPU_LIMIT:
@@ -151,7 +151,7 @@ def main() -> None:
 
 
 def _row(
-    name: str, device: torch.device, classes: int, budget: int, most: int = MOST_MAPS
+    name: str, device: torch.device, classes: int, budget: int, most: int = MAX_MAPS
 ) -> tuple[Measured, str]:
     """Measure one number of classes under a budget in bytes, and format a row of the table."""
     config = EscNetConfig()

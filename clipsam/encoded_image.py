@@ -37,7 +37,7 @@ class EncodedImage:
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            max_bytes: features beyond this are forgotten, the longest unused first.
+            max_bytes: limit of the cache; the least recently used features are removed first.
 
         Raises:
             ValueError: another shape or type.
@@ -84,9 +84,8 @@ class EncodedImage:
     def sam_tokens(self, backbones: Backbones, blocks: int) -> Tensor:
         """Return tokens (1, H, W, D) after the first ``blocks`` blocks of the plain SAM encoder.
 
-        Continues from the deepest earlier point that is still remembered, and remembers the
-        point where the preset's adapted encoders branch off, whoever comes first: tokens before
-        the block, and its attention.
+        Continues from the deepest cached block, and caches the input of the block where the
+        preset's adapted encoders branch off, together with its attention.
         """
         name = backbones.preset.name
         encoder = backbones.sam.image_encoder
@@ -144,8 +143,8 @@ class EncodedImage:
 
         Args:
             backbones: the preset's networks.
-            vision: the vision tower that reads: the preset's own, or a method's tuned copy.
-            name: tells these features from those of other towers.
+            vision: the vision tower: the preset's own, or a method's tuned copy.
+            name: cache key of the tower.
         """
         preset = backbones.preset
 

@@ -34,7 +34,7 @@ def write_prediction(
     """Write masks and maps of one prediction and return its entry for ``results.json``.
 
     ``<class>.png`` is 0/255 at the original size, ``<class>.similarity.npy`` float32 raw
-    similarity on CLIP's grid, ``annotations.json`` the masks as COCO has them, see
+    similarity on CLIP's grid, ``annotations.json`` the masks in COCO format, see
     :func:`coco_annotations`. Where classes compete there is also ``label map.png``, an index PNG:
     0 for none of the classes, then 1, 2, … in their order.
     """
@@ -93,12 +93,12 @@ def coco_annotations(
     """Convert a prediction to COCO; its ``annotations`` alone are a COCO results file.
 
     A class is one annotation, none if its mask is empty. The score is the class's presence, 1
-    where that is unknown.
+    if unknown.
 
     Args:
-        prediction: what a method answered.
+        prediction: the method's prediction.
         masks: of each class, in order, as pycocotools encodes them.
-        image_name: file of the image.
+        image_name: file name of the image.
     """
     height, width = prediction.transform.image_size
     annotations = []

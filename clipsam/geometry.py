@@ -23,8 +23,7 @@ class SquareTransform:
         side: side of the square input, pixels.
         fit: ``pad`` scales the long side to ``side`` and pads below or to the right, as SAM does;
             ``squash`` scales both sides, as CLIP-Guided SAM's authors do.
-        direct: maps go to the image's size in one step, as SAM 2's do; only where the image is
-            squashed.
+        direct: maps are resized to the image in one step, as in SAM 2; only with ``squash``.
     """
 
     image_size: tuple[int, int]
@@ -62,8 +61,8 @@ class SquareTransform:
     def to_image(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Map maps (B, C, h, w) over the square to the image, bilinearly: (B, C, *size).
 
-        The same two steps as SAM's ``postprocess_masks``: up to the square, cut off the padding,
-        then to the image's size (or ``size``, for a drawing); but see ``direct``.
+        Same two steps as SAM's ``postprocess_masks``: resize to the square, crop the padding, then
+        resize to the image (or ``size``); except with ``direct``.
         """
         if self.direct:
             return _resize(maps, size or self.image_size)

@@ -1,9 +1,9 @@
 """Marks: the user's points and boxes for a class, in all their input and output formats.
 
-The page's canvas and share links hold objects, ``{"class": "dog", "x": 3, "y": 4, "label": 1}`` or
+The page's canvas and share links use objects, ``{"class": "dog", "x": 3, "y": 4, "label": 1}`` or
 ``{"class": "dog", "box": [0, 0, 9, 9]}``; programs rows, ``["dog", 3, 4, 1]``; the command line
-text, ``dog:3,4,1``. Coordinates are pixels of the original image. A further kind of mark is one
-more class here, and in :data:`MARKS`.
+text, ``dog:3,4,1``. Coordinates are pixels of the original image. A new kind of mark is one
+more class here, listed in :data:`MARKS`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Mark:
         """Read ``[class, number, …]``.
 
         Raises:
-            PromptError: it is no such row.
+            PromptError: it is not a valid row.
         """
         if not isinstance(row, list) or not row or not cls._fits(row[0], row[1:]):
             form = ", ".join(("class", *cls.fields()))
@@ -62,7 +62,7 @@ class Mark:
         """Read ``CLASS:number,…``; the class name may contain colons.
 
         Raises:
-            PromptError: it is no such text.
+            PromptError: it is not a valid text.
         """
         name, _, rest = text.rpartition(":")
         try:
@@ -149,7 +149,7 @@ def read_mark(value: object) -> Mark:
     """Read the JSON object of canvas and links.
 
     Raises:
-        PromptError: it is none.
+        PromptError: it is not a mark.
     """
     if isinstance(value, dict):
         name = value.get("class")
@@ -177,12 +177,12 @@ def find_class(name: str, classes: Sequence[Sequence[str]]) -> int | None:
     """Find the class with a name or synonym, ignoring case and extra spaces.
 
     Args:
-        name: as somebody wrote it.
+        name: as typed.
         classes: the names of each class, the one that is shown first.
 
     Returns:
-        Index of the class shown under that name, else of the first with such a synonym, else
-        ``None``.
+        Index of the class with this display name, otherwise of the first one with this synonym,
+        otherwise ``None``.
     """
     wanted = fold_name(name)
     for names in ([names[:1] for names in classes], classes):
@@ -200,8 +200,8 @@ def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Sequence[Mark]) -
         marks: of these classes.
 
     Raises:
-        PromptError: no class, a class named twice, more than :data:`MAX_MARKS` marks, one of
-            another class, or one that cannot be.
+        PromptError: no class, a duplicate class, more than :data:`MAX_MARKS` marks, a mark of
+            another class, or an invalid one.
     """
     if len(marks) > MAX_MARKS:
         raise PromptError(f"At most {MAX_MARKS} points and boxes can be used, got {len(marks)}.")
@@ -209,8 +209,8 @@ def prompt_with_marks(classes: Sequence[Sequence[str]], marks: Sequence[Mark]) -
     for mark in marks:
         index = find_class(mark.name, classes)
         if index is None:
-            asked = ", ".join("; ".join(names) for names in classes)
-            raise PromptError(f"“{mark.name}” is not one of the requested classes ({asked}).")
+            requested = ", ".join("; ".join(names) for names in classes)
+            raise PromptError(f"“{mark.name}” is not one of the requested classes ({requested}).")
         marked[index].append(mark)
     pairs = zip(classes, marked, strict=True)
     return Prompt(tuple(_concept(tuple(names), own) for names, own in pairs))

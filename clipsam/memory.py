@@ -37,7 +37,7 @@ class LRUCache(Generic[T]):
         """Start with an empty cache.
 
         Args:
-            most: keys remembered; beyond, the one that was not asked for longest is forgotten.
+            most: number of cached keys; above it, the least recently used one is removed.
         """
         self._most = most
         self._known: OrderedDict[Hashable, T] = OrderedDict()
@@ -87,8 +87,8 @@ class FallbackPlan:
     """Device and number of classes at a time for a prediction.
 
     Attributes:
-        device: where.
-        classes: at most so many at a time; ``None`` leaves it to the method.
+        device: the device.
+        classes: limit of classes at a time; ``None`` leaves it to the method.
     """
 
     device: torch.device
@@ -130,7 +130,7 @@ def run_with_fallback(
 
     Args:
         run: makes the whole prediction, the same with every plan; first moves what it needs.
-        device: where to begin.
+        device: the first device to try.
         classes: number of requested classes.
 
     Returns:

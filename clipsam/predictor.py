@@ -29,13 +29,13 @@ class MethodInfo:
     """Metadata shown to users about a method.
 
     Attributes:
-        id: how it is called on the command line.
-        name: how it is called on the page.
-        paper: where it comes from.
+        id: name on the command line.
+        name: name on the page.
+        paper: its source.
         kind: ``method`` of one of the three papers, or ``baseline``.
-        modes: what it can be asked to do; the first is the default.
-        summary: one sentence: what it does.
-        quoted: what its paper reports, of the published network and not of anything here.
+        modes: its modes; the first is the default.
+        summary: one sentence about the method.
+        quoted: results of the published network, as reported in the paper.
     """
 
     id: str
@@ -54,10 +54,10 @@ class PredictOptions:
     Attributes:
         mode: one of the method's modes; ``None`` decides for each class: a method that can take
             points takes them where there are some.
-        seed: of the points drawn from similarity maps.
-        num_points: points drawn per class (K = 5 in the paper).
+        seed: random seed of the points sampled from similarity maps.
+        num_points: points sampled per class (K = 5 in the paper).
         point_threshold: on the min–max-scaled map; ``None`` takes the calibrated one.
-        sampling: how points are drawn.
+        sampling: how points are sampled.
         dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
         classes_at_a_time: a method that computes several classes at once takes at most so many,
             and answers the same with less memory; ``None`` leaves the number to the method. When
@@ -127,7 +127,7 @@ class Predictor(ABC):
     def network(self) -> nn.Module:
         """Return all networks of the method as one module, to count its parameters.
 
-        Those with ``requires_grad`` are what the method's training changes.
+        Parameters with ``requires_grad`` are those that the method's training changes.
         """
 
     def on(self, device: torch.device) -> Predictor:
@@ -190,21 +190,21 @@ class Predictor(ABC):
     ) -> Prediction:
         """Segment every class of a prompt in an image.
 
-        Weights that were moved off the device come back. Where its memory does not suffice, all is
-        computed again with less, at last on the CPU; then the answer's note says so.
+        Weights that were moved off the device are moved back. If its memory runs out, everything is
+        recomputed with less memory, finally on the CPU; the prediction's note then says so.
 
         Args:
             encoded: the image; features computed here stay in it for the next method.
             prompt: the classes, with points and boxes in pixels of the original image.
             options: see :class:`PredictOptions`.
             progress: called with (classes done, classes to do).
-            earlier: what it answered to another prompt in this scene, with these options. A class
-                that is asked as it was keeps its answer, unless classes compete; time and memory
+            earlier: a prediction for another prompt on this image, with these options. A class
+                that is unchanged keeps its result, unless classes compete; time and memory
                 are those of the others.
 
         Raises:
             PromptError: the prompt does not fit the image, the mode or the method.
-            torch.OutOfMemoryError: not even the CPU's suffices.
+            torch.OutOfMemoryError: the CPU's memory ran out too.
         """
         options = options or PredictOptions()
         prompt.check_inside(encoded.size)
@@ -240,11 +240,11 @@ class Predictor(ABC):
         watch = Stopwatch(self.backbones.device)
         memory = PeakMemory(self.backbones.device)
         keys = prompt.keys
-        asked = [index for index, key in enumerate(keys) if key not in kept]
-        concepts, how = ([given[index] for index in asked] for given in (prompt.concepts, modes))
+        pending = [index for index, key in enumerate(keys) if key not in kept]
+        concepts, how = ([given[index] for index in pending] for given in (prompt.concepts, modes))
         found = self._predict_all(encoded, concepts, how, options, watch, progress)
         answers = dict(kept)
-        answers.update(zip((keys[index] for index in asked), found, strict=True))
+        answers.update(zip((keys[index] for index in pending), found, strict=True))
         return Prediction(
             method=self.info.id,
             preset=self.backbones.preset.name,

@@ -27,8 +27,8 @@ class Calibration:
 
     Attributes:
         point_threshold: min–max-scaled similarity above which points are taken; 0.8 in the paper.
-        presence_midpoint: highest raw similarity at which a class is as likely there as not;
-            ``None`` if nobody measured it.
+        presence_midpoint: maximum raw similarity at which presence is one half;
+            ``None`` if not measured.
         presence_slope: steepness of the logistic curve there.
     """
 
@@ -69,7 +69,7 @@ def sample_points(
     Args:
         inside: bool (H, W).
         count: points wanted (K = 5 in the paper).
-        generator: source of chance.
+        generator: random generator.
         sampling: ``spread`` gives every connected region its share and draws no pixel twice;
             ``reference`` draws uniformly with replacement, as the authors' code does.
 
@@ -117,7 +117,7 @@ def _regions(inside: Tensor, count: int) -> list[tuple[Tensor, int]]:
 def points_in_mask(mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Sample pixel centres of a mask, bool (H, W), with replacement: float32 (count, 2), (x, y).
 
-    They stand for a user's clicks.
+    They simulate a user's clicks.
     """
     rows, columns = np.nonzero(mask)
     chosen = rng.integers(len(rows), size=count)

@@ -52,7 +52,7 @@ def find_method(method: str) -> type[Predictor]:
     """Return the method with an id.
 
     Raises:
-        PromptError: there is none with that id.
+        PromptError: there is no such method.
     """
     if method not in METHODS:
         raise PromptError(f"There is no method “{method}”, expected one of {', '.join(METHODS)}.")
@@ -65,7 +65,7 @@ def load_predictor(method: str, backbones: Backbones, bundle: Path | None = None
     Args:
         method: its id.
         backbones: the preset's networks.
-        bundle: folder of its weights; ``None`` takes the project's own.
+        bundle: folder of its weights; ``None`` for the project's own.
 
     Raises:
         PromptError: no such method.
@@ -87,8 +87,8 @@ def describe_methods(preset: Preset) -> list[dict]:
     """Describe every method as far as possible without loading weights.
 
     Args:
-        preset: whose parameters are counted, on no device; ``None`` stands for those of a method
-            with networks beside the preset's, whose sizes only their files say.
+        preset: preset for which parameters are counted; ``None`` for methods with extra networks,
+            whose sizes are only known from their files.
     """
     import torch  # Here, for the list alone needs no library.
 

@@ -25,7 +25,7 @@ def map_points(
         similarity: raw map (1, h, w) over the whole image.
         transform: how the image lies in SAM's square input.
         text: the class's name, which the random seed depends on.
-        calibration: says which similarity is high, unless ``options`` do.
+        calibration: default threshold, unless ``options`` set one.
         options: number of points, threshold, sampling and seed.
 
     Returns:
@@ -58,7 +58,7 @@ def prompt_tensors(
 ) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
     """Convert one class's points and boxes to tensors for SAM's prompt encoder.
 
-    Each of B boxes asks for a mask of its own; without a box, B is 1.
+    Each of B boxes yields a mask of its own; without a box, B is 1.
 
     Args:
         prompts: in pixels of the original image.
@@ -88,8 +88,8 @@ def class_result(
 
     Args:
         logits: (B, 1 + 3, h, w), the single mask and the candidates for each box.
-        scores: (B, 1 + 3), their IoU as SAM predicts it.
-        prompts: what SAM was given.
+        scores: (B, 1 + 3), their IoU predicted by SAM.
+        prompts: the SAM prompts.
         fields: further ones of the :class:`ConceptResult`.
     """
     masks, predicted = logits.float().cpu().numpy(), scores.float().cpu().numpy()

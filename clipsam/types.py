@@ -156,7 +156,7 @@ class SamPrompts:
         points: float32 (K, 2), (x, y) in pixels of the original image.
         labels: int64 (K,), 1 foreground, 0 background.
         boxes: float32 (N, 4), (x0, y0, x1, y1) in pixels of the original image; each of several
-            asks for a mask of its own.
+            yields a mask of its own.
         dense: bool (h, w), where the dense prompt was foreground, over SAM's square; or ``None``.
     """
 
@@ -171,12 +171,12 @@ class BlockTrace:
     """Intermediate state of one block of an iterative method for one class.
 
     Attributes:
-        similarity: float32 (gh, gw) over the whole image: what the block began with, so the first
-            round's is the result's own ``similarity`` (M⁰) and the k-th is M^{k−1}. What the last
-            block makes is no such map: the result's logits take its place.
+        similarity: float32 (gh, gw) over the whole image: the input of the block, so the first
+            one is the result's own ``similarity`` (M⁰) and the k-th is M^{k−1}. The output of the
+            last block is the result's logits.
         points: float32 (K, 2), the pseudo points, (x, y) in pixels of the original image.
         regions: bool (K, gh, gw), the pseudo masks that these points stand for, disjoint, on the
-            cells of ``similarity``; ``None`` if the method does not ask SAM, then K is 0.
+            cells of ``similarity``; ``None`` if the method does not prompt SAM, then K is 0.
     """
 
     similarity: np.ndarray
@@ -191,15 +191,15 @@ class ConceptResult:
     Attributes:
         logits: float32 (h, w) at the network's own resolution, over its square input.
         prompts: SAM prompts.
-        presence: probability in [0, 1] that the class is in the image; NaN if the method cannot
-            tell.
+        presence: probability in [0, 1] that the class is in the image; NaN if
+            unknown.
         similarity: float32 (gh, gw), raw similarity with the text over the whole image, or
             ``None``.
-        similarity_unit: what its values are (cosines, unless the preset says otherwise).
+        similarity_unit: unit of its values (cosines, unless the preset differs).
         candidates: float32 (3, h, w), SAM's masks for an ambiguous prompt, or ``None``.
-        candidate_scores: float32 (3,), their IoU as SAM predicts it, or ``None``.
-        candidate: which candidate the logits are, if one was taken in place of the method's answer.
-        block_traces: what each block saw, in order; empty for a method that looks once.
+        candidate_scores: float32 (3,), their IoU predicted by SAM, or ``None``.
+        candidate: index of the candidate selected instead of the method's own mask, if any.
+        block_traces: state of each block, in order; empty for non-iterative methods.
         note: one sentence for the user, or empty.
     """
 
@@ -219,18 +219,18 @@ class ConceptResult:
 class Prediction:
     """Result of one method for one image and prompt.
 
-    Logits are kept at the network's own resolution, and brought to any other on demand: a page
-    changes threshold, colours and size without running a model again.
+    Logits are kept at the network's own resolution and resized on demand, so a page can change
+    threshold, colours and size without rerunning a model.
 
     Attributes:
         method, preset, mode: what ran.
-        prompt: what was asked.
+        prompt: the prompt.
         transform: how the image lies in the square that the logits cover.
         results: one per concept of the prompt, in its order.
         seconds: wall-clock time of each step, by name.
-        peak_memory_mb: highest memory in use while predicting, MB (of the GPU, if one is used;
-            else of the process).
-        note: what its user should know of how it was got; most often nothing.
+        peak_memory_mb: peak memory during the prediction, MB (of the GPU if one is used,
+            otherwise of the process).
+        note: remark on the computation for the user; usually empty.
     """
 
     method: str
@@ -315,8 +315,8 @@ class Prediction:
         """Yield the masks of :meth:`masks`, bool (H, W), one by one, to save memory.
 
         Args:
-            threshold, size, overlap: as there.
-            indices: of the classes wanted; ``None`` takes all.
+            threshold, size, overlap: see :meth:`masks`.
+            indices: indices of the classes; ``None`` for all.
         """
         indices = range(len(self.results)) if indices is None else indices
         if overlap == "independent":

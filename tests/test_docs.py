@@ -25,7 +25,7 @@ from clipsam.weights.published import PublishedWeights
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
-MOST_LINES = 200
+MAX_LINES = 200
 FIGURES_SET = "CamVid val"
 """The column of the card of the bundled models that the README repeats."""
 
@@ -74,7 +74,7 @@ def rows(page: str, first: str) -> dict[str, list[str]]:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
 @pages

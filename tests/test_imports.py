@@ -30,7 +30,7 @@ FLOORS = (
 The registry names the methods as text, and imports one when somebody asks for it.
 """
 
-MOST_ARGUMENTS = 8
+MAX_ARGUMENTS = 8
 
 REQUESTS = {"clipsam/workbench/api.py:segment", "clipsam/workbench/api.py:compare_with_truth"}
 """Their arguments are the fields of a request, of which Gradio makes the API's description."""
@@ -100,7 +100,7 @@ def test_no_function_takes_many_arguments():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.name != "__init__":
                 given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                if len([one for one in given if one.arg not in ("self", "cls")]) > MOST_ARGUMENTS:
+                if len([one for one in given if one.arg not in ("self", "cls")]) > MAX_ARGUMENTS:
                     many.add(f"{path.relative_to(ROOT).as_posix()}:{node.name}")
     assert many == REQUESTS
 

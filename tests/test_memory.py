@@ -87,7 +87,7 @@ def test_what_cannot_be_computed_is_not_remembered() -> None:
 def test_features_of_texts_are_bounded(tiny, monkeypatch, method: str, where: str) -> None:
     """Ever new words do not fill the memory, and one question may have more than are kept."""
     expected = load_predictor(method, tiny).predict(EncodedImage(IMAGE), TEN).logits()
-    monkeypatch.setattr(f"{where}.MOST_TEXTS", 3)
+    monkeypatch.setattr(f"{where}.MAX_CACHED_TEXTS", 3)
     backbones = replace(tiny, text=ClassTextEncoder(tiny.clip, tiny.text.tokenizer))
     predictor = load_predictor(method, backbones)
     for _ in range(2):
@@ -142,7 +142,7 @@ def test_the_note_says_what_was_done() -> None:
         "",
         AFRESH + "recomputed at most 8 classes at a time after freeing the GPU.",
         AFRESH + "recomputed one class at a time after freeing the GPU.",
-        AFRESH + "all classes were used the CPU for all classes, which takes longer.",
+        AFRESH + "used the CPU for all classes, which takes longer.",
     ]
 
 

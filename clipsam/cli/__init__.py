@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The process's exit code: 0, or 2 with one sentence on standard error.
     """
-    parser = argparse.ArgumentParser(prog="python -m clipsam", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m clipsam", description="Segment images, and train and evaluate methods."
+    )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.help)

@@ -27,9 +27,9 @@ class LoadedMethod:
     """A loaded method with its mode.
 
     Attributes:
-        name: tells it from the others asked; fit for a folder.
+        name: unique name, valid as a folder name.
         mode: one of its modes; ``None`` leaves it to the prompt.
-        bundle: where its weights come from; ``None`` for the project's.
+        bundle: folder of its weights; ``None`` for the project's.
         predictor: the loaded method.
     """
 
@@ -50,28 +50,28 @@ def load_methods_from_args(
 ) -> list[LoadedMethod]:
     """Load methods from their arguments, all on one pair of backbones.
 
-    A choice is called by its id; where one id is asked for several times, also by its mode and
+    A method is named by its id; if an id is given several times, also by its mode and
     its bundle's folder.
 
     Raises:
-        PromptError: no such method, mode or preset, the same choice twice, or ``compiled`` without
+        PromptError: no such method, mode or preset, a duplicate, or ``compiled`` without
             a GPU.
         WeightsError: weights that are missing or do not fit.
     """
-    asked = []
+    requests = []
     for text in texts:
         method, _, bundle = text.partition("@")
         method, _, mode = method.partition(":")
         find_method(method)
-        asked.append((method, mode, Path(bundle) if bundle else None))
+        requests.append((method, mode, Path(bundle) if bundle else None))
     chosen = find_preset(preset)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if compiled and device == "cpu":
         raise PromptError("--compile needs a GPU.")
     backbones = load_backbones(chosen, device, precision=precision, compiled=compiled)
-    ids = [method for method, _, _ in asked]
+    ids = [method for method, _, _ in requests]
     choices: dict[str, LoadedMethod] = {}
-    for method, mode, bundle in asked:
+    for method, mode, bundle in requests:
         name = method
         if ids.count(method) > 1:
             name = f"{method}-{mode or 'default'}" + (f"-{bundle.name}" if bundle else "")

@@ -56,7 +56,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar=METHOD_ARG,
         help="without a mode, the first of its modes; a bundle is a folder written by `train`",
     )
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--preset", default="tiny", help="SAM and CLIP weights")
     parser.add_argument("--limit", type=int, help="number of images, drawn at random")
     parser.add_argument("--out", type=Path, help="output folder for the scores of every class")
     parser.set_defaults(run=run)
@@ -159,8 +159,7 @@ def _ask_once(names: Sequence[str]) -> tuple[Prompt, np.ndarray]:
     """Build a prompt of distinct names, since classes may share one, as nine pairs of A-847 do.
 
     Returns:
-        A prompt of the distinct names, and the place among ``names`` of each, int64: the first,
-        which would win over its equals anyway.
+        A prompt of the distinct names, and the first index of each in ``names``, int64.
     """
     places: dict[str, int] = {}
     for place, name in enumerate(names):

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("image", type=Path)
+    parser.add_argument("image", type=Path, help="image file")
     parser.add_argument(
         "--text", required=True, help='class names: "," between classes, ";" between synonyms'
     )
@@ -44,7 +44,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
             metavar=f"CLASS:{','.join(kind.fields())}",
             help=kind.help,
         )
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--preset", default="tiny", help="SAM and CLIP weights")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=PRECISION_HELP)
     parser.add_argument("--threshold", type=float, default=0.0, help="mask threshold on logits")
     parser.add_argument(
@@ -65,7 +65,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--truth", type=Path, help="index PNG with the class id of each pixel")
     parser.add_argument("--truth-classes", type=Path, help="JSON list of class names by id")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.set_defaults(run=run)
 
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("method", help="id of the method, see `methods`")
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--preset", default="tiny", help="SAM and CLIP weights")
     parser.add_argument(
         "--data", required=True, metavar="KIND:PATH", help="data set, for example folder:my-images"
     )

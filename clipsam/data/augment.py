@@ -20,8 +20,8 @@ _MEAN_COLOUR = (124, 116, 104)
 def _paper() -> v2.Transform:
     """Return CLIP-Guided SAM's augmentation for COCO, ADE20K and VOC.
 
-    Two slips of the authors' code are not repeated: images are interpolated bilinearly, and labels
-    stay whole under a cutout.
+    Two errors of the authors' code are not repeated: images are interpolated bilinearly, and labels
+    are unaffected by a cutout.
     """
     bilinear = v2.InterpolationMode.BILINEAR
     return v2.Compose(
@@ -110,7 +110,7 @@ def augment(sample: LabelledImage, kind: Augmentation, seed: int) -> LabelledIma
     """Augment an image and its class map, keeping the numbers of segments.
 
     Args:
-        sample: what to change.
+        sample: the sample.
         kind: ``paper`` (CLIP-Guided SAM's: flips, crop, affine, colour, blur, cutout), ``crop``
             (CAT-Seg's: a square of the short side, colour, mirror), ``mirror`` (left and right
             alone), or ``none`` (camouflage, in the papers).

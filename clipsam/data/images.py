@@ -22,14 +22,14 @@ class ImageError(ClipsamError):
 def open_image(source: str | Path | BinaryIO) -> np.ndarray:
     """Read an image in RGB with its orientation applied.
 
-    EXIF rotation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits,
+    EXIF rotation is applied, transparency becomes white, 16-bit grey is scaled to 8 bits,
     CMYK and palettes become RGB, and of an animation the first frame is taken.
 
     Returns:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        ImageError: not a picture, cut off, missing, or over :data:`MAX_PIXELS`.
+        ImageError: not an image, incomplete, missing, or above :data:`MAX_PIXELS`.
     """
     picture = ImageOps.exif_transpose(_load(source))
     if picture.mode.startswith(("I", "F")):
@@ -45,7 +45,7 @@ def open_mask(source: str | Path | BinaryIO) -> np.ndarray:
     """Read a mask without changing its values: palette indices, grey levels or 16-bit ids.
 
     Returns:
-        int64 (H, W). A colour picture is accepted only if it is grey in disguise.
+        int64 (H, W). A colour image is accepted only if all its pixels are grey.
 
     Raises:
         ImageError: as :func:`open_image`, or a mask whose colours carry the labels.
@@ -106,7 +106,7 @@ def _name(source: str | Path | BinaryIO) -> str:
 def _to_eight_bits(values: np.ndarray) -> np.ndarray:
     """Convert 16-bit or 32-bit grey levels to uint8, by the range of the format or of the image.
 
-    What is not a number becomes 0.
+    NaN becomes 0.
     """
     values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()

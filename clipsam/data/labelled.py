@@ -42,10 +42,10 @@ def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> 
     Args:
         key: its name.
         image: uint8 (H, W, 3).
-        masks: bool (H, W) by class name; classes whose mask is empty are not there.
+        masks: bool (H, W) by class name; empty masks are ignored.
 
     Raises:
-        DataError: a mask of another size, a class without a name or named twice, no foreground.
+        DataError: a mask of another size, a class without a name or a duplicate, no foreground.
     """
     names = check_names(tuple(masks))
     classes = np.full(image.shape[:2], BACKGROUND, np.int16)
@@ -64,7 +64,7 @@ def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str])
         image: uint8 (H, W, 3).
         ids: int (H, W), as :func:`open_mask` reads it.
         names: class names, index = id, of which ``background`` and ``unlabelled`` are none; or one
-            name alone, of what a black and white mask shows.
+            name, for a binary mask.
 
     Raises:
         DataError: sizes that differ, a name twice, an id without a name, no foreground.
@@ -100,7 +100,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Check class names and remove extra spaces.
 
     Raises:
-        DataError: none, an empty one, or one that is there twice, whatever its case.
+        DataError: no name, an empty one, or a duplicate, ignoring case.
     """
     clean = tuple(" ".join(name.split()) for name in names)
     if not clean or not all(clean):
@@ -145,12 +145,12 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
     """Read images with their masks, or one archive of them.
 
     Args:
-        paths: pictures and masks of the same stem (``dog.jpg`` with ``dog.png`` or
+        paths: images and masks of the same stem (``dog.jpg`` with ``dog.png`` or
             ``dog_mask.png``); or a zip with ``images/``, ``masks/`` and perhaps ``classes.json``.
         names: of the ids, see :func:`from_ids`; an archive's own come first.
 
     Raises:
-        DataError: what cannot be used, and what would be right.
+        DataError: the files cannot be used.
     """
     if not paths:
         raise DataError("Choose files first: images with their masks, or one zip.")
@@ -210,7 +210,7 @@ def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
 def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[str, ...]]:
     """Read (image, mask) by stem from an archive, and the class names by id if it has them.
 
-    Everything stays in memory: no path of the archive is ever written to.
+    Everything stays in memory; no path of the archive is written.
     """
     try:
         with ZipFile(path) as archive:
@@ -274,8 +274,8 @@ def with_more(
     """Add labelled images to others.
 
     Raises:
-        DataError: they become too many, or one is there already, by name or by its pixels: both
-            trained on and held out, it would make the result look better than it is.
+        DataError: too many, or a duplicate by name or pixels, which could be both trained on and
+            held out.
     """
     joined = list(pictures)
     if len(joined) + len(more) > MAX_IMAGES:

@@ -32,8 +32,8 @@ class LabelledImage:
         segments: int32 (H, W), 0 where there is no object, else the number of the object (or of
             the connected region, where the data set does not tell objects apart).
         names: class names of the data set.
-        vocabulary: which of ``names`` were looked for in this image, so that their absence is
-            known; ``None`` for all of them.
+        vocabulary: those of ``names`` that were annotated in this image, so that their absence is
+            known; ``None`` for all.
     """
 
     key: str

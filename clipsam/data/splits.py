@@ -22,7 +22,7 @@ class Split:
     """A subset of a data set.
 
     Attributes:
-        name: what was asked for, how many images that is, and how they were chosen.
+        name: the specification, the number of images, and how they were chosen.
         indices: into the data set.
     """
 
@@ -43,15 +43,15 @@ def choose_split(data: SegmentationData, text: str, seed: int, kind: str = "") -
     """Choose a subset of the images.
 
     Args:
-        data: where to choose from.
+        data: the data set.
         text: ``full``; a fraction such as ``1/512``; a number of images such as ``16``; or a file
             with one image per line, in UniMatch's form: the path of the image (or its stem
             alone), then perhaps that of its labels, which is not read.
         seed: of the random choice; larger splits of a seed hold its smaller ones.
-        kind: the data set's kind as in ``open_data``; without it, it is told by its size.
+        kind: the data set's kind as in ``open_data``; without it, it is recognised by its size.
 
     Raises:
-        DataError: none of these, an image that the data set lacks, no image, or too many.
+        DataError: not a valid split, an unknown image, no image, or too many.
     """
     total = len(data)
     if text == "full":

@@ -71,7 +71,8 @@ class TrainingStream(Dataset):
         side: int,
         label_side: int,
     ) -> None:
-        """
+        """Combine the domains.
+
         Args:
             domains: where samples come from.
             seed: of all chance.

@@ -1,7 +1,7 @@
 """Synthetic scenes: any number of images with exact masks and class names, free of licences.
 
-A class is a surface and a shape ("striped star"). Some pairs are never trained on, so that a
-method's grip on unseen combinations of seen words can be measured.
+A class is a surface and a shape ("striped star"). Some pairs are excluded from training, to
+measure generalisation to unseen combinations of seen words.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def render_scene(
     """Draw one scene of one to six objects, later ones partly over earlier ones.
 
     Args:
-        rng: source of all chance.
+        rng: random generator.
         names: classes that may occur; in camouflage only those of one texture do.
         mode: plain or camouflage.
         size: side of the image, pixels.

@@ -35,7 +35,7 @@ class ConfusionMatrix:
             classes: K.
 
         Raises:
-            ValueError: the shapes differ, or a counted pixel is of no class.
+            ValueError: the shapes differ, or a counted pixel has no class.
         """
         if truth.shape != predicted.shape:
             raise ValueError(
@@ -75,14 +75,14 @@ class ConfusionMatrix:
 class Protocol:
     """Benchmark protocol: the queries of a method, and how pixels are counted.
 
-    Void pixels are never scored. Background is scored only where it counts as a class; then every
+    Void pixels are never scored. Background is scored only if it counts as a class; then every
     prompt beyond the classes means background.
 
     Attributes:
         name: as the papers call it.
         kind: of its data set, for ``open_data``.
         classes: names of the data set's classes; the index is the class value.
-        prompts: what the method is asked; the first ones are the classes, in their order.
+        prompts: queries of the method; the first ones are the classes, in order.
         background: whether background counts as one more class, the last.
     """
 
@@ -149,7 +149,7 @@ def load_protocol(name: str) -> Protocol:
         name,
         kind,
         classes=class_list("pas-20") if background else prompts,
-        # Of a class's synonyms the first is asked.
+        # The first of a class's synonyms is queried.
         prompts=tuple(names.split(", ")[0] for names in prompts),
         background=background,
     )
@@ -184,11 +184,11 @@ def evaluate_open_vocabulary(
     """Evaluate a method on a benchmark, each image at its own resolution.
 
     Args:
-        data: the benchmark's images. Other kinds that number the classes alike serve too:
+        data: the benchmark's images. Other kinds with the same class ids work too:
             ``ade20k`` for A-150, ``pascal-context`` for PC-59, ``voc`` for PAS-20 and PAS-20b.
         label_map_of: the method.
         protocol: the benchmark.
-        progress: called with (images done, images in all).
+        progress: called with (images done, total).
 
     Raises:
         DataError: the data set has another number of classes, or an image cannot be read.

@@ -11,7 +11,7 @@ from .truth import Truth
 MapScore = Mapping[str, float]
 """Threshold-independent scores of one class, by metric.
 
-Those of single objects are there if one class alone was asked, the truth shows it, and every pixel
+Those of single objects are there if only one class was queried, the truth shows it, and every pixel
 is scored.
 """
 

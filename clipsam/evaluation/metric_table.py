@@ -37,7 +37,7 @@ class MaskComparison:
     Attributes:
         mask, truth: bool (H, W).
         valid: bool (H, W), pixels that are scored.
-        logits: float32 (H, W); ``None`` where masks alone are compared.
+        logits: float32 (H, W); ``None`` if only masks are compared.
     """
 
     mask: np.ndarray
@@ -64,14 +64,14 @@ class Metric:
         heading: above its column in reports and leaderboards, HTML.
         reduce: the figure of one method and seed, from its samples.
         measure: the value of one sample; ``None`` for a figure that only a set has.
-        sample: what the value of one sample is called, in ``samples.csv`` and elsewhere.
-        factor: by which reports multiply it.
+        sample: name of the value of one sample, in ``samples.csv`` and elsewhere.
+        factor: factor in reports.
         lower_is_better: whether the best is the lowest.
-        single_object: whether it is measured only where an image shows one object and no more.
+        single_object: whether it is measured only for images with a single object.
         shown: whether Compare shows it: ``mask`` for one that
-            follows every step of the threshold, and so must be quick and need no logits, ``map``
-            for one that no threshold moves, which is computed once.
-        title: what Compare calls it.
+            follows the threshold, and so must be fast and need no logits, ``map`` for a
+            threshold-independent one, which is computed once.
+        title: heading in Compare.
     """
 
     heading: str

@@ -89,7 +89,7 @@ def boundary_f(
     """Compute the boundary F-measure of DAVIS (Perazzi 2016).
 
     Precision is the share of the mask's outline that lies within a distance of the truth's,
-    recall the other way round, F their harmonic mean. The image's edge is no outline.
+    recall the reverse, F their harmonic mean. The image border is not an outline.
 
     Args:
         mask, truth: bool (H, W).
@@ -135,7 +135,7 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
         positive: bool (N,).
 
     Returns:
-        0 to 1; NaN unless there are both.
+        0 to 1; NaN unless both occur.
     """
     ones = int(np.count_nonzero(positive))
     zeros = len(positive) - ones
@@ -162,7 +162,7 @@ class SampleScore(ClassScore):
         values: what was measured, by name, see :mod:`.metric_table`.
         seconds: share of the prediction's time.
         present: whether the truth shows the class.
-        presence: probability that it does, as the method says; NaN if it cannot tell.
+        presence: probability of the class according to the method; NaN if unknown.
     """
 
     image: str

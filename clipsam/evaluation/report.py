@@ -75,11 +75,11 @@ def write_report(
     """Format the report as HTML.
 
     Args:
-        results: what ``results.json`` holds.
+        results: content of ``results.json``.
         rows: all of them.
         data: the images that were scored; those of the worst samples are read and predicted again.
-        predictors: methods by the keys that ``runs`` use.
-        runs: what was run.
+        predictors: methods by the keys in ``runs``.
+        runs: the runs.
     """
     settings = results["settings"]
     colours = {(run.method, run.mode): class_colour(i) for i, run in enumerate(runs)}

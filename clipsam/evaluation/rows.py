@@ -18,7 +18,7 @@ class Row:
     """Score of one class in one image, with one seed of one method.
 
     Attributes:
-        method: as the run calls it.
+        method: key of the method in its run.
         mode: the method's mode.
         seed: of the points.
         score: of the class.
@@ -68,7 +68,7 @@ def read_rows(folder: Path) -> dict[str, list[Row]]:
     """Read all complete images in the files of a folder, each once.
 
     Raises:
-        DataError: a file holds what no run wrote.
+        DataError: a file is damaged.
     """
     images: dict[str, list[Row]] = {}
     for path in sorted(folder.glob("*.jsonl")):

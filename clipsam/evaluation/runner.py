@@ -26,7 +26,7 @@ class MethodRun:
     Attributes:
         method: key of the predictor, usually its id.
         mode: one of its modes.
-        clicks: points per class, drawn from the truth, that stand for the user's; 0 for none.
+        clicks: points per class, sampled from the truth to simulate a user; 0 for none.
     """
 
     method: str
@@ -49,12 +49,12 @@ def evaluate(
 
     Args:
         data: the images.
-        predictors: methods by the keys that ``runs`` use.
-        runs: what to run.
-        seeds: of the points, drawn from maps or from the truth.
-        progress: called with (images done, images in all).
-        all_classes: ask for every class in every image, as open-vocabulary segmentation does; else
-            for those that are present (the presence oracle of the other papers).
+        predictors: methods by the keys in ``runs``.
+        runs: the runs.
+        seeds: random seeds of the points, sampled from maps or from the truth.
+        progress: called with (images done, total).
+        all_classes: query every class in every image, as in open-vocabulary segmentation; otherwise
+            those present (the presence oracle of the other papers).
     """
     scores: dict[tuple[MethodRun, int], list[SampleScore]] = {
         (r, s): [] for r in runs for s in seeds
@@ -87,31 +87,31 @@ def score_image(
         sample: the image and its truth.
         encoded: the image, shared by all runs.
         predictor: the method of the run.
-        run: what to run.
+        run: the run.
         seed: of the points.
-        absent: classes to ask besides the present ones, but not where a user would have to click
-            on them. Where classes compete, all are asked together.
+        absent: classes to query besides the present ones, but not if a user would have to click
+            on them. If classes compete, all are queried together.
         single_object: whether to add the camouflage papers' figures to present classes.
-        seen: called with each score, the mask it is of and the truth, both bool (H, W).
+        seen: called with each score, its mask and the truth, both bool (H, W).
 
     Returns:
         Scores of the present classes, then of the absent ones.
     """
     valid = sample.classes != VOID
     options = PredictOptions(mode=run.mode, seed=seed)
-    asked: list[tuple[Prompt, list[np.ndarray]]] = []
+    queries: list[tuple[Prompt, list[np.ndarray]]] = []
     if sample.present():
         truths = [sample.classes == value for value in sample.present()]
-        asked.append((prompt_of(sample, run.clicks, seed), truths))
+        queries.append((prompt_of(sample, run.clicks, seed), truths))
     if absent and run.mode != MANUAL and valid.any():
         prompt = Prompt(tuple(Concept((name,)) for name in absent))
         truths = [np.zeros_like(valid)] * len(absent)
-        if predictor.joint and asked:
-            present, shown = asked.pop()
+        if predictor.joint and queries:
+            present, shown = queries.pop()
             prompt, truths = Prompt(present.concepts + prompt.concepts), shown + truths
-        asked.append((prompt, truths))
+        queries.append((prompt, truths))
     scores = []
-    for prompt, truths in asked:
+    for prompt, truths in queries:
         prediction = predictor.predict(encoded, prompt, options)
         for index, truth in enumerate(truths):
             logits = prediction.class_logits(index)

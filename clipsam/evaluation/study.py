@@ -48,8 +48,8 @@ class Settings:
         compiled: whether SAM's encoder is.
         clicks: points per class in manual modes.
         seeds: their number; they are 0, 1, …
-        limit: images, chosen by chance; ``None`` for all.
-        absent: absent classes asked per image, ``all``, or ``None`` for none.
+        limit: number of images, drawn at random; ``None`` for all.
+        absent: absent classes queried per image, ``all``, or ``None`` for none.
         single_object: whether each image shows one object at most, so that the camouflage papers'
             figures are measured.
     """
@@ -108,14 +108,14 @@ class Study:
         """Prepare the evaluation.
 
         Args:
-            settings: what is measured; they must be those of the rows already in ``out``.
+            settings: the settings, which must be those of rows already in ``out``.
             data: the whole part; ``settings.limit`` is applied here.
-            predictors: methods by the keys that ``runs`` use.
-            runs: what to run.
+            predictors: methods by the keys in ``runs``.
+            runs: the runs.
             out: folder of the rows and the results.
 
         Raises:
-            DataError: no images, or ``out`` holds another study.
+            DataError: no images, or ``out`` contains another evaluation.
         """
         if not len(data):
             raise DataError(f"{settings.data} has no image in its part “{settings.part}”.")

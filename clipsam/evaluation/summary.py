@@ -38,11 +38,11 @@ def absent_figures(scores: Sequence[SampleScore]) -> Figures | None:
     """Summarise one method and seed with absent classes; ``None`` if none were queried.
 
     Returns:
-        ``miou`` over the same classes as with the presence oracle, but what is found where a
-        class is absent counts in its union; ``miou_by_presence`` the same with every mask emptied
-        whose presence is below one half; ``presence_auc`` how well presence tells present from
-        absent (both NaN if the method cannot tell); ``false_alarms``, the share of absent classes
-        of which anything is found; ``asked``, their number.
+        ``miou`` over the same classes as with the presence oracle, but pixels predicted for an
+        absent class count in its union; ``miou_by_presence`` the same with every mask emptied
+        whose presence is below one half; ``presence_auc`` the AUC of presence
+        (both NaN if it is unknown); ``false_alarms``, the share of absent classes
+        with a non-empty mask; ``asked``, their number.
     """
     absent = [score for score in scores if not score.present]
     if not absent:

@@ -94,17 +94,17 @@ def match_truth(
     Args:
         ids: int (H, W), as :func:`clipsam.data.images.open_mask` reads it.
         image_size: (height, width) of the image.
-        prompt: the classes asked.
+        prompt: the requested classes.
         names: class names, index = id; matched with the prompt's names and synonyms, whatever
             their case. Without it a mask with one value besides 0 is binary, and any other holds
-            the number of the class in the order asked, from 1, with 0 as background; so does a
-            mask of 0 and 1 if several classes are asked and ``binary_class`` is not given. A mask
-            of zeros says that no asked class is there.
+            the number of the class in the prompt, from 1, with 0 as background; so does a mask of
+            0 and 1 if there are several classes and ``binary_class`` is not given. In a mask of
+            zeros, all requested classes are absent.
         binary_class: the class (``Concept.text``) that a binary mask shows; may be left out if
-            only one class is asked.
+            there is only one class.
 
     Raises:
-        TruthError: another size than the image, or no asked class in it.
+        TruthError: another size than the image, or no requested class in it.
     """
     if ids.shape != tuple(image_size):
         raise TruthError(
@@ -145,9 +145,9 @@ def _match_names(ids: np.ndarray, prompt: Prompt, names: Sequence[str]) -> Truth
         if known:
             masks[concept.text] = np.isin(ids, known)
     if not masks:
-        asked = ", ".join(concept.text for concept in prompt.concepts)
+        requested = ", ".join(concept.text for concept in prompt.concepts)
         raise TruthError(
-            f"None of the requested classes ({asked}) is among the class names by id "
+            f"None of the requested classes ({requested}) is among the class names by id "
             f"({_listed(names)})."
         )
     return Truth(masks, ~np.isin(ids, void))

@@ -24,9 +24,9 @@ class TrainablePredictor(Predictor):
     """Base class of methods whose network is trained on labelled images and stored as a bundle.
 
     Attributes:
-        config: what is built on the preset's backbones.
+        config: configuration of the network.
         model: the network.
-        name: tells its features from another network's (untrained, trained again) in a scene.
+        name: key of its features in the cache of an image, unique per set of weights.
     """
 
     needs_training = True
@@ -39,7 +39,7 @@ class TrainablePredictor(Predictor):
 
         Args:
             backbones: the preset's SAM and CLIP.
-            config: what is built on them.
+            config: configuration of the network.
         """
         super().__init__(backbones)
         self.config = config
@@ -91,7 +91,7 @@ class TrainablePredictor(Predictor):
 
         Args:
             backbones: the preset's SAM and CLIP.
-            config: ``None`` takes the method's own design.
+            config: ``None`` for the method's default.
         """
         return cls(backbones, config or cls.design(backbones.preset))
 

@@ -26,7 +26,7 @@ from ..models.esc_net import (
     load_sam_decoder,
     sam_decoder_state,
 )
-from ..models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
+from ..models.esc_net.chunking import MAX_MAPS, MAX_MAPS_ON_GPU
 from ..predictor import JointPredictor, MethodInfo, PredictOptions
 from ..types import BlockTrace, Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
@@ -49,8 +49,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     """ESC-Net: one pass over the whole image, or the mean of that and four overlapping windows.
 
     Attributes:
-        memory_budget: bytes beside the weights that the classes may take; where it is small, fewer
-            of them are computed at a time. ``None`` goes by the memory that is free.
+        memory_budget: bytes for the classes in addition to the weights; if it is small, fewer are
+            computed at a time. ``None`` depends on the free memory.
     """
 
     info = MethodInfo(
@@ -72,7 +72,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
 
         Args:
             backbones: the preset's SAM and CLIP; of SAM only the decoder is used.
-            config: what is built on them.
+            config: configuration of the network.
         """
         super().__init__(backbones, config)
         self.memory_budget: int | None = None
@@ -130,8 +130,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     ) -> list[ConceptResult]:
         """Predict all classes together, since the result of a class depends on the others.
 
-        Training asks each class of each pixel for itself, so a sigmoid of a logit is a probability
-        and that of a class's highest logit tells how likely it is anywhere: its ``presence``. The
+        Training treats each class of each pixel independently, so the sigmoid of a logit is a
+        probability, and that of a class's highest logit is its ``presence``. The
         ``block_traces`` are those of the whole image, in either mode.
         """
         with watch.step("CLIP text"):
@@ -175,8 +175,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             features = encode_classes(clip, tokenizer, synonyms, self.config.template)
             return F.normalize(features.mean(0), dim=0)
 
-        asked = [concept.synonyms for concept in concepts]
-        features = [self._texts.get(one, partial(encode, one)) for one in asked]
+        names = [concept.synonyms for concept in concepts]
+        features = [self._texts.get(one, partial(encode, one)) for one in names]
         return torch.stack([feature.to(self.backbones.device) for feature in features])
 
     def _whole(
@@ -197,7 +197,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             encoded: the image.
             text: of the classes (N_c, D).
             whole: logits of the whole image (N_c, h, w).
-            watch: counts the seconds.
+            watch: measures the run time.
             most: classes at a time.
 
         Returns:
@@ -227,7 +227,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         device, budget = self.backbones.device, self.memory_budget
         if budget is None:
             budget = int(MEMORY_SHARE * free_memory(device))
-        maps = MOST_MAPS_ON_GPU if device.type == "cuda" else MOST_MAPS
+        maps = MAX_MAPS_ON_GPU if device.type == "cuda" else MAX_MAPS
         images, _, _, grid = features.dense.shape
         fitting = classes_at_a_time(self.config, grid, images, len(text), budget, maps)
         return min(fitting, most or fitting)

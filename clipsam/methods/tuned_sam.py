@@ -65,7 +65,7 @@ class TunedSamPredictor(TrainablePredictor):
 
         Args:
             backbones: the preset's SAM and CLIP.
-            config: what is added and tuned.
+            config: configuration of the network.
         """
         super().__init__(backbones, config)
         self.calibration = backbones.calibration  # until its own CLIP is tuned

@@ -25,7 +25,7 @@ CPU_BIAS_BYTES = 16 * 2**20
 GPU_BIAS_BYTES = 2 * 2**30
 """Bias computed at a time on a GPU, which prefers few large launches: two images of ViT-H."""
 
-MOST_BIAS_TOKENS = 1024
+MAX_BIAS_TOKENS = 1024
 """Tokens up to which materialising the bias is cheaper than extending queries and keys."""
 
 
@@ -140,7 +140,7 @@ def _mix_on_tensor_cores(
     row_of_key = torch.eye(height, dtype=key.dtype, device=key.device).repeat_interleave(width, 0)
     column_of_key = torch.eye(width, dtype=key.dtype, device=key.device).repeat(height, 1)
     places = torch.cat((row_of_key, column_of_key), dim=-1)
-    if height * width <= MOST_BIAS_TOKENS:
+    if height * width <= MAX_BIAS_TOKENS:
         bias = added @ places.T
         return F.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2)
     # More channels of queries and keys instead; kernels want them in eights, and as many of values.

@@ -27,7 +27,7 @@ class ClipSeg(nn.Module):
         Args:
             model: the network.
             tokenizer: of its text tower.
-            processor: squashes an image to the square that the network sees.
+            processor: resizes an image to the square input of the network.
         """
         super().__init__()
         self.model = model

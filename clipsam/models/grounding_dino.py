@@ -13,7 +13,7 @@ from transformers import (
     GroundingDinoImageProcessor,
 )
 
-SLENDEREST = 32
+MAX_ASPECT_RATIO = 32
 """Largest ratio of an image's long to its short side; beyond it, the image is padded.
 
 The detector's queries start from different cells of its feature maps: of a more slender image the
@@ -86,8 +86,8 @@ def caption(phrase: str) -> str:
 
 
 def pad_slender(image: np.ndarray) -> np.ndarray:
-    """Pad an image, uint8 (H, W, 3), with black below or right if beyond :data:`SLENDEREST`."""
+    """Pad an image, uint8 (H, W, 3), with black if beyond :data:`MAX_ASPECT_RATIO`."""
     height, width = image.shape[:2]
-    below = max(0, -(-width // SLENDEREST) - height)
-    right = max(0, -(-height // SLENDEREST) - width)
+    below = max(0, -(-width // MAX_ASPECT_RATIO) - height)
+    right = max(0, -(-height // MAX_ASPECT_RATIO) - width)
     return np.pad(image, ((0, below), (0, right), (0, 0)))

@@ -30,8 +30,8 @@ class AdapterConfig:
     """Placement of adapters in the encoder.
 
     Attributes:
-        layout: ``parallel`` (beside attention and MLP), ``series`` (after both), ``mix`` (after
-            attention, beside the MLP) or ``lora`` (inside q and v).
+        layout: ``parallel`` (to attention and MLP), ``series`` (after both), ``mix`` (after
+            attention, parallel to the MLP) or ``lora`` (inside q and v).
         text: the MLP adapter sees the class text (SAM-PTx, CLIP-Guided SAM).
         vision: the MLP adapter sees CLIP's patch features (CLIP-Guided SAM).
         similarity: the MLP adapter sees the class's similarity, on every channel of what it sees
@@ -237,11 +237,11 @@ class AdaptedImageEncoder(nn.Module):
     ) -> Tensor:
         """Run the adapted blocks from ``start`` on, and the neck."""
         for index, block in enumerate(self.blocks[self.first_adapted + start :], start):
-            asked = tokens, condition, None if patches is None else patches[index]
+            arguments = tokens, condition, None if patches is None else patches[index]
             if self.checkpoint_activations and torch.is_grad_enabled():
-                tokens = checkpoint(block, *asked, use_reentrant=False)
+                tokens = checkpoint(block, *arguments, use_reentrant=False)
             else:
-                tokens = block(*asked)
+                tokens = block(*arguments)
         return apply_neck(self, tokens)
 
     def forward(self, images: Tensor, condition: SemanticCondition | None = None) -> Tensor:

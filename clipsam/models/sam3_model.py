@@ -22,7 +22,7 @@ except ImportError:  # what transformers 5.0 calls it
 
 from ..memory import LRUCache
 
-MOST_PHRASES = 512
+MAX_PHRASES = 512
 """Phrases with cached features of every token: 100 MB in all."""
 
 
@@ -32,8 +32,8 @@ class Instances:
 
     Attributes:
         logits: float (Q, h, w) over the square input.
-        scores: float (Q,), probability of each that it is one.
-        presence: probability that there is any in the image.
+        scores: float (Q,), probability of each instance.
+        presence: probability that the image contains one.
     """
 
     logits: Tensor
@@ -50,7 +50,7 @@ class TextOnceSam3Model(Sam3Model):
 
     def __init__(self, config: Sam3Config) -> None:
         super().__init__(config)
-        self._texts: LRUCache[object] = LRUCache(MOST_PHRASES)
+        self._texts: LRUCache[object] = LRUCache(MAX_PHRASES)
 
     def get_text_features(self, input_ids: Tensor, *args: object, **kwargs: object) -> object:
         """Encode one text as the base class does; its padding follows from its tokens."""

@@ -92,7 +92,8 @@ class TrunkStem(nn.Module):
     """
 
     def __init__(self, trunk: Trunk, dim: int, patch_size: int, strides: Sequence[int]) -> None:
-        """
+        """Build the layers.
+
         Args:
             trunk: shared, frozen.
             dim: channels of a token.
@@ -124,7 +125,7 @@ class TrunkStem(nn.Module):
         return self.coarse.weight
 
     def see(self, images: Tensor) -> Tensor:
-        """The trunk's packed features of normalised images; those are taken as they are."""
+        """Return the trunk's packed features of normalised images, or of packed features."""
         return self.trunk(images) if images.shape[1] == 3 else images
 
     def forward(self, images: Tensor) -> Tensor:
@@ -198,7 +199,7 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 
 def own_state(module: nn.Module) -> dict[str, Tensor]:
-    """A network's state but for the trunk in it, which has a bundle of its own."""
+    """Return a network's state without its trunk, which has a bundle of its own."""
     return {name: t for name, t in module.state_dict().items() if ".trunk." not in name}
 
 

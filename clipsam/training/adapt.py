@@ -102,7 +102,7 @@ def trained_parts(method: type[TrainablePredictor], preset: Preset) -> dict[str,
 def adapt_recipe(
     method: type[TrainablePredictor], preset: Preset, pictures: Sequence[LabelledImage]
 ) -> Recipe:
-    """The recipe of a preset for a handful of pictures and a clock.
+    """Return the recipe of a preset for a few images and a time limit.
 
     On ``tiny``, mirroring suffices for hundreds of pictures but not for six, so the paper's
     augmentation takes its place; smaller batches bring more steps into the minutes.
@@ -174,7 +174,7 @@ def _answer(predictor: TrainablePredictor, picture: LabelledImage, mode: str) ->
 def _compare(
     picture: LabelledImage, before: Prediction, after: Prediction
 ) -> list[ImageComparison]:
-    """A row for each class that a picture shows."""
+    """Return a row for each class that an image shows."""
     valid = picture.classes != VOID
     rows = []
     for index, value in enumerate(picture.present()):

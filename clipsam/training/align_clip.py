@@ -76,7 +76,8 @@ class AlignmentStage:
         recipe: AlignmentRecipe,
         without: Sequence[str] = (),
     ) -> None:
-        """
+        """Prepare the stage.
+
         Args:
             clip: with its frozen parts filled; its transformer is trained.
             tokenizer: of the text tower.
@@ -243,7 +244,7 @@ class AlignmentStage:
         return classes, torch.cat((self.text_of[asked] if asked else there, absent))
 
     def _distillation(self, cells: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
-        """What the classifier says of some cells: of its classes, and of common words."""
+        """Return the classifier's opinion of some cells: of its classes, and of common words."""
         recipe, count = self.recipe, cells.shape[1]
         some = torch.randperm(count)[: recipe.distilled_cells]
         cells, heads = cells[:, some].flatten(0, 1), heads[:, some].flatten(0, 1)
@@ -282,7 +283,7 @@ class AlignmentStage:
         return F.cross_entropy(product, target) + F.cross_entropy(cosine, target), right
 
     def _whole_loss(self, whole: Tensor, heads: Tensor, names: Tensor) -> Tensor:
-        """The CLS token's: the classifier's opinion of the image, or the photograph's name."""
+        """Compute the CLS token's loss: the classifier's opinion of the image, or its name."""
         units = F.normalize(whole, dim=-1)
         scale = self.module.logit_scale.exp().clamp(max=100)
         with torch.no_grad():

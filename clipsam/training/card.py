@@ -207,7 +207,7 @@ def _comparisons(figures: Mapping[str, dict]) -> str:
 
 
 def _words(work: Path, figures: Mapping[str, dict]) -> str:
-    """What maps and words are worth without a SAM, and without masks."""
+    """Format the quality of maps and words without SAM and without masks."""
     sections = ["## Words"]
     if (file := work / FIGURES / f"{WORDS}.json").is_file():
         words = json.loads(file.read_text())

@@ -134,7 +134,7 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
 
 
 def summarize(scores: Sequence[SampleScore]) -> dict[str, float]:
-    """The card's figures of one run and seed."""
+    """Return the card's figures of one run and seed."""
     return {
         "miou": class_wise_miou(scores),
         "mean_iou": mean_image_iou(scores),
@@ -144,7 +144,7 @@ def summarize(scores: Sequence[SampleScore]) -> dict[str, float]:
 
 
 def measure_words(photographs: Path | None, bundle: Path, work: Path) -> None:
-    """What CLIP's maps and words are worth alone, as JSON in ``work/figures/words.json``."""
+    """Measure CLIP's maps and words alone; store them in ``work/figures/words.json``."""
     file = work / FIGURES / f"{WORDS}.json"
     if photographs is None or file.is_file():
         return

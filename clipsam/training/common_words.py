@@ -1,4 +1,4 @@
-"""Common words as sums of ImageNet's classes: "cat" is a tabby, a Persian cat, a Siamese cat, …
+"""Common words as sums of ImageNet's classes, such as "cat" for tabby, Persian and Siamese cat.
 
 ImageNet names breeds and makes; people say dog and car. What the classifier says of all of a
 word's classes together teaches the word, without any mask.

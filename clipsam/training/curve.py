@@ -40,7 +40,7 @@ def draw_curve(log: Path, picture: Path, title: str) -> None:
 
 
 def _smooth(values: list[float], window: int) -> np.ndarray:
-    """Running mean over the ``window`` latest values."""
+    """Return the running mean over the ``window`` latest values."""
     sums = np.cumsum(np.concatenate(([0.0], values)))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)

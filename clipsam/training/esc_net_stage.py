@@ -27,7 +27,8 @@ class EscNetStage:
         recipe: EscNetRecipe,
         mode: str | None,
     ) -> None:
-        """
+        """Prepare the stage.
+
         Args:
             predictor: holds the network to train.
             data: what to train on.
@@ -58,7 +59,7 @@ class EscNetStage:
         )
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The mean over images of the loss of all their classes, and the IoU of those present."""
+        """Compute the loss of all classes, averaged over images, and the IoU of those present."""
         model, preset = self.model, self.predictor.backbones.preset
         features = model.encode_image(normalize(batch["clip"], preset.clip_mean, preset.clip_std))
         asked = batch["classes"].unique()

@@ -35,7 +35,8 @@ class FrozenViews(Dataset):
     """
 
     def __init__(self, stream: TrainingStream, count: int, channels: int, folder: Path) -> None:
-        """
+        """Prepare the samples.
+
         Args:
             stream: whose first ``count`` samples are kept.
             count: N.

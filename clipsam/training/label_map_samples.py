@@ -39,7 +39,8 @@ class LabelMapSamples(Dataset):
         classes_per_image: int | None = None,
         augmentation: Augmentation = "crop",
     ) -> None:
-        """
+        """Prepare the samples.
+
         Args:
             data: the images.
             images: which of them.

@@ -106,7 +106,7 @@ def matrix_decay_groups(module: nn.Module, lr: float, weight_decay: float) -> li
 
 
 def start_accelerator() -> Accelerator:
-    """This process's place among those that train together; ``accelerate launch`` starts several.
+    """Start this process's accelerator; ``accelerate launch`` starts several processes.
 
     Its device is a GPU if there is one.
 
@@ -118,7 +118,7 @@ def start_accelerator() -> Accelerator:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type to multiply in; ``None`` for float32."""
+    """Return the type of matrix products; ``None`` for float32."""
     if precision == "auto":
         supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         fast = device.type == "cuda" or supported()
@@ -273,7 +273,7 @@ class _State:
         self.best_step, self.best_score = 0, None
 
     def weights(self) -> dict[str, Tensor]:
-        """What training changes: frozen weights come from elsewhere."""
+        """Return the trained weights; frozen ones come from elsewhere."""
         frozen = {name for name, p in self.module.named_parameters() if not p.requires_grad}
         state = self.module.state_dict()
         return {name: tensor for name, tensor in state.items() if name not in frozen}

@@ -33,7 +33,7 @@ def iou_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Te
 
 
 def structure_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The loss of camouflaged object detection (F3Net, arXiv 1911.11445), in the authors' code too.
+    """Compute the loss of camouflaged object detection (F3Net, arXiv 1911.11445).
 
     BCE and IoU with pixels near the border of the truth counting up to six times, each the mean
     over the batch: (B, 1, H, W) logits and 0/1 targets.

@@ -31,7 +31,8 @@ class SamStage:
     """Promptable segmentation, plus an affinity term that teaches the encoder to group."""
 
     def __init__(self, name: str, sam: Sam, preset: Preset, lr: float) -> None:
-        """
+        """Prepare the stage.
+
         Args:
             name: of the stage.
             sam: what is trained; its trunk, if it has one, stays frozen.
@@ -193,7 +194,7 @@ def _first_prompt(
 def _correcting_click(
     logits: Tensor, targets: Tensor, valid: Tensor, side: int
 ) -> tuple[Tensor, Tensor]:
-    """A random pixel where mask and truth differ: points (N, 1, 2), labels (N, 1)."""
+    """Sample a pixel where mask and truth differ: points (N, 1, 2), labels (N, 1)."""
     predicted = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False) > 0
     truth = targets > 0.5
     wrong = ((predicted != truth) & (valid > 0)).flatten(1).float()

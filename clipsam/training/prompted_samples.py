@@ -50,7 +50,8 @@ class PromptedSamples(Dataset):
         augmentation: Augmentation = "paper",
         target_side: int | None = None,
     ) -> None:
-        """
+        """Prepare the samples.
+
         Args:
             data: the images.
             samples: (image index, class value) pairs to train on.
@@ -84,7 +85,7 @@ class PromptedSamples(Dataset):
         return self._tensors(sample, values, rng)
 
     def _shuffled(self, epoch: int) -> list[tuple[int, list[int]]]:
-        """The groups of an epoch, (image, classes) each, in its order."""
+        """Return the groups of an epoch, (image, classes) each, in order."""
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, epoch))
             groups = []

@@ -213,7 +213,7 @@ def _changed(settings: object, name: str, text: str) -> object:
 
 
 def _parse(name: str, hint: object, text: str) -> object:
-    """A field's value from text: number, true/false, none, one of its words, or several."""
+    """Parse a field's value: number, true/false, none, one of its words, or several."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     for option in typing.get_args(hint) if union else (hint,):
         if option is type(None):

@@ -55,7 +55,7 @@ class Classifier:
 
 
 def read_classifier() -> Classifier:
-    """The packaged classifier.
+    """Read the packaged classifier.
 
     Raises:
         PromptError: the package is not installed, or holds another network.
@@ -73,7 +73,7 @@ def read_classifier() -> Classifier:
 
 
 def imagenet_names() -> tuple[str, ...]:
-    """The first name of each of ImageNet-1k's classes."""
+    """Return the first name of each of ImageNet-1k's classes."""
     info = ImageNetInfo("imagenet-1k")
     described = info.label_descriptions(detailed=False)
     return tuple(description.split(",")[0] for description in described)

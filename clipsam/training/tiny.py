@@ -147,7 +147,8 @@ class TinyTraining:
     """Trains the parts of the bundle, one after the other, and saves each as it ends."""
 
     def __init__(self, recipe: TinyRecipe, photographs: Path | None, out: Path, work: Path) -> None:
-        """
+        """Prepare the training.
+
         Args:
             recipe: what to do.
             photographs: folder of the sets that :mod:`.tiny_data` names; only their train parts
@@ -184,7 +185,7 @@ class TinyTraining:
                 step()
 
     def _record(self, stage: str, seconds: float, config: LoopConfig) -> dict:
-        """What the card says about a stage."""
+        """Record a stage for the card."""
         record = {
             "stage": stage,
             "seed": self.recipe.seed,
@@ -197,7 +198,7 @@ class TinyTraining:
         return record
 
     def import_sources(self) -> None:
-        """The frozen parts: the trunk, and the text tower in 8 bits."""
+        """Import the frozen parts: the trunk, and the text tower in 8 bits."""
         clip = build_clip(PRESET.clip)
         load_trunk(self._trunk_of(clip), read_classifier())
         state = self._trunk_of(clip).state_dict()
@@ -212,7 +213,7 @@ class TinyTraining:
         self._train_clip("clip", self.out / "clip")
 
     def train_clip_without_masks(self) -> None:
-        """The same with two sets' masks unseen; measured for the card, never bundled."""
+        """Train CLIP without the masks of two sets; measured for the card, never bundled."""
         self._train_clip("clip-without-masks", self.work / WITHOUT_FOLDER / "clip", WITHOUT_MASKS)
 
     def _train_clip(self, name: str, out: Path, without: Sequence[str] = ()) -> None:
@@ -294,7 +295,7 @@ class TinyTraining:
         return train(SamStage(name, sam, PRESET, lr), stream, loop, self.work / name).seconds
 
     def train_method(self, method: str) -> None:
-        """A method on its split of all domains, for all of its modes."""
+        """Train a method on its split of all domains, for all of its modes."""
         self._train_method(method, self.out, self.work / method)
 
     def train_without_masks(self) -> None:

@@ -158,7 +158,7 @@ def validation_score(
 
 
 def _identity(predictor: TrainablePredictor, job: TrainingJob) -> dict:
-    """What must be the same for a run to be the same."""
+    """Return the settings that identify a run."""
     return json.loads(
         json.dumps(
             {
@@ -217,21 +217,21 @@ def _hold_out(job: TrainingJob) -> tuple[list[int], SegmentationData | None]:
 
 
 def _in_memory(data: SegmentationData, images: int, side: int) -> SegmentationData:
-    """The data set with its training images kept in memory, if they fit."""
+    """Cache the training images of the data set in memory, if they fit."""
     bytes_per_pixel = 3 + 2 + 4
     fits = images * side * side * bytes_per_pixel < CACHE_BYTES
     return CachedData(data, side) if fits else data
 
 
 def _remembered(file: Path, compute: Callable[[], float]) -> float:
-    """A figure that is computed once per run, however often it is interrupted."""
+    """Compute a value once per run, even if the run is interrupted."""
     if not file.is_file():
         file.write_text(json.dumps(compute()))
     return json.loads(file.read_text())
 
 
 def _card(predictor: TrainablePredictor, training: dict) -> str:
-    """The model card of a bundle."""
+    """Format the model card of a bundle."""
     info, scores = predictor.info, training["validation_miou"]
 
     def percent(value: float | None) -> str:

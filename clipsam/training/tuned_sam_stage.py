@@ -39,7 +39,8 @@ class TunedSamStage:
         recipe: TunedSamRecipe,
         mode: str | None,
     ) -> None:
-        """
+        """Prepare the stage.
+
         Args:
             predictor: holds the network to train; points and dense prompts are made at its
                 calibrated threshold.
@@ -133,7 +134,7 @@ class TunedSamStage:
         return loss, {"iou": iou}
 
     def _stem_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What SAM's and CLIP's first layers take; a trunk that they share runs once."""
+        """Return the inputs of SAM's and CLIP's first layers; a shared trunk runs once."""
         preset = self.preset
         sam = normalize(batch["sam"], preset.sam_mean, preset.sam_std)
         if preset.has_trunk:

@@ -65,11 +65,11 @@ class Backbones:
     )
 
     def on(self, device: torch.device) -> Backbones:
-        """The same networks, to compute elsewhere; none is copied or moved."""
+        """Return the same networks on another device, without copying or moving them."""
         return self if device == self.device else replace(self, device=device)
 
     def encoding(self) -> torch.autocast:
-        """A context for SAM's encoders in inference; cast to float32 what comes out of it."""
+        """Return a context for SAM's encoders in inference; cast its results to float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def extra_network(self, published: PublishedWeights, method: str) -> nn.Module:
@@ -118,7 +118,7 @@ def assemble(
 
 
 def build_networks(preset: Preset) -> tuple[Sam, CLIPModel]:
-    """A preset's SAM and CLIP, randomly initialised; where both have a trunk, it is the same."""
+    """Build a preset's SAM and CLIP, randomly initialised; a trunk is shared by both."""
     trunk = Trunk() if preset.has_trunk else None
     return build_sam(preset.sam, trunk), build_clip(preset.clip, trunk)
 
@@ -214,14 +214,14 @@ def _located(published: PublishedWeights, command: str) -> LocalFiles:
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    """A bundle's ``tokenizer.json`` behind transformers' interface."""
+    """Read a bundle's ``tokenizer.json`` behind transformers' interface."""
     if not path.is_file():
         raise WeightsError(f"{path} is missing")
     return wrap_tokenizer(Tokenizer.from_file(str(path)))
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer, a sentence encoder's or one with CLIP's tokens, as transformers takes it."""
+    """Wrap a tokenizer, a sentence encoder's or one with CLIP's tokens, for transformers."""
     if tokenizer.token_to_id("[PAD]") is not None:
         return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
     return PreTrainedTokenizerFast(

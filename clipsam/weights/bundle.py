@@ -33,11 +33,11 @@ def save_bundle(
     """Write a bundle atomically, with floating-point weights in half precision.
 
     Args:
-        folder: where to; made if need be.
-        config: what the weights are and what they fit, JSON-serialisable.
+        folder: output folder, created if needed.
+        config: description of the weights, JSON-serialisable.
         state: tensors by name.
-        base: what some were tuned from; matrices among those are stored as differences in 4 bits,
-            other matrices in 8, and the bundle then needs the same base to be read.
+        base: base weights of some tensors; their matrices are stored as differences in 4 bits,
+            other matrices in 8, and reading the bundle needs the same base.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored: dict[str, Tensor] = {}
@@ -80,10 +80,10 @@ def load_bundle(
 
     Args:
         folder: the bundle.
-        base: what its weights were tuned from, see :func:`save_bundle`.
+        base: base weights, see :func:`save_bundle`.
 
     Raises:
-        WeightsError: a file is missing or damaged, or it was tuned from another base.
+        WeightsError: a file is missing or damaged, or the base differs.
     """
     config = read_config(folder)
     try:
@@ -117,10 +117,10 @@ def load_into(
     """Load every tensor of ``state`` into ``module``; other parameters keep their values.
 
     Args:
-        module: what is filled.
+        module: the module.
         state: tensors by the module's names.
-        source: where they come from, for messages.
-        whole: no parameter may keep its value.
+        source: their origin, for messages.
+        whole: require a value for every parameter.
 
     Raises:
         WeightsError: see :func:`check_fit`.

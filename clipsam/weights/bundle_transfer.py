@@ -29,9 +29,9 @@ class PullResult:
     """A pulled bundle.
 
     Attributes:
-        folder: where it is.
-        method, preset: what it fits.
-        is_new: it was not there already.
+        folder: its folder.
+        method, preset: its method and preset.
+        is_new: whether it did not exist before.
     """
 
     folder: Path
@@ -45,22 +45,22 @@ def push_bundle(
 ) -> str:
     """Upload a bundle with its model card to a repository of the hub, or copy it to a folder.
 
-    The card is made of the bundle's config, unless the bundle has one that a person wrote for the
-    hub. The bundle itself is left as it is.
+    The card is generated from the bundle's config, unless the user wrote one. The bundle itself is
+    unchanged.
 
     Args:
         bundle: its folder.
         target: see :func:`parse_location`. In a folder, a bundle of the same method and preset is
             replaced.
         methods: those that have bundles, by id.
-        private: make a private repository, if it is made now.
+        private: make the repository private if it is created.
 
     Returns:
-        Where it is now: an address or a folder.
+        Its URL or folder.
 
     Raises:
-        WeightsError: the bundle is damaged or of an unknown method or preset, the target is taken,
-            or the hub refuses; then the target is as before.
+        WeightsError: the bundle is damaged or of an unknown method or preset, the target is in
+            use, or the hub refuses; the target is then unchanged.
     """
     place = parse_location(target)
     config = check_bundle(bundle, methods)
@@ -88,11 +88,11 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
     Args:
         source: see :func:`parse_location`.
         methods: ids of those that have bundles.
-        out: folder to put it into; ``None`` takes the one where its method looks for it.
+        out: target folder; ``None`` for the default one of its method.
 
     Raises:
-        WeightsError: what came is no whole bundle of a known method and preset, the folder is
-            taken, or the hub refuses; then there is nothing new.
+        WeightsError: it is not a complete bundle of a known method and preset, the folder is in
+            use, or the hub refuses; nothing is then written.
     """
     place = parse_location(source)
     folder = place if isinstance(place, Path) else _download(place)
@@ -113,7 +113,7 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
 def parse_location(text: str) -> Path | str:
     """Parse a folder or a repository ``owner/name`` of the hub.
 
-    A folder is what is one already, starts with ``.``, ``/`` or ``~``, or has more than one slash.
+    A folder exists already, starts with ``.``, ``/`` or ``~``, or has more than one slash.
 
     Raises:
         WeightsError: it is neither.
@@ -141,8 +141,7 @@ def check_bundle(folder: Path, methods: Collection[str]) -> dict:
     """Validate a bundle except for its weights, and return its config.
 
     Raises:
-        WeightsError: something is missing, damaged or cut off, or it fits no method of these or no
-            preset.
+        WeightsError: something is missing or damaged, or its method or preset is unknown.
     """
     try:
         config = read_config(folder)

@@ -100,7 +100,7 @@ def read_json(path: Path) -> dict:
     """Read a published JSON configuration.
 
     Raises:
-        WeightsError: it is missing or no JSON object.
+        WeightsError: it is missing or not a JSON object.
     """
     try:
         content = json.loads(path.read_text())
@@ -147,9 +147,9 @@ def read_clipseg(files: LocalFiles) -> ClipSeg:
 def read_sam3(files: LocalFiles) -> Sam3:
     """Read SAM 3 without its video parts.
 
-    Published are, as far as transformers' conversion script tells, the configuration and the
-    weights of a ``Sam3VideoModel``, whose detector is the ``Sam3Model``; those of a ``Sam3Model``
-    alone are read too. The repository is gated, so nobody here has seen its files.
+    According to transformers' conversion script, the published configuration and weights are those
+    of a ``Sam3VideoModel``, whose detector is the ``Sam3Model``; those of a ``Sam3Model`` alone are
+    accepted too. The repository is gated, so its files could not be checked.
 
     Raises:
         WeightsError: a file is damaged, or another network's.

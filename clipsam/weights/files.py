@@ -51,9 +51,9 @@ def read_pickle(path: Path) -> object:
     except pickle.UnpicklingError as error:
         if "WeightsUnpickler error: Unsupported" in str(error):
             unsafe = re.search(r"GLOBAL (\S+)", str(error))
-            asked = f" ({unsafe[1]})" if unsafe else ""
+            operation = f" ({unsafe[1]})" if unsafe else ""
             raise WeightsError(
-                f"{path} asks for code to be run{asked}, expected tensors only; it was not read"
+                f"{path} asks for code to be run{operation}, expected tensors only; it was not read"
             ) from None
         raise _damaged(path) from None
     # A cut-off archive can fail in any of the readers below PyTorch.

@@ -1,9 +1,8 @@
 """The hub of published weights: its cache on this machine, download and upload.
 
-``huggingface_hub`` asks, resumes a broken connection, lays files out in its cache, which other
-programs share, and uploads. What it lacks is added here: going on with an earlier command's
-download, comparing content with its checksum, refusing to start when the disk is too small, errors
-in plain words.
+``huggingface_hub`` sends requests, resumes broken connections, manages the cache, which other
+programs share, and uploads. This module adds: resuming the download of an earlier command,
+verification of checksums, a check of the free disk space, and errors in plain words.
 """
 
 from __future__ import annotations
@@ -118,8 +117,8 @@ def drop_if_damaged(path: Path) -> bool:
     """Remove a file from the cache if its content differs from its checksum.
 
     Returns:
-        Whether it was damaged. Where the cache has no links, its checksum is not known, and it is
-        taken for sound.
+        Whether it was damaged. If the cache has no links, the checksum is unknown and the file is
+        assumed to be intact.
     """
     if not path.is_symlink():
         return False
@@ -136,7 +135,7 @@ def look_up(repo: str, names: tuple[str, ...]) -> RemoteFile:
     """Query the hub for the first of some files that a repository contains.
 
     Raises:
-        WeightsError: it has none, or the hub does not answer or refuses.
+        WeightsError: it has none, or the hub does not respond or refuses.
     """
     for name in names:
         found = find_remote(repo, name)
@@ -149,7 +148,7 @@ def find_remote(repo: str, name: str) -> RemoteFile | None:
     """Query the hub for a file; ``None`` if the repository does not contain it.
 
     Raises:
-        WeightsError: the hub does not answer or refuses.
+        WeightsError: the hub does not respond or refuses.
     """
     try:
         found = get_hf_file_metadata(hf_hub_url(repo, name), retry_on_errors=True)
@@ -170,11 +169,10 @@ def find_remote(repo: str, name: str) -> RemoteFile | None:
 def fetch(file: RemoteFile) -> None:
     """Download a file to the cache, resuming an earlier download.
 
-    It appears there whole and compared with its checksum, or not at all; of two processes one
-    waits for the other.
+    The file is written atomically after verification; concurrent processes wait for each other.
 
     Raises:
-        WeightsError: what went wrong.
+        WeightsError: the download failed.
     """
     blob = file._blob
     try:
@@ -204,15 +202,15 @@ def upload(
         repo: ``owner/name``.
         files: content by name in the repository.
         message: of the commit.
-        private: a repository that is made now is private; otherwise it is as its owner's are.
+        private: make the repository private if it is created; otherwise its owner's default.
         kind: of the repository; a Space runs Gradio.
 
     Returns:
-        Its address.
+        Its URL.
 
     Raises:
-        WeightsError: what went wrong. Files appear there all at once or not at all, and what has
-            been sent need not be sent again.
+        WeightsError: the upload failed. Files appear all at once or not at all, and uploaded parts
+            need not be sent again.
     """
     if get_token() is None:
         raise WeightsError(

@@ -20,7 +20,7 @@ from .published import WEIGHTS, PublishedWeights
 def locate(published: PublishedWeights) -> LocalFiles | None:
     """Find the files of a network if all are on this machine, without network or reading.
 
-    Those that a person brought come first, then the hub's cache.
+    Files that the user provided come first, then the hub's cache.
     """
     weights, *extras = (
         _find_in_folder(published, names) or _find_cached(published, names)
@@ -35,20 +35,20 @@ class Download:
     """A download of published networks.
 
     Attributes:
-        size: bytes to be fetched, in all.
+        size: total number of bytes to download.
     """
 
     def __init__(self, preset: Preset, networks: Sequence[PublishedWeights]) -> None:
         """Query the hub for the missing files.
 
-        Files that are here are compared with their checksums; damaged ones are fetched anew.
+        Existing files are compared with their checksums; damaged ones are downloaded again.
 
         Args:
-            preset: says what its SAM and CLIP should be, if they are among the networks.
-            networks: what is wanted.
+            preset: preset whose SAM and CLIP are verified, if they are among the networks.
+            networks: the networks.
 
         Raises:
-            WeightsError: the hub does not answer or refuses, or the disk is too small.
+            WeightsError: the hub does not respond or refuses, or the disk is too small.
         """
         self._preset, self._networks = preset, networks
         wanted = []
@@ -72,7 +72,7 @@ class Download:
         """Download and verify everything.
 
         Raises:
-            WeightsError: what went wrong; nothing half-written takes a file's place.
+            WeightsError: the download failed; no incomplete file is left.
         """
         for file in self._files:
             fetch(file)
@@ -90,10 +90,10 @@ def copy_from_folder(
     """Copy published files from a folder on this machine, after validation.
 
     Args:
-        preset: whose SAM and CLIP.
-        folder: holds each repository as ``owner/name/`` or ``name/``; in place of SAM's, Meta's
-            own checkpoint may lie in it. What is here already need not be there.
-        extra_networks: other networks that are wanted too.
+        preset: preset of the SAM and CLIP.
+        folder: holds each repository as ``owner/name/`` or ``name/``; instead of SAM's, it may
+            contain Meta's own checkpoint. Files that already exist here may be missing.
+        extra_networks: further networks.
 
     Raises:
         WeightsError: files are missing, damaged, or another network's; then nothing is copied.

@@ -32,10 +32,10 @@ class MethodSummary:
     """Description of a method for the card.
 
     Attributes:
-        name: for people.
-        paper: where it comes from, ``arXiv …``.
-        modes: what it can be asked to do.
-        summary: one sentence: what it does.
+        name: display name.
+        paper: its source, ``arXiv …``.
+        modes: its modes; the first is the default.
+        summary: one sentence about the method.
     """
 
     name: str
@@ -51,7 +51,7 @@ def model_card(bundle: Path, config: dict, about: MethodSummary, source: str) ->
         bundle: its folder.
         config: its ``config.json``.
         about: its method.
-        source: what it is pulled from; the part after the last slash names it.
+        source: repository or folder to pull it from; the part after the last slash is its name.
     """
     method, preset, folder = config["method"], PRESETS[config["preset"]], Path(source).name
     front = ModelCardData(
@@ -102,11 +102,11 @@ python -m clipsam pull {shlex.quote(source)} --out {shlex.quote(folder)}
 
 def segment_command(method: str, preset: str, modes: tuple[str, ...], folder: str | None) -> str:
     """Format a command line that uses a bundle in a folder; ``None`` for the default folder."""
-    asked = method if folder is None else shlex.quote(f"{method}@{folder}")
+    method_arg = method if folder is None else shlex.quote(f"{method}@{folder}")
     point = ' --point "dog:120,80,1"' if modes == ("manual",) else ""
     return (
         f'python -m clipsam segment photo.jpg --text "dog"{point} --preset {preset} '
-        f"--method {asked} --out results/"
+        f"--method {method_arg} --out results/"
     )
 
 

@@ -19,10 +19,10 @@ class PublishedWeights:
         repo: on the hub, ``owner/name``; holds one of :data:`WEIGHTS`.
         megabytes: size of its weights in float32, shown before a download.
         licence: of the weights.
-        extras: what is needed besides the weights: file names in the repository.
-        checkpoint: the authors' own file, which may take the place of the repository's weights;
+        extras: other required files, by name in the repository.
+        checkpoint: the authors' own file, accepted instead of the repository's weights;
             the part of its name after the last ``_`` is the start of its SHA-256.
-        gated: whether its terms must be accepted on the hub before it can be had.
+        gated: whether its terms must be accepted on the hub before a download.
     """
 
     repo: str

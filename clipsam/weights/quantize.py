@@ -1,7 +1,7 @@
 """Quantized weights: differences from other weights in 4 bits, own weights in 8 bits.
 
-A tuned mask decoder has four million weights, nearly what it was before. Stored as differences,
-a bundle takes a quarter of its half-precision size, and many of them fit in the repository.
+The four million weights of a tuned mask decoder differ little from the original. Stored as
+differences, a bundle takes a quarter of its half-precision size, so many fit in the repository.
 """
 
 from __future__ import annotations

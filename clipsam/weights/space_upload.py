@@ -20,11 +20,11 @@ def space_files(bundles: Collection[str], root: Path = ROOT) -> dict[str, Path]:
     """Return the files to upload: path by name in the Space.
 
     Args:
-        bundles: those that the tiny preset must have, by the names of their folders.
+        bundles: folder names of the bundles that the tiny preset must have.
         root: of the project.
 
     Raises:
-        WeightsError: something is missing, or differs from what was committed.
+        WeightsError: a file is missing or not committed.
     """
     needed = [root / name for name in (*FILES, *FOLDERS)]
     needed += [root / "checkpoints" / "tiny" / b / f for b in bundles for f in (CONFIG, WEIGHTS)]
@@ -51,19 +51,19 @@ def push_space(
 ) -> str:
     """Create or update a Space of the project.
 
-    Files of an earlier push that the project has no more stay there.
+    Files of an earlier push that were removed from the project stay there.
 
     Args:
         repo: ``owner/name``.
         bundles, root: see :func:`space_files`.
-        private: a Space that is made now is private.
+        private: make the Space private if it is created.
 
     Returns:
-        Its address.
+        Its URL.
 
     Raises:
-        WeightsError: the project is not complete or not committed, or the hub refuses; then the
-            Space is as before.
+        WeightsError: the project is incomplete or not committed, or the hub refuses; the Space is
+            then unchanged.
     """
     if not isinstance(parse_location(repo), str):
         raise WeightsError(f"“{repo}” is a folder, expected OWNER/NAME on the hub")

@@ -329,7 +329,7 @@ def _errors_for_caller() -> Iterator[None]:
 def _content(file: object, name: str) -> Path | io.BytesIO:
     """Return an uploaded file, or the content of a data URL.
 
-    Gradio checks that a path lies among the uploads only if the file is described in full.
+    Gradio only checks that a path is an upload if the file is described in full.
     """
     if isinstance(file, str) and file.startswith("data:"):
         try:

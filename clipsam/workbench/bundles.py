@@ -44,7 +44,7 @@ class SessionBundles:
 
     Attributes:
         kept: the latest last, at most :data:`MAX_BUNDLES`.
-        trained: how many there have been.
+        trained: number of bundles so far.
     """
 
     kept: list[SessionBundle] = field(default_factory=list)

@@ -18,8 +18,8 @@ class MethodChoice:
     Attributes:
         method: its id.
         mode: one of its modes.
-        title: as shown.
-        summary: one sentence: what it does.
+        title: display title.
+        summary: one sentence about the method.
         joint: whether its classes compete, see :class:`Predictor`.
         bundle: the folder of weights trained in this session; ``None`` for the project's own.
     """
@@ -78,9 +78,9 @@ def choices_of(
     """Return a method in each of its modes.
 
     Args:
-        method: what runs.
-        name: what it is called.
-        bundle: its weights, if they are not the project's own.
+        method: the method.
+        name: display name.
+        bundle: its weights; ``None`` for the project's own.
     """
     info = method.info
     return tuple(

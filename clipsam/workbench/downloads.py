@@ -20,7 +20,7 @@ POLL = 0.3
 def needed_weights(preset: Preset) -> dict[PublishedWeights, list[str]]:
     """List the networks that a preset lacks on this machine, each with the methods that use it.
 
-    Those of the preset itself, which every method wants, come first, with no names.
+    The networks of the preset itself come first; all methods use them, so none is named.
     """
     wanted: dict[PublishedWeights, list[str]] = {
         source: [] for source in preset.sources if locate(source) is None
@@ -32,17 +32,17 @@ def needed_weights(preset: Preset) -> dict[PublishedWeights, list[str]]:
     return wanted
 
 
-def get_ticked(preset: str, repos: Sequence[str], progress: Callable[..., None]) -> str:
+def download_selected(preset: str, repos: Sequence[str], progress: Callable[..., None]) -> str:
     """Download the selected weights and report the result.
 
     Args:
-        preset: whose networks they are, or are to run beside.
-        repos: the repositories ticked.
-        progress: ``gr.Progress``, or what is called like it.
+        preset: the preset of the networks, or of the SAM and CLIP that they are used with.
+        repos: the selected repositories.
+        progress: ``gr.Progress``, or a callable like it.
 
     Raises:
-        PromptError: nothing is ticked.
-        WeightsError: what went wrong; what has come so far is kept for the next attempt.
+        PromptError: nothing is selected.
+        WeightsError: the download failed; its finished part is kept for the next attempt.
     """
     chosen = find_preset(preset)
     networks = [one for one in needed_weights(chosen) if one.repo in repos]
@@ -67,7 +67,7 @@ class Downloads:
         """Build the panel inside the open ``gr.Blocks``.
 
         Args:
-            preset: whose networks are offered at first.
+            preset: the initial preset.
         """
         fold, repos = _offer(preset)
         with gr.Accordion("Weights available for download", **fold, elem_id="downloads") as fold:
@@ -82,19 +82,19 @@ class Downloads:
         self.message = gr.HTML(elem_id="download-message")
 
     def offer(
-        self, preset: str, ticked: Sequence[str] | None = None
+        self, preset: str, selected: Sequence[str] | None = None
     ) -> dict[gr.blocks.Block, object]:
         """Update the list for a preset.
 
         Args:
             preset: its name.
-            ticked: repositories that stay ticked, in a fold that stays as it is; ``None`` begins
-                anew, for another preset.
+            selected: repositories that stay selected, in an accordion that stays as it is; ``None``
+                resets both, for another preset.
         """
         fold, repos = _offer(preset)
-        if ticked is not None:
+        if selected is not None:
             del fold["open"]
-            repos["value"] = [repo for _, repo in repos["choices"] if repo in ticked]
+            repos["value"] = [repo for _, repo in repos["choices"] if repo in selected]
         return {self.fold: gr.Accordion(**fold), self.repos: gr.CheckboxGroup(**repos)}
 
 

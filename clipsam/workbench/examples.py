@@ -22,10 +22,10 @@ class Example:
     """One example image.
 
     Attributes:
-        title: as shown.
+        title: display title.
         image: uint8 (H, W, 3).
-        classes: as one would type them.
-        truth: what is really there, if known.
+        classes: as typed.
+        truth: the ground truth, if known.
     """
 
     title: str

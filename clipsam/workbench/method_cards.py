@@ -48,8 +48,8 @@ def one_card(method: str, preset: Preset, bundle: Path | None = None) -> str:
 
     Args:
         method: its id.
-        preset: that it ran with.
-        bundle: weights of the session, if it ran with those.
+        preset: preset of the run.
+        bundle: weights trained in the session, if the run used them.
     """
     info = find_method(method).info
     return (

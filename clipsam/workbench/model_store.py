@@ -26,10 +26,10 @@ class ModelStore:
     """Backbones by preset and predictors by preset and method; holds no images.
 
     Attributes:
-        device: where they run. All are loaded to the CPU; what a GPU needs a prediction brings.
-        max_bytes: weights beyond this leave the GPU for the CPU, the longest unused method first,
-            and come back when it runs again. Beyond as much again there, or beyond this without a
-            GPU, they are unloaded. The method asked for last always stays.
+        device: device of predictions. Models are loaded to the CPU and moved by a prediction.
+        max_bytes: limit of weights on the GPU; above it, the least recently used method is moved
+            to the CPU until it runs again. Above the same limit there, or without a GPU, it is
+            unloaded. The most recently requested method always stays.
     """
 
     def __init__(self, max_bytes: int = 4 * 2**30) -> None:
@@ -63,7 +63,7 @@ class ModelStore:
 
         Args:
             preset, method: their names.
-            bundle: weights trained in a session; ``None`` takes the project's.
+            bundle: weights trained in a session; ``None`` for the project's.
 
         Raises:
             PromptError: no such preset or method.
@@ -105,7 +105,7 @@ class ModelStore:
     def _make_room(self, needed: int) -> None:
         """Unload until this many bytes fit, but never the most recently loaded model.
 
-        A method that still runs stays in memory until it has answered.
+        A running method stays in memory until it has finished.
         """
         most = self.max_bytes if self.device == CPU else 2 * self.max_bytes
         while self.bytes + needed > most and len(self._predictors) > 1:
@@ -118,17 +118,17 @@ class ModelStore:
     def _clear_gpu(self) -> None:
         """Move the least recently used models to the CPU until the requested one fits.
 
-        What a method may bring back counts, whether it is there now or not. Half of the card stays
-        free of weights, whatever is allowed.
+        Weights that a method may move back count, wherever they are now. Half of the GPU is always
+        kept free of weights.
         """
         if self.device == CPU:
             return
         most = min(self.max_bytes, torch.cuda.mem_get_info(self.device)[1] // 2)
-        *idle, asked = (
+        *idle, newest = (
             weights(one.network(), one.backbones.sam, one.backbones.clip)
             for one in self._predictors.values()
         )
-        kept, fits = dict(asked), True
+        kept, fits = dict(newest), True
         for held in reversed(idle):
             both = kept | held
             fits = fits and sum(tensor.nbytes for tensor in both.values()) <= most

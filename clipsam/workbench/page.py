@@ -39,8 +39,8 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
     """Build the page, ready for :func:`launch`.
 
     Args:
-        models: what runs; may still be empty, they load when needed.
-        folders: of labelled images on this machine, in which everybody may measure.
+        models: the model cache; models are loaded when needed.
+        folders: folders of labelled images on this machine that every user may evaluate on.
     """
     with gr.Blocks(
         title=TITLE,

@@ -10,7 +10,7 @@ from ..errors import ClipsamError
 from ..weights.presets import PRESETS, find_preset
 from .bundles import SessionBundles
 from .choices import DEFAULT_KEYS, MethodChoice, all_choices
-from .downloads import Downloads, get_ticked
+from .downloads import Downloads, download_selected
 from .events import LATEST, PRIVATE, Updates, Values, note, problem
 from .method_cards import all_cards
 
@@ -22,14 +22,14 @@ class MethodPicker:
 
     Attributes:
         preset: the preset's name.
-        by_text, by_marks: keys of the ticked choices that need names only, and marks too.
+        by_text, by_marks: keys of the selected choices that need names only, or marks too.
     """
 
     def __init__(self, bundles: gr.State) -> None:
         """Build the panel inside the open ``gr.Blocks``.
 
         Args:
-            bundles: what the session has trained.
+            bundles: bundles trained in the session.
         """
         self._bundles = bundles
         self.preset = preset_dropdown(
@@ -86,29 +86,29 @@ class MethodPicker:
     def chosen(self, values: Values) -> tuple[MethodChoice, ...]:
         """Return the selected methods in the order of the list."""
         every = all_offered(values[self._bundles], values[self.preset])
-        ticked = self._ticked(values)
-        return tuple(choice for choice in every if choice.key in ticked)
+        selected = self._selected_keys(values)
+        return tuple(choice for choice in every if choice.key in selected)
 
     def take_preset(self, values: Values) -> Updates:
         """Update everything that depends on the preset."""
-        return self.offer(values[self._bundles], values[self.preset], self._ticked(values))
+        return self.offer(values[self._bundles], values[self.preset], self._selected_keys(values))
 
     def take_bundle(self, values: Values) -> Updates:
         """Offer the most recently trained bundle and select it in addition."""
         bundles: SessionBundles = values[self._bundles]
         new = {choice.key for choice in bundles.kept[-1].choices} if bundles.kept else set()
-        return self.offer(bundles, values[self.preset], self._ticked(values) | new)
+        return self.offer(bundles, values[self.preset], self._selected_keys(values) | new)
 
-    def _ticked(self, values: Values) -> set[str]:
+    def _selected_keys(self, values: Values) -> set[str]:
         """Return the keys of the selected choices."""
         return {*values[self.by_text], *values[self.by_marks]}
 
-    def offer(self, bundles: SessionBundles, preset: str, ticked: Collection[str]) -> Updates:
+    def offer(self, bundles: SessionBundles, preset: str, selected: Collection[str]) -> Updates:
         """Update methods and downloads for a preset, keeping the selection where possible."""
         return {
             self._downloads.message: "",
             **self._downloads.offer(preset),
-            **self._offer_methods(bundles, preset, ticked),
+            **self._offer_methods(bundles, preset, selected),
         }
 
     def download(
@@ -119,22 +119,22 @@ class MethodPicker:
         """Download the selected weights and update the methods that can run now."""
         preset, repos = values[self.preset], values[self._downloads.repos]
         try:
-            said = note(get_ticked(preset, repos, progress))
+            said = note(download_selected(preset, repos, progress))
         except ClipsamError as error:
             said = problem(str(error))
         return {
             self._downloads.message: said,
             **self._downloads.offer(preset, repos),
-            **self._offer_methods(values[self._bundles], preset, self._ticked(values)),
+            **self._offer_methods(values[self._bundles], preset, self._selected_keys(values)),
         }
 
     def _offer_methods(
-        self, bundles: SessionBundles, preset: str, ticked: Collection[str]
+        self, bundles: SessionBundles, preset: str, selected: Collection[str]
     ) -> Updates:
         """Update the methods, selecting the default ones if none of the selected can run."""
-        if not any(choice.key in ticked for choice in ready(bundles, preset)):
-            ticked = DEFAULT_KEYS
-        text, marks = self._offers(preset, ticked, bundles)
+        if not any(choice.key in selected for choice in ready(bundles, preset)):
+            selected = DEFAULT_KEYS
+        text, marks = self._offers(preset, selected, bundles)
         return {
             self.by_text: gr.CheckboxGroup(**text),
             self.by_marks: gr.CheckboxGroup(**marks),

@@ -15,7 +15,7 @@ class Stoppable(Protocol):
     """Session of a page that can be stopped.
 
     Attributes:
-        stopped: whether Stop was pressed since the latest Run: what has not begun then never does.
+        stopped: whether Stop was pressed since the latest Run; queued jobs are then skipped.
     """
 
     stopped: bool
@@ -35,15 +35,15 @@ class StopButton:
         """Build the button inside the open ``gr.Blocks``."""
         self.button = gr.Button("Stop", interactive=False, elem_id=elem_id, scale=2, min_width=80)
 
-    def connect(self, session: gr.State, asks: Sequence[Callable[..., Dependency]]) -> None:
+    def connect(self, session: gr.State, starts: Sequence[Callable[..., Dependency]]) -> None:
         """Enable the button whenever one of the events starts a job.
 
         Args:
             session: the page's :class:`Stoppable`.
-            asks: events that ask; what answers them must be connected afterwards.
+            starts: events that start a job; their listeners must be connected afterwards.
         """
         # Through no queue, so that it also ends what waits in one.
-        gr.on(asks, self.begin, session, self.button, **QUICK)
+        gr.on(starts, self.begin, session, self.button, **QUICK)
         self.button.click(self.end, session, self.button, **QUICK)
 
     def rest_after(self, run: Dependency) -> None:

@@ -36,7 +36,7 @@ def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: ob
 
     Args:
         heading: above it.
-        items: what is in it.
+        items: the thumbnails.
         elem_id: of the component.
         settings: others of ``gr.HTML``.
     """

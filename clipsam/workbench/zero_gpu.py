@@ -1,18 +1,18 @@
 """Running methods where the GPU is: in this process, or on a ZeroGPU Space in a forked one.
 
-Such a Space has no GPU of its own. ``spaces.GPU`` lends one to each call of a function, which then
-runs in a forked process: arguments and results are pickled, what it loads and computes stays
-there, perhaps for the next call too, and the time that it asks for beforehand decides its place in
-the queue. Of an exception only the name comes back, of what it wrote only files. So there is one
-such function, :func:`lend` calls it, and it runs any task: all methods of a request on one scene
-(:func:`predict_all`), as many labelled images as fit into :data:`MAX_SECONDS`, a training. Only
-NumPy and plain values cross; a trained bundle is written to a folder that both processes see.
-Models are loaded there, never in the parent, where CUDA is emulated in the main thread alone:
-nothing may be warmed up there.
+Such a Space has no GPU of its own. ``spaces.GPU`` grants one per call of a function, which then
+runs in a forked process: arguments and results are pickled, loaded models and features stay in that
+process, possibly for the next call too, and the requested time determines the position in the
+queue. Only the name of an exception is returned, and only files survive. Therefore a single such
+function, called by :func:`lend`, runs any task: all methods of a request on one image
+(:func:`predict_all`), as many labelled images as fit into :data:`MAX_SECONDS`, or a training. Only
+NumPy arrays and plain values are passed; a trained bundle is written to a folder that both
+processes share. Models are loaded in the forked process, never in the parent, where CUDA is
+emulated in the main thread only, so nothing may be warmed up there.
 
-A forked process sees nothing that changes here, so it learns late that nobody wants its answers:
-when its task yields next, after the call was closed. A task that must not lose what it has, or
-yields too seldom, can look for a file that is removed here.
+A forked process does not see changes in the parent. It learns that its answers are no longer needed
+when its task yields next, after the call was closed. A task that must not lose its state, or yields
+rarely, can watch for a file that the parent removes.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ logger = logging.getLogger(__name__)
 def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: float) -> Iterator:
     """Run a task, on a ZeroGPU Space with a borrowed GPU in a forked process.
 
-    Close it to end the task, there when it yields next.
+    Closing the iterator ends the task when it yields next.
 
     Args:
         models: the task's first argument.
-        task: what runs.
-        arguments: its others.
-        seconds: that it needs, see :func:`seconds_for`.
+        task: the task.
+        arguments: its other arguments.
+        seconds: time that it needs, see :func:`seconds_for`.
 
     Raises:
-        gr.Error: no GPU is lent, or it was taken away, or the task failed there.
+        gr.Error: no GPU was granted, it was withdrawn, or the task failed there.
         ClipsamError: as the task does.
     """
     if not ON_ZERO_GPU:
@@ -96,9 +96,9 @@ def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int)
 
     Args:
         preset: its name.
-        methods: ids of what runs, one as often as it runs with other weights or in another mode.
-        answers: predictions in all.
-        classes: asked in all of them.
+        methods: ids of the methods, repeated for other weights or modes.
+        answers: total number of predictions.
+        classes: total number of queried classes.
     """
     chosen = find_preset(preset)
     networks = {
@@ -157,7 +157,7 @@ class MethodRequest(NamedTuple):
     Attributes:
         method: its id.
         mode: one of its modes; ``None`` leaves it to the prompt.
-        bundle: weights trained in a session; ``None`` takes the project's.
+        bundle: weights trained in a session; ``None`` for the project's.
         earlier: see :meth:`Predictor.predict`.
     """
 
@@ -171,9 +171,9 @@ class Answer(NamedTuple):
     """Progress or result of one method.
 
     Attributes:
-        index: of the method among those asked.
-        result: its prediction, or one sentence why there is none; ``None`` while it runs.
-        progress: classes done and classes in all, over all methods asked.
+        index: index of the request.
+        result: its prediction, or an error message; ``None`` while it runs.
+        progress: classes done and total, over all requests.
     """
 
     index: int
@@ -193,13 +193,13 @@ def predict_all(
     """Run methods one after the other on one image; a failing one does not stop the others.
 
     Args:
-        models: what runs.
-        encoded: the image; keeps the features for the next call unless they are computed elsewhere.
+        models: the loaded models.
+        encoded: the image; caches features unless they are computed in another process.
         prompt: the classes, with points and boxes.
         preset: its name.
-        requests: in the order to run.
+        requests: in execution order.
         options: all but the mode.
-        is_stopped: asked after each class whether to end here; a forked process cannot ask.
+        is_stopped: called after each class to decide whether to stop; not in a forked process.
     """
     options = options or PredictOptions()
     if not ON_ZERO_GPU:

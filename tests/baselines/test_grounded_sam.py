@@ -27,7 +27,7 @@ from baselines.grounded_sam import GroundedSamPredictor
 from clipsam.data.synthetic import SceneData
 from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
-from clipsam.models.grounding_dino import SLENDEREST, GroundingDino, caption, pad_slender
+from clipsam.models.grounding_dino import MAX_ASPECT_RATIO, GroundingDino, caption, pad_slender
 from clipsam.predictor import PredictOptions
 from clipsam.registry import count_parameters, load_predictor
 from clipsam.types import NOTHING, Concept, ConceptResult, Prediction, Prompt
@@ -168,7 +168,7 @@ def test_a_long_phrase_is_cut(detector):
 def test_slender_images_are_padded():
     image = np.full((2, 300, 3), 7, np.uint8)
     padded = pad_slender(image)
-    assert padded.shape == (10, 300, 3) and SLENDEREST == 32
+    assert padded.shape == (10, 300, 3) and MAX_ASPECT_RATIO == 32
     assert (padded[:2] == 7).all() and not padded[2:].any()
     assert pad_slender(image.transpose(1, 0, 2)).shape == (300, 10, 3)
     for size in ((150, 220), (1, 1), (1, 32), (320, 10)):
@@ -365,7 +365,7 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
             "whose shapes differ",
         ),
         ("vocab.txt", lambda b: b[:-9], "different tokens, one per line"),
-        ("vocab.txt", lambda b: b.replace(b"[CLS]", b"[cls]"), "as number 101, holds"),
+        ("vocab.txt", lambda b: b.replace(b"[CLS]", b"[cls]"), "with id 101, got"),
         (
             "vocab.txt",
             lambda b: b.replace(b"[unused7]", b"[unused8]"),

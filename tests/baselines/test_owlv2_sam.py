@@ -275,7 +275,11 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
         ("merges.txt", lambda b: b + b"qq\n", "are not a vocabulary"),
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),
         ("preprocessor_config.json", lambda b: b.replace(b"Owlv2", b"OwlViT"), "of a OwlViT"),
-        ("preprocessor_config.json", lambda b: b.replace(b"96", b"48"), "96 × 96 pixels large"),
+        (
+            "preprocessor_config.json",
+            lambda b: b.replace(b"96", b"48"),
+            "expected images of 96 × 96 pixels",
+        ),
     ],
 )
 def test_damaged_files(here, tiny, name, change, message):

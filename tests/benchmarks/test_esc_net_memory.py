@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import esc_net_memory
 from benchmarks.esc_net_memory import Case, Measured
-from clipsam.models.esc_net.chunking import MOST_MAPS, MOST_MAPS_ON_GPU
+from clipsam.models.esc_net.chunking import MAX_MAPS, MAX_MAPS_ON_GPU
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def test_without_a_gpu_it_says_so(report) -> None:
     assert [(case.device, case.classes) for case in cases] == [("cpu", 171), ("cpu", 847)]
 
 
-@pytest.mark.parametrize(("free", "chunk"), [(80 * 10**9, MOST_MAPS_ON_GPU), (10**9, None)])
+@pytest.mark.parametrize(("free", "chunk"), [(80 * 10**9, MAX_MAPS_ON_GPU), (10**9, None)])
 def test_on_a_gpu_free_memory_is_the_budget(report, free: int, chunk: int | None) -> None:
     text, cases = report(gpu=True, free=free)
     assert "847 classes on a GPU: 3000 of 24000 MB." in text and "not measured" not in text
     assert [case.device for case in cases] == ["cpu"] * 2 + ["cuda"] * 3
-    assert cases[-1].chunk == chunk or 1 <= cases[-1].chunk < MOST_MAPS
+    assert cases[-1].chunk == chunk or 1 <= cases[-1].chunk < MAX_MAPS
 
 
 def test_too_much_memory_fails(report) -> None:

@@ -82,7 +82,7 @@ def test_no_sample(folder):
     with pytest.raises(DataError, match="none of 1 images shows a named class"):
         check_data(FolderData(folder), [2])
     wrong_size(folder)
-    with pytest.raises(DataError, match="1 of them could not be used"):
+    with pytest.raises(DataError, match="1 could not be used"):
         check_data(FolderData(folder), [1, 2], skip_bad=True)
 
 

@@ -93,7 +93,7 @@ def test_a_large_picture_is_made_smaller() -> None:
         (square(1), [], "Every class needs a name"),
         (square(1), ["dog", " "], "Every class needs a name"),
         (square(4), ["background", "dog"], "contains the id 4, but names are given for 0 to 1"),
-        (square(1) + np.eye(20, 30, dtype=int), ["dog"], "holds the ids 1, 2, but only “dog”"),
+        (square(1) + np.eye(20, 30, dtype=int), ["dog"], "contains the ids 1, 2, but only “dog”"),
     ],
     ids=["size", "black", "void", "twice", "nameless", "blank", "unnamed", "several"],
 )
@@ -189,7 +189,7 @@ def too_many(folder: Path) -> list[Path]:
     [
         (lambda _: [], "Choose files first"),
         (lambda f: [save(f, "a.jpg", picture())], "a.jpg has no mask. Add a.png or a_mask.png"),
-        (lambda f: [save(f, "a.png", square())], "a.png is alone"),
+        (lambda f: [save(f, "a.png", square())], "a.png has no partner"),
         (
             lambda f: [save(f, n, square()) for n in ("a.jpg", "a.bmp")],
             "Cannot tell which file of a is",
@@ -198,10 +198,10 @@ def too_many(folder: Path) -> list[Path]:
         (lambda f: [archive(f, "masks/2.png")], "has no masks/2.png"),
         (lambda f: [archive(f, names={"0": "dog"})], "classes.json is not a list of class names"),
         (lambda f: [archive(f, names=["dog", "Dog"])], "Two classes are named"),
-        (cut_off, "cut.zip is damaged, locked or no zip"),
+        (cut_off, "cut.zip is damaged, protected by a password, or not a zip"),
         (bare_archive, "bare.zip has no folder images/"),
-        (no_picture, "a.jpg is not a picture"),
-        (colourful_mask, "a_mask.png is a colour picture"),
+        (no_picture, "a.jpg is not a supported image"),
+        (colourful_mask, "a_mask.png is a colour image"),
         (too_many, "33 images are more than the limit of 32"),
     ],
 )

@@ -166,7 +166,7 @@ def test_background_is_a_class_of_pas_20b():
 @pytest.mark.parametrize(
     ("predicted", "message"),
     [
-        (np.zeros((1, 2)), "must hold integers, not float64"),
+        (np.zeros((1, 2)), "must contain integers, got float64"),
         (np.zeros((1, 2), bool), "must contain integers, got bool"),
         (np.array([[0, 59]]), r"a label map of PAS-20b must be in 0\.\.58, got 0\.\.59"),
         (np.array([[-1, 0]]), r"a label map of PAS-20b must be in 0\.\.58, got -1\.\.0"),

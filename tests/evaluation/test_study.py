@@ -17,7 +17,7 @@ from clipsam.evaluation.study import Settings, Shard, Study
 from clipsam.evaluation.summary import present_figures
 
 RUNS = (MethodRun("text", "text"), MethodRun("clicks", "manual", 2))
-SETTINGS = Settings("KIND:PATH", "val", ("halves", "halves:manual"), "tiny", 2, seeds=2)
+SETTINGS = Settings("kind:path", "val", ("halves", "halves:manual"), "tiny", 2, seeds=2)
 
 
 @pytest.fixture
@@ -100,6 +100,26 @@ def test_another_study_needs_another_folder(study, changed, says):
     with pytest.raises(DataError, match="Choose another --out") as caught:
         study(settings=replace(SETTINGS, **changed))
     assert says in str(caught.value)
+
+
+def test_a_folder_of_version_0_1_resumes(study):
+    config = json.loads((study().out / "config.json").read_text())
+    settings = {
+        "data": "kind:path",
+        "part": "val",
+        "methods": ["halves", "halves:manual"],
+        "preset": "tiny",
+        "clicks": 2,
+        "seeds": 2,
+        "limit": None,
+        "absent": None,
+        "single_object": False,
+        "precision": "auto",
+        "compiled": False,
+    }
+    digests = {name: config[name] for name in ("images", "weights")}
+    (study().out / "config.json").write_text(json.dumps(settings | digests))
+    assert study().run(Shard())
 
 
 def test_other_images_or_weights_are_another_study(study, halves, quarters, monkeypatch):

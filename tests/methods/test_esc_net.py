@@ -15,7 +15,7 @@ from clipsam.measure import Stopwatch
 from clipsam.methods import esc_net as methods
 from clipsam.methods.esc_net import CatSegPredictor, EscNetPredictor
 from clipsam.models.clip import build_clip
-from clipsam.models.esc_net.chunking import MOST_MAPS_ON_GPU, kept_bytes, working_bytes
+from clipsam.models.esc_net.chunking import MAX_MAPS_ON_GPU, kept_bytes, working_bytes
 from clipsam.models.sam_model import build_sam
 from clipsam.predictor import PredictOptions
 from clipsam.registry import count_parameters
@@ -211,9 +211,9 @@ def test_on_a_gpu_its_free_memory_is_the_budget(tiny, monkeypatch):
     monkeypatch.setattr(methods, "free_memory", free_memory)
     kept, working = (f(predictor.config, 16) for f in (kept_bytes, working_bytes))
     fitting = (100 * 10**6 - 400 * kept) // working
-    assert 1 < fitting < MOST_MAPS_ON_GPU
+    assert 1 < fitting < MAX_MAPS_ON_GPU
     found = [predictor._chunk(features, text) for _ in free]
-    assert found == [MOST_MAPS_ON_GPU, fitting, 1]
+    assert found == [MAX_MAPS_ON_GPU, fitting, 1]
     assert asked == [gpu] * 3
 
 

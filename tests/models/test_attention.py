@@ -63,7 +63,7 @@ def test_equals_segment_anything(monkeypatch, grid, window, budget):
 def test_a_gpu_in_half_precision_computes_the_same(monkeypatch, grid, window, most):
     """What its tensor cores are given, in single precision."""
     monkeypatch.setattr(attention_module, "_mix", attention_module._mix_on_tensor_cores)
-    monkeypatch.setattr(attention_module, "MOST_BIAS_TOKENS", most)
+    monkeypatch.setattr(attention_module, "MAX_BIAS_TOKENS", most)
     module, tokens = make(window, grid), tokens_of(grid)
     close(attend(module, tokens, window), plain(module, tokens, window))
 

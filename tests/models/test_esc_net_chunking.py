@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.esc_net_memory import Case, measure
 from clipsam.models.esc_net import EscNetConfig, classes_at_a_time
-from clipsam.models.esc_net.chunking import MOST_MAPS, kept_bytes, working_bytes
+from clipsam.models.esc_net.chunking import MAX_MAPS, kept_bytes, working_bytes
 from clipsam.weights.presets import TINY
 
 MB = 10**6
@@ -27,7 +27,7 @@ def test_kept_is_what_the_design_says():
 @pytest.mark.parametrize("classes", [1, 5, 171, 847])
 def test_the_chunk_fills_the_budget_up_to_a_fixed_number(images, classes):
     kept, working = (images * f(PAPERS, 24) for f in (kept_bytes, working_bytes))
-    most = min(classes, MOST_MAPS // images)
+    most = min(classes, MAX_MAPS // images)
     chunks = []
     for megabytes in (0, 50, 100, 200, 400, 800, 1600, 10**6):
         budget = megabytes * MB
@@ -41,7 +41,7 @@ def test_the_chunk_fills_the_budget_up_to_a_fixed_number(images, classes):
 
 
 def test_more_images_than_maps_at_a_time():
-    assert classes_at_a_time(PAPERS, 24, 2 * MOST_MAPS, 3, 10**12) == 1
+    assert classes_at_a_time(PAPERS, 24, 2 * MAX_MAPS, 3, 10**12) == 1
 
 
 @pytest.mark.skipif(

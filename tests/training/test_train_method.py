@@ -260,7 +260,7 @@ def test_a_wrong_option_gets_one_sentence(tmp_path, capsys, args, words):
 
 def test_a_method_without_weights_of_its_own_cannot_be_trained(tmp_path, capsys):
     assert main(command("sam", tmp_path / "bundle")) == 2
-    refused(capsys, "SAM has nothing to train", "sam-decoder")
+    refused(capsys, "SAM has no trainable weights", "sam-decoder")
 
 
 def test_a_finished_bundle_is_not_overwritten(tmp_path, capsys):

@@ -354,9 +354,12 @@ DAMAGES = {
     "weights empty": (lambda b: (b / "model.safetensors").write_bytes(b""), "is damaged"),
     "a web page": (lambda b: (b / "model.safetensors").write_text("<html>" * 9), "is damaged"),
     "another kind": (lambda b: change(b, network=None), "is not a bundle of a method"),
-    "unknown method": (lambda b: change(b, method="sam-9"), "the method “sam-9”, which is none"),
-    "no weights of its own": (lambda b: change(b, method="sam"), "the method “sam”, which is none"),
-    "unknown preset": (lambda b: change(b, preset="../.."), "the preset “../..”, which is none"),
+    "unknown method": (lambda b: change(b, method="sam-9"), "the method “sam-9”, expected one of"),
+    "no weights of its own": (
+        lambda b: change(b, method="sam"),
+        "the method “sam”, expected one of",
+    ),
+    "unknown preset": (lambda b: change(b, preset="../.."), "the preset “../..”, expected one of"),
 }
 
 
@@ -512,6 +515,6 @@ def test_the_commands(bundle, hub, tmp_path, monkeypatch, caplog, capsys):
     monkeypatch.setitem(PRESETS, "base", replace(PRESETS["base"], sam_source=source))
     change(bundle, preset="base")
     assert main(["pull", str(bundle), "--out", str(tmp_path / "base")]) == 0
-    assert "First: python -m clipsam download base" in caplog.text
+    assert "First run: python -m clipsam download base" in caplog.text
     assert main(["push", str(tmp_path), REPO]) == 2
     assert "is no bundle" in capsys.readouterr().err

@@ -213,7 +213,7 @@ def test_comparison_with_a_truth(
 BAD = {
     "no class": ({"classes": " , "}, "Enter at least one class name"),
     "a class twice": ({"classes": "dog, Dog"}, "given twice"),
-    "classes that are no text": ({"classes": 7}, "classes must be text"),
+    "classes that are no text": ({"classes": 7}, "classes must be a string"),
     "no method": ({"methods": []}, "at least one method"),
     "an unknown method": ({"methods": ["sam-9"]}, "There is no method “sam-9”"),
     "an unknown mode": ({"methods": ["sam:best"]}, "has no mode “best”"),
@@ -221,7 +221,10 @@ BAD = {
     "an untrained method": ({"preset": "base"}, "is not available: not trained for base"),
     "an unknown preset": ({"preset": "giant"}, "There is no preset “giant”"),
     "a point outside": ({"points": [["dog", 9999, 1, 1]]}, "lies outside the image"),
-    "a point of no class": ({"points": [["cat", 1, 1, 1]]}, "“cat” is none of the classes"),
+    "a point of no class": (
+        {"points": [["cat", 1, 1, 1]]},
+        "“cat” is not one of the requested classes",
+    ),
     "half a point": ({"points": [["dog", 1, 1]]}, "A point is [class, x, y, label]"),
     "a point of words": ({"points": [["dog", "a", "b", 1]]}, "A point is [class, x, y, label]"),
     "another label": ({"points": [["dog", 1, 1, 2]]}, "1 (foreground) or 0 (background)"),
@@ -253,7 +256,7 @@ def test_a_truth_that_does_not_fit(page: Client, files: Path, tmp_path: Path) ->
     for truth, asked, part in (
         (tmp_path / "small.png", "", "3 × 2 pixels"),
         (files / "second.png", "", "Select the class"),
-        (files / "second.png", "cat", "“cat” is none of the classes"),
+        (files / "second.png", "cat", "“cat” is not one of the requested classes"),
     ):
         with pytest.raises(AppError, match=re.escape(part)):
             page.predict(

@@ -14,12 +14,12 @@ from clipsam.weights.bundle import WeightsError
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.weights.published import CLIPSEG, SAM2_TINY, SAM3
 from clipsam.workbench import downloads
-from clipsam.workbench.downloads import get_ticked, needed_weights
+from clipsam.workbench.downloads import download_selected, needed_weights
 from tests.standins import SAVE, save_all
 from tests.weights.conftest import point_at
 from tests.weights.standin_hub import StandinHub
 
-HERE = "Downloaded and verified"
+HERE = "Downloaded and verified: "
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def test_what_is_wanted(hub: StandinHub, tmp_path: Path, monkeypatch: pytest.Mon
 def test_progress_counts_bytes(hub: StandinHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "POLL", 0.001)
     seen: list[object] = []
-    said = get_ticked("tiny", [CLIPSEG.repo], lambda done, **_: seen.append(done))
-    assert said == f"{CLIPSEG.repo}: {HERE}"
+    said = download_selected("tiny", [CLIPSEG.repo], lambda done, **_: seen.append(done))
+    assert said == f"{HERE}{CLIPSEG.repo}."
     assert seen[0] == 0
     total = sum(map(len, hub.files[CLIPSEG.repo].values())) // 10**6
     assert all(0 <= done <= of <= total for done, of in seen[1:])
@@ -64,13 +64,13 @@ def test_progress_counts_bytes(hub: StandinHub, monkeypatch: pytest.MonkeyPatch)
 def test_nothing_ticked(hub: StandinHub) -> None:
     for repos in ([], ["someone/else"]):
         with pytest.raises(PromptError, match="Select what to download"):
-            get_ticked("tiny", repos, lambda *_, **__: None)
+            download_selected("tiny", repos, lambda *_, **__: None)
     assert not hub.requests
 
 
 def test_a_refusal_is_told(hub: StandinHub) -> None:
     with pytest.raises(WeightsError, match=f"has no {SAM2_TINY.repo}"):
-        get_ticked("tiny", [SAM2_TINY.repo], lambda *_, **__: None)
+        download_selected("tiny", [SAM2_TINY.repo], lambda *_, **__: None)
 
 
 @pytest.mark.browser
@@ -89,7 +89,7 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     hub.fail = lambda _: None
     assert page.get_by_label(CLIPSEG.repo).is_checked()
     page.locator("#download").click()
-    page.locator("#download-message", has_text=HERE).wait_for()
+    page.locator("#download-message", has_text=HERE.strip()).wait_for()
     assert page.get_by_label(CLIPSEG.repo).count() == 0
     page.locator("#examples button", has_text="Shapes").first.click()
     page.wait_for_selector("#annotator .filled")

@@ -45,7 +45,7 @@ def test_training_is_told_from_the_bundle_that_ran(tmp_path: Path) -> None:
     save_bundle(tmp_path, {"training": training}, {"weight": torch.zeros(1)})
     assert trained("sam-ptx", TINY, tmp_path) == "7 steps on 3 images: all but the last 1."
     assert "579 steps on 887 images" in trained("sam-ptx", TINY)
-    assert trained("sam-ptx", PRESETS["base"]) == "Not for base."
+    assert trained("sam-ptx", PRESETS["base"]) == "Not trained for base."
     assert trained("sam", TINY) == "No weights of its own."
     assert "facebook/sam2.1-hiera-tiny" in trained("sam2", TINY)
     assert "Measured here" in one_card("sam-ptx", TINY)

@@ -18,7 +18,7 @@ ANY_OBJECT = "camouflaged object"
 class CamouflageData(PairedData):
     """One camouflaged object per image, with a binary mask.
 
-    COD10K's file names tell the animal, which becomes the class. Its pictures without a
+    COD10K's file names contain the animal, which becomes the class. Its images without a
     camouflaged object ("NonCAM") are left out, as in the papers.
     """
 

@@ -116,9 +116,9 @@ def list_pairs(images: Path, masks: Path, skip: str = "") -> list[tuple[Path, Pa
     """Pair every image of a folder with the PNG of its stem in another folder, sorted.
 
     Args:
-        images: folder of the images; hidden files are passed over.
+        images: folder of the images; hidden files are ignored.
         masks: folder of the masks.
-        skip: images with this in their name are passed over.
+        skip: images with this in their name are ignored.
 
     Raises:
         DataError: no such folder, or an image without a mask.
@@ -157,7 +157,7 @@ class DataReader:
             part: ``train``, ``val``, or the data set's own name of a part.
 
         Raises:
-            DataError: the data set is not what it should be.
+            DataError: the data set is invalid.
         """
         return cls(root, cls.parts.get(part, part))
 
@@ -187,7 +187,7 @@ class PairedData(DataReader):
             names: class names.
             pairs: (image, mask) files.
             values: class value of every id that a mask may hold.
-            known: which ids are right, for the message about one that is not.
+            known: description of the valid ids, for error messages.
 
         Raises:
             DataError: two images of one stem.

@@ -44,7 +44,7 @@ def open_data(spec: str, part: str) -> SegmentationData:
         part: ``train``, ``val``, or the data set's own name of a part.
 
     Raises:
-        DataError: no such kind or path, or the data set is not what it should be.
+        DataError: no such kind or path, or an invalid data set.
     """
     kind, colon, path = spec.partition(":")
     if kind == SCENES and path:

@@ -2,7 +2,7 @@
 
 Estimates from the sizes of the network's tensors, in float32; from some ten classes on, measured
 peaks are within a factor of 2 of them. What does not grow with the classes is left out: about 50 MB
-beside the weights.
+in addition to the weights.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from ..sam_model import PROMPT_DIM
 from .config import EscNetConfig
 
-MOST_MAPS = 32
+MAX_MAPS = 32
 """Largest number of maps (images × classes) at a time on a CPU.
 
 More are not faster, and with enough memory all machines use the same chunks.
 """
 
-MOST_MAPS_ON_GPU = 256
+MAX_MAPS_ON_GPU = 256
 """Largest number of maps at a time on a GPU, enough to saturate any (estimated, not measured)."""
 
 SLACK = 2
@@ -35,7 +35,7 @@ def classes_at_a_time(
     images: int,
     classes: int,
     budget: int,
-    most: int = MOST_MAPS,
+    most: int = MAX_MAPS,
 ) -> int:
     """Return the largest chunk whose forward pass stays within the budget, as far as possible.
 
@@ -44,7 +44,7 @@ def classes_at_a_time(
         grid: side of CLIP's grid, cells.
         images: in the batch.
         classes: N_c.
-        budget: bytes beside the weights; below what all classes keep, one is taken at a time.
+        budget: bytes in addition to the weights; if it is too small, one class is taken at a time.
         most: maps (images × classes) at a time, however large the budget.
 
     Returns:

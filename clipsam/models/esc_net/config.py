@@ -29,7 +29,7 @@ class EscNetConfig:
         use_sam: image features see the classes through SAM. Without, this is CAT-Seg with another
             class attention and decoder.
         pretrained_sam: start from a SAM checkpoint, not from random weights.
-        prompts: what SAM is told of the pseudo masks.
+        prompts: the kinds of SAM prompts made from the pseudo masks.
         fuse: how the classes' image features become one: weighted by the map, or their ``mean``.
     """
 

@@ -194,7 +194,7 @@ class VisionLanguageFusion(nn.Module):
         Args:
             config: of the network.
             grid: side of CLIP's grid, cells.
-            last: it has no next map, for nobody would read it.
+            last: whether it is the last block, without a next map.
         """
         super().__init__()
         dim = config.hidden
@@ -214,8 +214,8 @@ class VisionLanguageFusion(nn.Module):
         """Process one chunk of n classes; others enter through ``guidance`` and ``memory`` only.
 
         Args:
-            state: E^{k-1} (B, n, h, w, C), beside the map so that what was learnt of a class is
-                not squeezed through one channel in each block; 0 before the first.
+            state: E^{k-1} (B, n, h, w, C), in addition to the map, so that a class is not reduced
+                to one channel between blocks; 0 before the first.
             maps: M^{k-1}, float32 (B, n, h, w).
             guidance: F'_v (B, 256, h, w).
             words: t (n, C).

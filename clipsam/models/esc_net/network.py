@@ -1,8 +1,8 @@
 """ESC-Net: SAM's decoder layers inside CLIP, for any words (CVPR 2025, arXiv 2411.14723).
 
-CLIP gives each class a map of cosines. In each of N blocks the map prompts SAM's decoder layers,
-which turn CLIP's image features into ones that know where objects end; those and the words refine
-the map. A light decoder draws the result finer.
+CLIP computes a map of cosines for each class. In each of N blocks the map prompts SAM's decoder
+layers, which add object boundaries to CLIP's image features; these and the class texts refine the
+map. A light decoder increases the resolution.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BlockInputs:
 
     Attributes:
         maps: M^{k-1}, float32 (B, N_c, h, w), from which it made its prompts.
-        prompts: what SAM was told, leading dimensions (B, N_c); ``None`` without SAM.
+        prompts: SAM prompts, leading dimensions (B, N_c); ``None`` without SAM.
     """
 
     maps: Tensor
@@ -44,7 +44,7 @@ class EscNetOutput:
     Attributes:
         logits: (B, N_c, 4h, 4w), each class on its own: a sigmoid gives its probability.
         correlation: M⁰, float32 (B, N_c, h, w), CLIP's raw cosines.
-        blocks: what each block saw, in order.
+        blocks: input of each block, in order.
     """
 
     logits: Tensor

@@ -104,7 +104,7 @@ class SamLayers(nn.Module):
 
         Args:
             grid: side of the image embedding, cells.
-            prompts: what it will be told; embeddings that it does not need are frozen, since
+            prompts: kinds of prompts in use; embeddings of others are frozen, since
                 they would get no gradient.
         """
         super().__init__()
@@ -248,21 +248,21 @@ class SamBlock(nn.Module):
             texts: F_l (n, D) of each chunk.
 
         Returns:
-            F'_v (B, 256, h, w) = F_a + Conv1×1(Σ_n w_n · F'^n), and what SAM was told of every
+            F'_v (B, 256, h, w) = F_a + Conv1×1(Σ_n w_n · F'^n), and the SAM prompts of every
             class, leading dimensions (B, N_c).
         """
         config = self.config
         weights = self.class_weights(torch.cat(tuple(maps), 1)).flatten(2)
         shares = weights.split([len(text) for text in texts], dim=1)
-        told, fused = [], 0.0
+        block_prompts, fused = [], 0.0
         for chunk, text, share in zip(maps, texts, shares, strict=True):
             prompts = generate_prompts(chunk, config.num_points, config.alpha, config.standardise)
             aware = self.pretrained(image, prompts, self.text_token(text))
             with torch.autocast(image.device.type, enabled=False):
                 fused = fused + torch.einsum("bnp,bnpc->bcp", share, aware.float())
-            told.append(prompts)
+            block_prompts.append(prompts)
         fused = self.fuse(fused.unflatten(2, image.shape[2:]))
-        return image + fused, PseudoPrompts.cat(told, dim=1)
+        return image + fused, PseudoPrompts.cat(block_prompts, dim=1)
 
     def class_weights(self, maps: Tensor) -> Tensor:
         """Compute each class's share w of each cell, float32 (B, N_c, h, w), from M^{k-1}."""

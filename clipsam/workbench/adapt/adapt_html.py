@@ -20,7 +20,7 @@ THUMBNAIL_SIDE = 112
 DISPLAY_SIDE = 384
 """Long side of a held-out image before and after, pixels."""
 
-MOST_POINTS = 200
+MAX_POINTS = 200
 """Points of the drawn curve."""
 
 
@@ -114,7 +114,7 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 
 def _line(values: Sequence[float], top: float, name: str) -> str:
-    steps = np.unique(np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(int))
+    steps = np.unique(np.linspace(0, len(values) - 1, MAX_POINTS).round().astype(int))
     points = " ".join(
         f"{100 * step / max(1, len(values) - 1):.1f},{100 - 96 * values[step] / (top or 1):.1f}"
         for step in steps

@@ -57,9 +57,9 @@ class AdaptState:
     """State of this tab in one open page, never shared.
 
     Attributes:
-        pictures: labelled ones, in their order.
-        training_run: the training that runs.
-        sent: how many pictures came from elsewhere on the page.
+        pictures: the labelled images, in order.
+        training_run: the running training.
+        sent: number of images sent from elsewhere on the page.
         stopped: whether Stop was pressed since Adapt was.
     """
 
@@ -80,16 +80,16 @@ class AdaptTab:
 
     Attributes:
         state: of one page.
-        shown: what shows the labelled pictures, see :meth:`show`.
-        finished: the event after which there may be a new bundle.
+        shown: components that show the labelled images, see :meth:`show`.
+        finished: event after a training, which may have made a new bundle.
     """
 
     def __init__(self, models: ModelStore, bundles: gr.State) -> None:
         """Build the tab inside the open ``gr.Blocks``.
 
         Args:
-            models: whose SAM and CLIP the trained copies stand on.
-            bundles: what the session has trained.
+            models: models with the SAM and CLIP of the trained copies.
+            bundles: bundles trained in the session.
         """
         self.models = models
         self.bundles = bundles
@@ -226,7 +226,7 @@ class AdaptTab:
             masks: bool (H, W) by class name; empty ones are left out.
 
         Raises:
-            DataError: it cannot be used, or is one too many.
+            DataError: it cannot be used, or exceeds the limit.
         """
         key = f"from Compare {state.sent + 1}"
         state.pictures = with_more(state.pictures, [from_masks(key, image, masks)])

@@ -24,7 +24,7 @@ class TrainingUpdate(NamedTuple):
     """Progress of a training since the last update.
 
     Attributes:
-        losses: of the steps since the news before.
+        losses: losses of the steps since the last update.
         elapsed: seconds since the first step.
     """
 
@@ -37,9 +37,9 @@ class TrainingRun:
     """A training as seen by its page; it may run in another process.
 
     Attributes:
-        seconds: that it may take.
-        keep_going: a file that is there while further steps are wanted.
-        losses: of each step heard of.
+        seconds: time limit.
+        keep_going: a file that exists as long as the training may continue.
+        losses: losses of all reported steps.
         elapsed: seconds since the first step.
     """
 
@@ -83,11 +83,11 @@ def train(
 ) -> Iterator[TrainingUpdate | AdaptationResult]:
     """Adapt a method in a thread, yielding updates and finally the result.
 
-    A task for :func:`..zero_gpu.lend`. What has been learnt is lost if it is closed, but not if
-    ``keep_going`` goes.
+    A task for :func:`..zero_gpu.lend`. The result is lost if the iterator is closed, but not if
+    ``keep_going`` is removed.
 
     Args:
-        models: whose SAM and CLIP the trained copy stands on.
+        models: models with the SAM and CLIP of the trained copy.
         method, preset: their names.
         pictures, seconds, folder: see :func:`adapt`.
         keep_going: see :class:`TrainingRun`.

@@ -74,7 +74,7 @@ def read_marks(text: str, value: object) -> list[Mark]:
     """Read the marks of the typed classes from the canvas's value, ignoring others.
 
     Raises:
-        PromptError: a value that the canvas cannot have sent.
+        PromptError: the value is invalid.
     """
     marks = value.get("marks") if isinstance(value, dict) else None
     if not isinstance(marks, list):
@@ -88,6 +88,6 @@ def read_prompt(text: str, value: object) -> Prompt:
     """Read the prompt from typed classes and the canvas's value, ignoring marks of other classes.
 
     Raises:
-        PromptError: no class, a class named twice, or a value that the canvas cannot have sent.
+        PromptError: no class, a duplicate class, or an invalid value.
     """
     return prompt_with_marks(parse_classes(text), read_marks(text, value))

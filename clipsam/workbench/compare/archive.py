@@ -24,7 +24,7 @@ from .figure import write_figure
 from .session import ComparisonRun
 from .views.display_settings import DisplaySettings
 
-AGAIN = "again"
+OUTPUT_FOLDER = "again"
 """Output folder of the command line in an archive."""
 
 
@@ -43,16 +43,16 @@ def write_zip(
 
     Args:
         path: of the archive.
-        run: at least one of its methods has answered.
+        run: a run with at least one result.
         display: threshold, overlap, and the class whose similarity maps the figure shows.
-        truth: what masks are scored with.
-        maps: the scores that no threshold moves, by key, where they were computed before.
+        truth: the ground truth.
+        maps: threshold-independent scores by key, if already computed.
 
     Returns:
         ``path``.
 
     Raises:
-        PromptError: a class name that the command line cannot carry.
+        PromptError: a class name cannot be passed on the command line.
     """
     predictions, image = run.predictions, run.encoded.image
     folders = folder_names(predictions)
@@ -67,7 +67,7 @@ def write_zip(
             for key, one in predictions.items()
         }
         write_results(room, IMAGE, run.prompt, list(entries.values()))
-        asked = {
+        request = {
             "preset": run.preset,
             "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
             "classes": prompt_json(run.prompt),
@@ -75,7 +75,7 @@ def write_zip(
             "overlap": display.overlap,
             "seed": run.seed,
         }
-        (room / "prompt.json").write_text(json.dumps(asked, indent=2, ensure_ascii=False))
+        (room / "prompt.json").write_text(json.dumps(request, indent=2, ensure_ascii=False))
         scored = {
             key: (maps or {}).get(key) or ({} if truth is None else score_maps(prediction, truth))
             for key, prediction in predictions.items()
@@ -141,7 +141,7 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
     """Return the arguments of ``python -m clipsam`` that reproduce the masks from :data:`IMAGE`.
 
     Raises:
-        PromptError: a class name with a comma or a semicolon.
+        PromptError: a class name contains a comma or a semicolon.
     """
     predictions, concepts = run.predictions, run.prompt.concepts
     text = ", ".join("; ".join(concept.synonyms) for concept in concepts)
@@ -163,15 +163,16 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
     for concept in concepts:
         words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
     words += [f"--preset={run.preset}", f"--threshold={display.threshold!r}", f"--seed={run.seed}"]
-    return [*words, f"--overlap={display.overlap}", f"--out={AGAIN}"]
+    return [*words, f"--overlap={display.overlap}", f"--out={OUTPUT_FOLDER}"]
 
 
 def _reproduction(words: Sequence[str]) -> str:
     """Return the content of ``reproduce.txt``."""
     return (
         "# Unpack the archive, change to its folder, add the project's folder to PYTHONPATH, and "
-        f"run:\n\npython -m clipsam {shlex.join(words)}\n\n# The folder {AGAIN!r} then holds "
-        "identical masks, provided that weights, library versions and\n# device type are the "
-        f"same. Written with torch {torch.__version__} on "
-        f"{'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
+        "run:\n\n"
+        f"python -m clipsam {shlex.join(words)}\n\n"
+        f"# The folder {OUTPUT_FOLDER!r} then holds identical masks, provided that weights,\n"
+        f"# library versions and device type are the same. Written with torch {torch.__version__} "
+        f"on {'a GPU' if torch.cuda.is_available() else 'a CPU'}.\n"
     )

@@ -44,8 +44,8 @@ class CardGrid:
     """Result cards, one for each possible choice; those of the latest run are visible.
 
     Attributes:
-        outputs: all that the updates of its methods change.
-        senders: of each card, the event with which its masks are to be labels elsewhere.
+        outputs: all components that its updates change.
+        senders: event of each card that sends its masks to the Adapt tab.
     """
 
     def __init__(self, session: gr.State, display: DisplayPanel) -> None:
@@ -53,7 +53,7 @@ class CardGrid:
 
         Args:
             session: of the page.
-            display: how answers are drawn.
+            display: display settings.
         """
         self._session, self._display = session, display
         self._cards: list[Card] = []
@@ -74,8 +74,8 @@ class CardGrid:
         """Redraw when display settings or answers change, and handle clicks on candidates.
 
         Args:
-            version: changes with a candidate; among what ``changes`` tells of.
-            changes: events with which what is drawn changes.
+            version: incremented with a candidate; one of ``changes``.
+            changes: events after which the cards must be redrawn.
         """
         inputs = {self._session, *self._display.inputs}
         gr.on(changes, self.redraw, inputs, self._overlays, **LATEST)
@@ -166,7 +166,7 @@ class CardGrid:
 def _details(choice: MethodChoice, prediction: Prediction | None, threshold: float) -> str:
     """Format what is below a card's image: intermediate results, cost, and the method's card.
 
-    Nothing without an answer.
+    Empty without a result.
     """
     if prediction is None:
         return ""

@@ -1,6 +1,6 @@
 """HTML of the result cards: masks, intermediate results, and cost.
 
-Masks are layers over the picture that the browser already has (CSS ``--picture``), so a slider's
+Masks are layers over the image that the browser already has (CSS ``--picture``), so a slider's
 step sends a few kilobytes, and opacity (CSS ``--opacity``) sends nothing.
 """
 
@@ -39,11 +39,11 @@ def overlay(
     """Format a method's result; for competing classes the label map first.
 
     Args:
-        choice: what ran.
-        prediction: what it answered.
-        display: what is asked of the drawing.
-        image: uint8 (H, W, 3), as it was asked about.
-        truth: for the view of errors.
+        choice: the choice.
+        prediction: the method's prediction.
+        display: display settings.
+        image: uint8 (H, W, 3), the original image.
+        truth: ground truth for the view of errors.
     """
     height, width = size = drawing.display_size(prediction.transform.image_size)
     switch = ""
@@ -64,7 +64,7 @@ def details(prediction: Prediction, threshold: float) -> str:
     """Format the details: notes, maps with SAM prompts, block by block, candidates, and cost.
 
     Args:
-        prediction: what a method answered.
+        prediction: the method's prediction.
         threshold: of the candidates' masks.
     """
     steps = "".join(

@@ -57,8 +57,8 @@ class CompareTab:
         """Build the tab inside the open ``gr.Blocks``.
 
         Args:
-            models: what runs.
-            bundles: what the session has trained.
+            models: the loaded models.
+            bundles: bundles trained in the session.
         """
         self.models = models
         self.bundles = bundles
@@ -116,7 +116,7 @@ class CompareTab:
 
     def _connect(self) -> None:
         heavy = {
-            "trigger_mode": "always_last",  # What is asked while another run ends is not lost.
+            "trigger_mode": "always_last",  # A request made while another run ends is not lost.
             "show_progress_on": [self.status],
             **ON_GPU,
             **PRIVATE,
@@ -148,10 +148,10 @@ class CompareTab:
             **LATEST,
         )
         inputs = self.controls.inputs
-        asks = [self.start.click, self.classes.submit]
-        self.stop.connect(self.session, asks)
+        starts = [self.start.click, self.classes.submit]
+        self.stop.connect(self.session, starts)
         runs = [
-            gr.on(asks, self.run, inputs, results, **heavy),
+            gr.on(starts, self.run, inputs, results, **heavy),
             self.annotator.input(self.run_again, {*inputs, self.live}, results, **heavy),
         ]
         for run in runs:
@@ -204,8 +204,8 @@ class CompareTab:
 
         Args:
             other: the tab with the cases.
-            tabs: what both are in.
-            name: of this one.
+            tabs: the tabs that contain both.
+            name: id of this tab.
         """
 
         def take(session: Session, theirs: EvaluateSession, chosen: gr.EventData) -> Updates:

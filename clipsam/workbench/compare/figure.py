@@ -25,7 +25,7 @@ matplotlib.rcParams["pdf.fonttype"] = 42
 WIDTH = 7.0
 """Width of the page's text, inches: two columns of most journals."""
 
-MOST_COLUMNS = 5
+MAX_COLUMNS = 5
 
 WIDEST, HIGHEST = 2.2, 2.6
 """Largest width and height of a panel, inches."""
@@ -48,8 +48,8 @@ def write_figure(
     """Write ``figure.png`` and ``figure.pdf``; the same run gives the same bytes.
 
     Args:
-        folder: where to.
-        run: at least one of its methods has answered.
+        folder: output folder.
+        run: a run with at least one result.
         display: threshold, overlap (ignored by methods whose classes compete), and the class whose
             similarity maps are shown.
         truth: shown below the image, if there is one.
@@ -91,7 +91,7 @@ class _Page:
             titles: of each cell; the text after a “·” starts a new line.
             two_rows: whether there are panels below the first.
         """
-        rows = -(-len(titles) // MOST_COLUMNS)
+        rows = -(-len(titles) // MAX_COLUMNS)
         columns = -(-len(titles) // rows)  # As many in each row, rather than a rest in the last.
         ratio = size[0] / size[1]
         self.columns = columns
@@ -186,7 +186,7 @@ class _Page:
         """Create axes without ticks or frame.
 
         Args:
-            cell: where.
+            cell: index of the cell.
             top, height: inches, from the cell's top.
             across: left end and width, as shares of the cell's.
         """

@@ -26,7 +26,7 @@ class RunControls:
         classes: names as typed.
         canvas: with the marks.
         picker: preset and methods.
-        display: how answers are drawn.
+        display: display settings.
     """
 
     session: gr.State
@@ -50,8 +50,8 @@ class RunRequest:
         classes: as typed.
         marks: value of the canvas.
         preset: its name.
-        choices: the ticked methods, in the order in which they are offered.
-        display: how answers are to be drawn.
+        choices: the selected methods, in list order.
+        display: display settings.
     """
 
     session: Session
@@ -77,7 +77,7 @@ class RunRequest:
         """Create the run.
 
         Raises:
-            PromptError: there is no picture, method or class, or a mark lies outside the picture.
+            PromptError: there is no image, method or class, or a mark lies outside the image.
         """
         encoded = self.session.current_image()
         if not self.choices:

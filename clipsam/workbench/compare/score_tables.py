@@ -46,10 +46,10 @@ def score_table(
 
     Args:
         predictions: by key of the choice.
-        titles: what to call each key.
-        truth: matched to the predictions' classes; classes that it does not know have no row.
-        threshold: logits above it are mask.
-        overlap: who gets a pixel that several classes claim.
+        titles: title by key.
+        truth: matched to the predictions' classes; classes not in it have no row.
+        threshold: logits above it belong to the mask.
+        overlap: assignment of pixels claimed by several classes.
     """
     rows: list[list[Cell]] = []
     metrics = list(shown_in_compare("mask").values())
@@ -79,12 +79,12 @@ def method_table(
 
     Args:
         predictions: by key of the choice.
-        titles: what to call each key.
+        titles: title by key.
         parameters: ``total`` and ``trainable`` by key, as far as known.
         truth: matched to the predictions' classes; without it there are no scores.
-        threshold: logits above it are mask.
+        threshold: logits above it belong to the mask.
         maps: :func:`score_maps` by key, as far as done.
-        overlap: who gets a pixel that several classes claim.
+        overlap: assignment of pixels claimed by several classes.
     """
     metrics = shown_in_compare("mask")
     rows: list[list[Cell]] = []
@@ -194,8 +194,8 @@ def _compared(
 def table_html(rows: Sequence[Sequence[Cell]]) -> str:
     """Format rows of :func:`score_table` as a table; empty without rows.
 
-    Not a ``gr.Dataframe``: that draws only the rows which it believes to be in view, and loads its
-    code when first shown.
+    Not a ``gr.Dataframe``, which draws only the rows that it considers visible, and loads its code
+    when first shown.
     """
     if not rows:
         return ""

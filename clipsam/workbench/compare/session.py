@@ -28,15 +28,15 @@ class ComparisonRun:
     """One run: its request and the results so far.
 
     Attributes:
-        encoded: the image that it is about.
+        encoded: the image.
         prompt: classes, points and boxes.
         preset: name of the preset.
-        choices: what was asked, in the order of the cards.
+        choices: the requested choices, in card order.
         predictions: by key of the choice, filled while the methods run.
-        failures: why a choice could not answer, by its key.
-        parameters: ``total`` and ``trainable`` of each method that has answered, by key.
-        stopped: whether it is to end after the class at hand.
-        seed: that points are drawn with.
+        failures: error message of failed choices, by key.
+        parameters: ``total`` and ``trainable`` of each finished method, by key.
+        stopped: whether to stop after the current class.
+        seed: random seed of sampled points.
     """
 
     encoded: EncodedImage
@@ -93,15 +93,15 @@ class Session:
 
     Attributes:
         encoded: the image with its features.
-        example: title of the example that it is, if it is one.
-        awaited: what a link asks about an image that is still to be uploaded.
+        example: title of the example, if the image is one.
+        awaited: state of a link whose image is still to be uploaded.
         run: the latest run on it.
         truth_file: the ground truth for it.
-        truth_problem: why the last ground truth given cannot be used; empty if it can.
-        version: how often something changed that the page must show.
+        truth_problem: why the last ground truth cannot be used; empty if it can.
+        version: number of changes that the page must show.
         stopped: whether Stop was pressed since the latest Run.
-        shown: cards that the page shows, for an update of all of them takes it a third of a second;
-            ``None`` if nobody knows, as when a session was forgotten while its page stayed open.
+        shown: number of visible cards, since updating all of them takes a third of a second;
+            ``None`` if unknown, as when a session expired while its page stayed open.
         history: earlier runs, the latest first, at most :data:`MAX_HISTORY`.
     """
 
@@ -132,7 +132,7 @@ class Session:
         """Return the current image.
 
         Raises:
-            PromptError: there is none yet.
+            PromptError: there is no image yet.
         """
         if self.encoded is None:
             raise PromptError("There is no image yet. Upload one or choose an example.")

@@ -35,13 +35,13 @@ class SharedState:
     """State encoded in a link.
 
     Attributes:
-        example: title of the picture; empty for one that was uploaded.
-        size: (height, width) of the picture.
+        example: title of the example; empty for an uploaded image.
+        size: (height, width) of the image.
         classes: as typed.
         marks: points and boxes.
         preset: its name.
-        keys: of the ticked choices.
-        display: how the answers are to be drawn.
+        keys: keys of the selected choices.
+        display: display settings.
     """
 
     example: str
@@ -93,10 +93,10 @@ def read_link(query: Mapping[str, str], examples: Collection[str]) -> SharedStat
 
     Args:
         query: its parameters.
-        examples: titles of the pictures that there are.
+        examples: titles of the available examples.
 
     Raises:
-        PromptError: it was cut off or changed, or its picture is not here.
+        PromptError: it is incomplete or changed, or its example does not exist.
     """
     if "picture" not in query or "classes" not in query:
         return None

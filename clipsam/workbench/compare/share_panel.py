@@ -24,15 +24,15 @@ class SharePanel:
     """Two buttons and their results.
 
     Attributes:
-        archive: the file, once it was asked for.
+        archive: the file, once requested.
     """
 
     def __init__(self, message: gr.HTML, controls: RunControls) -> None:
         """Build the panel inside the open ``gr.Blocks``.
 
         Args:
-            message: where it is said what is wrong.
-            controls: what is asked, and how it is looked at.
+            message: component for error messages.
+            controls: the controls of the request.
         """
         self._message, self._controls = message, controls
         with gr.Row():

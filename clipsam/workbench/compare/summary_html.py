@@ -32,11 +32,11 @@ def costs(
 
     Args:
         predictions: by key of the choice.
-        titles: what to call each key.
+        titles: title by key.
         parameters: ``total`` and ``trainable`` by key.
         display: threshold and overlap.
-        truth: what masks are scored with.
-        maps: the scores that no threshold moves, by key.
+        truth: the ground truth.
+        maps: threshold-independent scores by key.
     """
     rows = method_table(
         predictions, titles, parameters, truth, display.threshold, maps, display.overlap

@@ -17,7 +17,7 @@ class SummaryPanel:
     """Comparison of the current results; it runs no model.
 
     Attributes:
-        sides: the two choices that the line lies between, see :meth:`offer`.
+        sides: dropdowns of the two choices, see :meth:`offer`.
     """
 
     def __init__(self, session: gr.State, display: DisplayPanel) -> None:
@@ -25,7 +25,7 @@ class SummaryPanel:
 
         Args:
             session: of the page.
-            display: how answers are drawn.
+            display: display settings.
         """
         self._session, self._display = session, display
         with gr.Accordion("All methods: cost, scores, differences", open=False):

@@ -28,7 +28,7 @@ class TruthPanel:
 
         Args:
             session: of the page.
-            display: how answers are drawn.
+            display: display settings.
         """
         self._session, self._display = session, display
         with gr.Accordion("Ground truth: IoU and Dice per class and method", open=False):
@@ -57,8 +57,8 @@ class TruthPanel:
         """Read uploaded files, and recompute scores whenever display or results change.
 
         Args:
-            version: changes with the ground truth; among what ``changes`` tells of.
-            changes: events with which the scores change.
+            version: incremented with the ground truth; one of ``changes``.
+            changes: events after which the scores must be recomputed.
         """
         session = self._session
         gr.on(

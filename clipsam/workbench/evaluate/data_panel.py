@@ -23,16 +23,16 @@ class DataPanel:
     """Input of labelled images, with a description of their content.
 
     Attributes:
-        upload, folder: a zip, or the name of a folder of the server's; the later one counts.
+        upload, folder: a zip, or the name of a folder on the server; the later one counts.
         part: of the images.
-        message, about: what is wrong with them, or what they hold.
+        message, about: error message, and description of the images.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         """Build the panel inside the open ``gr.Blocks``.
 
         Args:
-            folders: whose sub-folders may be measured on.
+            folders: folders whose sub-folders may be evaluated on.
         """
         self._folders = tuple(folders)
         self.upload = gr.File(label="Labelled images (zip)", height=140, elem_id="evaluate-upload")
@@ -59,7 +59,7 @@ class DataPanel:
         """Connect the inputs.
 
         Returns:
-            The events after which the images are others.
+            The events that replace the images.
         """
         self._session = session
         # Nobody waits for what another has packed.

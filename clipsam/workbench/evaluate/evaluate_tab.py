@@ -53,9 +53,9 @@ class EvaluateTab:
         """Build the tab inside the open ``gr.Blocks``.
 
         Args:
-            models: what runs.
-            bundles: what the session has trained.
-            folders: whose sub-folders may be measured on, besides what users bring.
+            models: the loaded models.
+            bundles: bundles trained in the session.
+            folders: folders whose sub-folders every user may evaluate on.
         """
         self.models = models
         self.bundles = bundles
@@ -193,17 +193,17 @@ class EvaluateTab:
     # ---- methods ----
 
     def offer(
-        self, bundles: SessionBundles, preset: str, ticked: Sequence[str]
+        self, bundles: SessionBundles, preset: str, selected: Sequence[str]
     ) -> gr.CheckboxGroup:
         """Update the methods for a preset, keeping the selection where possible."""
-        return gr.CheckboxGroup(**_offer(bundles, preset, ticked))
+        return gr.CheckboxGroup(**_offer(bundles, preset, selected))
 
     def take_bundle(
-        self, bundles: SessionBundles, preset: str, ticked: Sequence[str]
+        self, bundles: SessionBundles, preset: str, selected: Sequence[str]
     ) -> gr.CheckboxGroup:
         """Offer the most recently trained bundle and select it in addition."""
         new = (choice.key for choice in bundles.kept[-1].choices) if bundles.kept else ()
-        return self.offer(bundles, preset, (*ticked, *new))
+        return self.offer(bundles, preset, (*selected, *new))
 
     # ---- running ----
 
@@ -256,8 +256,8 @@ class EvaluateTab:
         """
         preset, seed = values[self.preset], values[self.seed]
         chosen = find_preset(preset)
-        every, ticked = all_offered(values[self.bundles], preset), values[self.methods]
-        choices = tuple(choice for choice in every if choice.key in ticked)
+        every, selected = all_offered(values[self.bundles], preset), values[self.methods]
+        choices = tuple(choice for choice in every if choice.key in selected)
         if not choices:
             raise PromptError("Select at least one method.")
         for choice in choices:
@@ -334,19 +334,19 @@ class EvaluateTab:
             index: as the ``click`` event of :attr:`cases` carries it.
 
         Raises:
-            DataError: it is not there any more.
+            DataError: the case is no longer available.
         """
         if session.measuring is None:
             raise DataError("This case is no longer available. Run the evaluation again.")
         return session.measuring.example(index)
 
 
-def _offer(bundles: SessionBundles, preset: str, ticked: Sequence[str]) -> dict[str, object]:
+def _offer(bundles: SessionBundles, preset: str, selected: Sequence[str]) -> dict[str, object]:
     """Return the methods and the selection."""
     offered = ready(bundles, preset)
     return {
         "choices": [(choice.title, choice.key) for choice in offered],
-        "value": [choice.key for choice in offered if choice.key in ticked],
+        "value": [choice.key for choice in offered if choice.key in selected],
     }
 
 

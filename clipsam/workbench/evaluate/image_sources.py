@@ -40,7 +40,7 @@ class Source:
     """The user's images, validated.
 
     Attributes:
-        name: what its owner calls it.
+        name: display name.
         parts: by their names as shown; at least one.
     """
 
@@ -48,12 +48,12 @@ class Source:
         """Find the parts.
 
         Args:
-            name: what its owner calls it.
-            root: where it lies.
-            room: a folder to work in, the source's own from now on.
+            name: display name.
+            root: its folder.
+            room: a temporary folder, owned by the source from now on.
 
         Raises:
-            DataError: nothing labelled is found.
+            DataError: there are no labelled images.
         """
         self.name = name
         self._room = room
@@ -91,7 +91,7 @@ class Source:
         """Open the images of a part.
 
         Raises:
-            DataError: no such part, or it is not what it should be.
+            DataError: no such part, or it is invalid.
         """
         if part not in self.parts:
             raise DataError(
@@ -128,7 +128,7 @@ def from_zip(path: Path) -> Source:
     """Unpack a zip into a temporary folder and find its parts.
 
     Raises:
-        DataError: not a zip, one that cannot be trusted, or nothing labelled in it.
+        DataError: not a zip, an unsafe one, or one without labelled images.
     """
     room = TemporaryDirectory(prefix="clipsam-")
     # A folder below the temporary one: readers look for a class list one above.
@@ -146,11 +146,11 @@ def from_server(folders: Sequence[Path], name: str) -> Source:
     """Open a folder on the server.
 
     Args:
-        folders: whose sub-folders may be looked at.
+        folders: folders whose sub-folders may be used.
         name: one of :func:`offered`.
 
     Raises:
-        DataError: no such folder, or nothing labelled in it.
+        DataError: no such folder, or no labelled images in it.
     """
     found = offered(folders).get(name)
     if found is None:
@@ -161,7 +161,7 @@ def from_server(folders: Sequence[Path], name: str) -> Source:
 def offered(folders: Sequence[Path]) -> dict[str, Path]:
     """List the sub-folders of the allowed folders, by display name.
 
-    What is hidden is not offered, nor a link that leads out of its folder.
+    Hidden folders are not listed, nor links out of a folder.
     """
     found: dict[str, Path] = {}
     for folder in folders:

@@ -41,7 +41,7 @@ class Listing:
         """Link all files together in a new folder.
 
         Returns:
-            What each link leads to.
+            The target of each link.
         """
         short = self.kind.removeprefix("coco-")
         links = {
@@ -60,7 +60,7 @@ def find_listings(root: Path) -> list[Listing]:
     """Find the COCO JSONs in a folder and its sub-folders.
 
     Raises:
-        DataError: one is not what it should be, or its images are not there.
+        DataError: one is invalid, or its images are missing.
     """
     near = [root, *folders_in(root)]
     all_folders = [*near, *(inner for folder in near[1:] for inner in folders_in(folder))]

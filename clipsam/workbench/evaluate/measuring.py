@@ -62,8 +62,8 @@ class Case:
     """The result of a method for one class of one image.
 
     Attributes:
-        number: tells the image and the class, whatever the method, see :meth:`Measuring.example`.
-        score: of it.
+        number: identifies image and class, see :meth:`Measuring.example`.
+        score: its score.
         picture: data URI.
     """
 
@@ -76,21 +76,21 @@ class Measuring:
     """One evaluation: its request and the results so far.
 
     Attributes:
-        request: what is to be measured.
+        request: the request.
         left_out: one sentence for each image that cannot be used.
-        stopped: set it to end after the methods that run now.
+        stopped: set to stop after the current methods.
     """
 
     def __init__(self, models: ModelStore, source: Source, request: EvaluationRequest) -> None:
         """Prepare the evaluation.
 
         Args:
-            models: what runs.
-            source: where the images come from.
-            request: what is to be measured.
+            models: the loaded models.
+            source: source of the images.
+            request: the request.
 
         Raises:
-            DataError: the source does not hold them.
+            DataError: the source lacks the images.
         """
         self.request = request
         self.left_out: list[str] = []
@@ -129,12 +129,12 @@ class Measuring:
         """Evaluate image by image, yielding after each.
 
         Args:
-            step: called before each method with what has been answered and what is next.
+            step: called before each method with the number of finished steps and the next choice.
 
         Raises:
             PromptError: the methods together need too much memory.
             WeightsError: weights are missing or damaged.
-            gr.Error: no GPU is lent, or no longer; what has been measured stays.
+            gr.Error: no GPU was granted, or it was withdrawn; results so far are kept.
         """
         for batch, seconds in self._batches():
             if not batch:
@@ -252,11 +252,11 @@ class Measuring:
         """Write the tables and the report, as on the command line.
 
         Returns:
-            :data:`FILES` and where they are.
+            :data:`FILES` with their paths.
 
         Raises:
-            DataError: there is nothing to write about.
-            gr.Error: no GPU is lent for the report's pictures.
+            DataError: there are no results.
+            gr.Error: no GPU was granted for the report's images.
         """
         self._files = TemporaryDirectory(prefix="clipsam-")
         out = Path(self._files.name)
@@ -352,8 +352,8 @@ class EvaluateSession:
     """State of one open page, never shared; fields are ``None`` until set.
 
     Attributes:
-        source: the images brought.
-        measuring: the latest run on them.
+        source: the user's images.
+        measuring: the latest evaluation.
         stopped: whether Stop was pressed since the latest Run.
     """
 

@@ -1,6 +1,6 @@
 """Parts of an evaluation that need models: scoring of images, and the report.
 
-Runs in the page's process or, where a GPU is lent, in another one: see :mod:`..zero_gpu`.
+Runs in the page's process or, on a ZeroGPU Space, in a forked one, see :mod:`..zero_gpu`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class EvaluationRequest:
         part: of the source.
         preset: of the backbones.
         choices: methods in their modes.
-        images: at most so many, chosen by chance.
-        seed: of that choice.
-        every_class: whether classes that an image does not show are asked too.
+        images: limit of images, drawn at random.
+        seed: seed of the random subset.
+        every_class: whether absent classes are queried too.
         clicks: points per class in manual modes.
     """
 
@@ -77,7 +77,7 @@ def load_methods(models: ModelStore, request: EvaluationRequest) -> dict[str, Pr
     """Load the requested methods, by :func:`weights_of` their choices, all at once.
 
     Raises:
-        PromptError: together they take more than the page may.
+        PromptError: together they need too much memory.
         WeightsError: weights are missing or damaged.
     """
     predictors: dict[str, Predictor] = {}
@@ -111,8 +111,8 @@ class ScoringStep(NamedTuple):
     """Notice that a run is about to score an image.
 
     Attributes:
-        index: of the image among those given.
-        number: of the run among those asked.
+        index: index of the image.
+        number: index of the run.
     """
 
     index: int
@@ -123,7 +123,7 @@ class ScoredImage(NamedTuple):
     """An image scored by all runs.
 
     Attributes:
-        index: of the image among those given.
+        index: index of the image.
         rows: of all runs.
         masks: by run, bool (C, H, W) of the C classes that the image shows, in their order.
     """
@@ -146,8 +146,8 @@ class LeftOut(NamedTuple):
     """An image that cannot be scored.
 
     Attributes:
-        index: of the image among those given.
-        sentence: why.
+        index: index of the image.
+        sentence: the reason.
     """
 
     index: int
@@ -163,7 +163,7 @@ def score_images(
 
     Args:
         predictors: methods by :func:`weights_of` their choices.
-        request: what is to be measured.
+        request: the request.
         samples: the images.
     """
     for index, sample in enumerate(samples):
@@ -219,8 +219,8 @@ def conclude(
 
     Args:
         predictors: methods by :func:`weights_of` their choices.
-        request: what was measured.
-        settings: the same, as the command line knows it.
+        request: the request.
+        settings: the same as the command line's settings.
         data: the images.
         out: folder of the rows and the results.
 

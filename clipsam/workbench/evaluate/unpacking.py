@@ -29,7 +29,7 @@ def unpack(path: Path, folder: Path) -> None:
         folder: an empty one.
 
     Raises:
-        DataError: not a zip, damaged, empty, too large, or with anything but plain files below it.
+        DataError: not a zip, damaged, empty, too large, or with anything but plain files.
     """
     name = path.name
     try:

@@ -116,7 +116,7 @@ def test_coco_compressed_run_lengths_and_objects_over_a_crowd(tmp_path):
             "annotation 0 is 5 × 4 pixels, but its image is 6 × 4",
         ),
         ({"category_id": 5, "segmentation": [box(0, 0, 2, 2)]}, "category 5"),
-        ({"category_id": 5}, "every entry of annotations should have .*segmentation"),
+        ({"category_id": 5}, "every entry of annotations must have .*segmentation"),
         ({"category_id": 1, "segmentation": [], "image_id": 8}, "image 8"),
     ],
 )
@@ -207,7 +207,7 @@ def test_voc_missing_file(tmp_path):
     voc(tmp_path)
     path = tmp_path / "SegmentationClass" / "2007_000032.png"
     path.unlink()
-    with pytest.raises(DataError, match=f"{path} is missing"):
+    with pytest.raises(DataError, match=f"{path} does not exist"):
         open_data(f"voc:{tmp_path}", "train")
     with pytest.raises(DataError, match=r"SegmentationClassAug or .*benchmark_RELEASE"):
         open_data(f"voc:{tmp_path}", "trainaug")
@@ -245,7 +245,7 @@ def test_voc_trainaug_of_sbd(tmp_path):
     expect(data[0].classes, VOC_CLASSES)
     expect(data[2].classes, [[B, B, 4, 4, 4, 19]] * 4)
     (sbd / "cls" / "2008_000001.mat").write_bytes(b"no matrix")
-    with pytest.raises(DataError, match=r"2008_000001\.mat holds no readable .*GTcls"):
+    with pytest.raises(DataError, match=r"2008_000001\.mat has no readable .*GTcls"):
         data[1]
 
 

@@ -105,14 +105,14 @@ def test_folder_mask_of_another_size(tmp_path):
 def test_folder_unreadable_image_is_named_with_its_folder(tmp_path):
     folder = make_folder(tmp_path)
     (folder / "images" / "a.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"images/a\.png: a\.png is not a picture"):
+    with pytest.raises(DataError, match=r"images/a\.png: a\.png is not a supported image"):
         FolderData(folder)[0]
 
 
 def test_folder_two_images_of_one_stem(tmp_path):
     folder = make_folder(tmp_path)
     Image.fromarray(IMAGE).save(folder / "images" / "a.jpg")
-    with pytest.raises(DataError, match="more than one image a;"):
+    with pytest.raises(DataError, match="more than one image a,"):
         FolderData(folder)
 
 

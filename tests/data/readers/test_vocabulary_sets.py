@@ -130,7 +130,7 @@ def test_damaged(tmp_path):
     ):
         open_data(f"pas-20:{tmp_path}", "val")
     path = pas_20(tmp_path)
-    with pytest.raises(DataError, match=r"pas-20:.* has only the part val, not train"):
+    with pytest.raises(DataError, match=r"pas-20:.* with the part val only, not train"):
         open_data(f"pas-20:{tmp_path}", "train")
     picture(tmp_path / "JPEGImages" / "2007_000033.jpg", 4)
     with pytest.raises(DataError, match=r"2007_000033\.png is 3 × 2 pixels"):
@@ -139,7 +139,7 @@ def test_damaged(tmp_path):
     with pytest.raises(DataError, match=r"val/2007_000033\.png has no image .*2007_000033\.jpg"):
         open_data(f"pas-20:{tmp_path}", "val")
     path.unlink()
-    with pytest.raises(DataError, match=r"annotations_detectron2/val holds no \.png file"):
+    with pytest.raises(DataError, match=r"annotations_detectron2/val contains no \.png file"):
         open_data(f"pas-20:{tmp_path}", "val")
 
 

@@ -134,7 +134,7 @@ def test_the_running_mean_begins_with_its_first_window() -> None:
     assert "step 1 · 4.000 → 4.000 (mean of the latest 1) · 3 s left" in adapt_html.curve(
         [4.0], 3.2
     )
-    assert adapt_html.curve([1.0] * 5000, None).count(",") <= 2 * adapt_html.MOST_POINTS
+    assert adapt_html.curve([1.0] * 5000, None).count(",") <= 2 * adapt_html.MAX_POINTS
 
 
 def test_old_bundles_and_the_folder_go(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def looked_twice(asks: bool = True) -> dict[str, object]:
         regions = np.zeros((2, 2, 4), bool)
         regions[0, :, 0] = regions[1, :, 3] = True
     block_traces = tuple(BlockTrace(seen, points, regions) for seen in maps)
-    return {"similarity": maps[0], "rounds": block_traces}
+    return {"similarity": maps[0], "block_traces": block_traces}
 
 
 def test_each_class_has_a_layer_and_a_line() -> None:

@@ -111,7 +111,7 @@ def empty_file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (truncated, "truncated.png is damaged or cut off"),
+        (truncated, "truncated.png is damaged or incomplete"),
         (text_file, "notes.png is not a picture"),
         (empty_file, "empty.jpg is not a picture"),
     ],

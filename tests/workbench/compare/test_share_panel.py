@@ -83,7 +83,7 @@ def test_a_link_about_somebody_s_picture_waits_for_it(
     wait_for(bench, lambda: field.count() and field.input_value().startswith("http"))
     other = chromium.new_context()
     second = Workbench(other.new_page(), field.input_value())
-    second.expect_text("#message", "256 × 256 pixels, which stayed with its owner")
+    second.expect_text("#message", "256 × 256 pixels, which is not part of the link")
     second.upload_picture(scene[0], (256, 256))
     second.run()
     (made,) = predictions

@@ -16,11 +16,11 @@ class DisplaySettings:
     """How results are drawn; changing it runs no model.
 
     Attributes:
-        threshold: logits above it are mask.
-        min_presence: classes less likely present are not drawn; unknown presence always is.
-        view: what is shown of each answer, one of :data:`.overlays.VIEWS`.
-        overlap: who gets a pixel that several classes claim.
-        active: the class chosen on the picture.
+        threshold: logits above it belong to the mask.
+        min_presence: classes with a lower presence are hidden, unless it is unknown.
+        view: one of :data:`.overlays.VIEWS`.
+        overlap: assignment of pixels claimed by several classes.
+        active: the class selected on the image.
     """
 
     threshold: float = 0.0

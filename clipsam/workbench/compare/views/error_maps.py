@@ -1,7 +1,7 @@
 """Error maps: every pixel true or false positive, false negative, or not scored.
 
-All at the size of the picture that is shown, so that a slider's step stays quick; shares in the
-legend are of these pixels. Colours keep apart in colour-blind eyes too.
+All at display size, so that slider steps stay fast; shares in the legend refer to these pixels.
+Colours are distinguishable with colour vision deficiencies.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def class_errors(
     """Compare one class with its ground truth.
 
     Args:
-        prediction: what a method answered.
-        index: of the class; the truth must know it.
+        prediction: the method's prediction.
+        index: index of the class, which must be in the truth.
         truth: at the original size.
         size: (height, width) of the painting.
-        threshold: logits above it are mask.
-        overlap: who gets a pixel that several classes claim.
+        threshold: logits above it belong to the mask.
+        overlap: assignment of pixels claimed by several classes.
     """
     mask = prediction.class_mask(index, threshold, size, overlap)
     wanted = nearest(truth.masks[prediction.texts[index]], size)
@@ -57,8 +57,8 @@ def label_errors(
 ) -> Painting:
     """Compare the label map with all classes in the ground truth.
 
-    What is given to a class that the truth does not know is not scored where the truth names no
-    class. For arguments see :func:`class_errors`.
+    Pixels assigned to a class that is not in the truth are not scored where the truth has no class.
+    For arguments see :func:`class_errors`.
     """
     labels = prediction.label_map(threshold, size)
     somewhere, right = np.zeros((2, *size), bool)

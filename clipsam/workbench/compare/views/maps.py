@@ -84,15 +84,15 @@ def _blocks(index: int, text: str, result: ConceptResult, size: tuple[int, int])
 
 
 def _block(number: int, seen: BlockTrace) -> str:
-    told = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
-    return f"block {number + 1}: M<sup>{number}</sup>{told}"
+    prompts = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
+    return f"block {number + 1}: M<sup>{number}</sup>{prompts}"
 
 
 def _explained(block_traces: tuple[BlockTrace, ...]) -> str:
-    asks = any(seen.regions is not None for seen in block_traces)
-    told = "prompts SAM with the outlined regions and a point in each, and " if asks else ""
+    prompts_sam = any(seen.regions is not None for seen in block_traces)
+    use = "prompts SAM with the outlined regions and a point in each, and " if prompts_sam else ""
     return (
-        f"Each block receives a map, {told}refines it into the next. The masks above come from the "
+        f"Each block receives a map, {use}refines it into the next. The masks above come from the "
         "last block."
     )
 
@@ -120,7 +120,7 @@ def block_picture(seen: BlockTrace, image_size: tuple[int, int], title: str) -> 
     Args:
         seen: map, points and regions.
         image_size: (height, width) of the original image, which gives the proportions.
-        title: what the picture is, for those who do not see it.
+        title: alternative text of the image.
     """
     height, width = drawing.fit_size(image_size, BLOCK_SIDE)
     rows, columns = seen.similarity.shape
@@ -158,7 +158,7 @@ def _strokes(owner: np.ndarray) -> Iterator[tuple[int, int, int]]:
     """Yield line, start and length of every unbroken edge between two neighbouring rows' owners.
 
     Args:
-        owner: int (gh + 2, gw + 2), 0 for nobody, as all around.
+        owner: int (gh + 2, gw + 2), 0 for none, as at the border.
     """
     for line, differs in enumerate(owner[1:] != owner[:-1]):
         # False at both ends, as all around is nobody's: strokes begin and end in turns.

@@ -1,6 +1,6 @@
 """Views of a prediction: masks or a label map over the image, or one class alone.
 
-Layers are transparent pictures of one or few colours, to lie over the picture that is shown.
+Layers are transparent images of one or few colours over the displayed image.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def masks(
     """Draw each class separately; the legend switches each on and off.
 
     Args:
-        prediction: what a method answered.
-        display: what is asked of the drawing.
+        prediction: the method's prediction.
+        display: display settings.
         size: (height, width) of the layers.
 
     Returns:
@@ -67,7 +67,7 @@ def labels(
 ) -> tuple[str, str]:
     """Draw each pixel in the colour of its best class, transparent if below the threshold.
 
-    A hidden class still competes, and leaves what it wins clear. For arguments and result see
+    A hidden class still competes, and its pixels are transparent. For arguments and result see
     :func:`masks`.
     """
     winners = prediction.label_map(display.threshold, size)
@@ -102,9 +102,9 @@ class ChosenClass:
     """One class of a prediction, to be drawn in a view of its own.
 
     Attributes:
-        prediction: what a method answered.
-        display: what is asked of the drawing.
-        image: uint8 (H, W, 3), as it was asked about.
+        prediction: the method's prediction.
+        display: display settings.
+        image: uint8 (H, W, 3), the original image.
         truth: if there is one.
     """
 
@@ -133,7 +133,7 @@ def one_class(chosen: ChosenClass) -> tuple[str, str]:
     """Draw the selected class in the chosen view.
 
     Returns:
-        HTML of a picture that covers the card's, or nothing, and of what is below it.
+        HTML of an image that covers the card's, or nothing, and of the text below it.
     """
     view, text = VIEWS[chosen.display.view], escape(chosen.text)
     uri, below = view.draw(chosen)
@@ -177,9 +177,9 @@ class View:
     """A view of a prediction.
 
     Attributes:
-        title: in words.
-        draw: data URI of a picture of the chosen class, or nothing, and HTML of what is below it;
-            ``None`` for the view of all classes, which is layers over the picture.
+        title: display title.
+        draw: returns the data URI of an image of the selected class, or nothing, and HTML below it;
+            ``None`` for the view of all classes, which is layers over the image.
     """
 
     title: str
@@ -199,14 +199,14 @@ VIEWS: dict[str, View] = {
 def candidate_figures(prediction: Prediction, index: int, threshold: float) -> str:
     """Format each candidate over the image with SAM's predicted IoU; empty without candidates.
 
-    A button each, with the class's ``data-index`` and the ``data-candidate``'s number.
+    Each is a button with ``data-index`` of the class and number ``data-candidate``.
 
-    Layers lie over the picture that the page has (CSS ``--picture``), as those of the cards do.
+    Layers lie over the image of the page (CSS ``--picture``), as those of the cards do.
 
     Args:
-        prediction: what a method answered.
+        prediction: the method's prediction.
         index: of the class.
-        threshold: logits above it are mask.
+        threshold: logits above it belong to the mask.
     """
     result = prediction.results[index]
     image_size = prediction.transform.image_size

@@ -1,7 +1,7 @@
 """Images of few colours, each with a meaning, over the greyscale image.
 
-A step of a slider draws them anew: they are painted by looking up, and sent as a layer of few
-colours to lie over a picture that the browser has.
+They are redrawn at every step of a slider, so they are painted by table lookup and sent as a layer
+of few colours over the image that the browser already has.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Part:
     """Meaning of one colour.
 
     Attributes:
-        name: in words.
+        name: display name.
         colour: hex; ``None`` leaves the image as it is.
-        share: of the picture's pixels, 0 to 1.
+        share: share of the image's pixels, 0 to 1.
     """
 
     name: str
