@@ -157,12 +157,12 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if archives and len(paths) > 1:
         raise DataError("Choose either one zip, or images and masks, not both.")
-    pairs: Mapping[str, tuple[Source, Source]]
+    pairs: dict[str, tuple[Source, Source]]
     if archives:
-        pairs, own = _unpacked(archives[0])
-        names = own or names
+        unpacked, own = _unpacked(archives[0])
+        pairs, names = dict(unpacked), own or names
     else:
-        pairs = _paired(paths)
+        pairs = dict(_paired(paths))
     if len(pairs) > MAX_IMAGES:
         raise DataError(f"{len(pairs)} images are more than the limit of {MAX_IMAGES}.")
     names = check_names(names)

@@ -38,7 +38,7 @@ class EscNetStage:
         self.predictor, self.data, self.recipe = predictor, data, recipe
         self.name = predictor.info.id
         self.model = self.module = predictor.model
-        self.runs = (MethodRun("it", mode or predictor.info.modes[0]),)
+        self.runs: tuple[MethodRun, ...] = (MethodRun("it", mode or predictor.info.modes[0]),)
 
     def samples(self, pairs: tuple[tuple[int, int], ...]) -> LabelMapSamples:
         """See :class:`MethodStage`."""
