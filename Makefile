@@ -1,5 +1,6 @@
 # make app   the page, on http://127.0.0.1:7860 (make app PORT=8000 HOST=0.0.0.0)
 # make test  all tests
+# make notebook  runs examples/quickstart.ipynb and stores its outputs (a minute)
 # make pictures  the README's screenshots, from the page itself (five minutes)
 # make benchmark-tiny  the papers' comparisons on the tiny preset (hours; goes on where it stopped)
 # make benchmark-speed  speed as ratios, at published sizes (an hour or two; goes on where it stopped)
@@ -15,7 +16,7 @@ PIP := SAM2_BUILD_CUDA=0 $(VENV)/bin/python -m pip --disable-pip-version-check i
 TEST_ARGS ?=
 PHOTOGRAPHS ?= ../shared/data
 
-.PHONY: app test lint benchmark-tiny benchmark-speed benchmark-memory pictures
+.PHONY: app test lint benchmark-tiny benchmark-speed benchmark-memory notebook pictures
 
 app: $(VENV)/app.installed
 	$(VENV)/bin/python app.py --host $(HOST) --port $(PORT)
@@ -36,12 +37,16 @@ benchmark-speed: $(VENV)/app.installed
 benchmark-memory: $(VENV)/app.installed
 	$(VENV)/bin/python -m benchmarks.esc_net_memory
 
+notebook: $(VENV)/test.installed
+	PYTHONPATH=. $(VENV)/bin/jupyter-execute --inplace examples/quickstart.ipynb
+
 pictures: $(VENV)/test.installed
 	$(VENV)/bin/python -m tests.workbench.tour
 
 lint: $(VENV)/test.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell $$(git ls-files "*.py" "*.md" "*.toml" "*.txt" "*.js" "*.html" "*.css")
 
 $(VENV)/app.installed: requirements.txt $(CONSTRAINTS)

@@ -95,9 +95,9 @@ class BoxPromptedPredictor(SamPrompter):
         watch: Stopwatch,
     ) -> ConceptResult:
         detections = torch.cat([self._detect(encoded, name, watch) for name in concept.synonyms])
-        scores, boxes = _shown(detections.float().cpu(), encoded.size)
+        scores, found = _shown(detections.float().cpu(), encoded.size)
         presence = float(scores.max()) if len(scores) else 0.0
-        boxes = self._chosen(scores, boxes)
+        boxes = self._chosen(scores, found)
         if not len(boxes):
             note = (
                 f"Empty mask: best detection score for “{concept.text}” is {presence:.3f}; the "

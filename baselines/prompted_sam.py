@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from clipsam.encoded_image import EncodedImage
@@ -24,7 +26,7 @@ class SamPrompter(Predictor):
         """The SAM to prompt."""
         return self.backbones.sam
 
-    def _embed(self, encoded: EncodedImage) -> object:
+    def _embed(self, encoded: EncodedImage) -> Any:
         """Encode the image for SAM's decoder, once per image."""
         return encoded.sam_embedding(self.backbones)
 
@@ -34,7 +36,7 @@ class SamPrompter(Predictor):
         prompts: SamPrompts,
         watch: Stopwatch,
         dense: Tensor | None = None,
-        **result: object,
+        **result: Any,
     ) -> ConceptResult:
         """Segment one class.
 
@@ -55,7 +57,7 @@ class SamPrompter(Predictor):
 
     def _decode_masks(
         self,
-        embedding: Tensor,
+        embedding: Any,
         points: tuple[Tensor, Tensor] | None,
         boxes: Tensor | None,
         dense: Tensor | None,

@@ -34,6 +34,6 @@ class SamPredictor(SamPrompter):
     ) -> ConceptResult:
         result = self._segment(encoded, concept.prompts, watch)
         ambiguous = concept.box is None and len(concept.points) == 1
-        if not ambiguous:
+        if not ambiguous or result.candidates is None or result.candidate_scores is None:
             return result
         return replace(result, logits=result.candidates[result.candidate_scores.argmax()])

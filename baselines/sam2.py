@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -69,7 +71,7 @@ class Sam2Prompter(SamPrompter):
 
     def _decode_masks(
         self,
-        embedding: tuple[Tensor, Tensor, Tensor],
+        embedding: Any,
         points: tuple[Tensor, Tensor] | None,
         boxes: Tensor | None,
         dense: Tensor | None,

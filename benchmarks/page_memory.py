@@ -9,6 +9,7 @@ and runs each method as a press of Run does.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,11 +21,10 @@ import torch
 from huggingface_hub import constants
 
 from clipsam.measure import PeakMemory, hardware
-from clipsam.methods import base as methods_module
 from clipsam.registry import methods
-from clipsam.weights import availability
 from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import save_bundle
+from clipsam.weights.checkpoints import ENVIRONMENT
 from clipsam.workbench.bundles import SessionBundles
 from clipsam.workbench.choices import all_choices
 from clipsam.workbench.compare.compare_tab import CompareTab
@@ -54,10 +54,7 @@ def main() -> None:
         shutil.rmtree(partial, ignore_errors=True)
         write_base(partial)
         partial.replace(args.work)
-    with (
-        patch.object(availability, "BUNDLES", bundles),
-        patch.object(methods_module, "BUNDLES", bundles),
-    ):
+    with patch.dict(os.environ, {ENVIRONMENT: str(bundles)}):
         _write_bundles(bundles)
         rows = measure(int(args.weights_gb * 2**30))
     text = _report(rows, args.weights_gb)

@@ -44,13 +44,13 @@ from clipsam.predictor import PredictOptions
 from clipsam.registry import find_method, load_predictor
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import (
-    BUNDLES,
     Backbones,
     assemble,
     load_backbones,
     made_for_bfloat16,
     read_tokenizer,
 )
+from clipsam.weights.checkpoints import find_checkpoint
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.presets import PRESETS, TINY, Preset
 
@@ -472,7 +472,7 @@ def random_backbones(preset: Preset, device: torch.device | str = "cpu") -> Back
     with torch.no_grad():
         for parameter in sam.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
-    tokenizer = read_tokenizer(BUNDLES / "tiny" / "clip" / "tokenizer.json")
+    tokenizer = read_tokenizer(find_checkpoint("tiny", "clip") / "tokenizer.json")
     return assemble(preset, sam, clip, tokenizer, device=device, precision="float32")
 
 

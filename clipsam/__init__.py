@@ -1,5 +1,11 @@
 """A workbench to see, compare and adapt text-guided SAM segmentation.
 
+For programs::
+
+    model = clipsam.load("clip-guided-sam")
+    result = model("street.jpg", ["road", "car; automobile"])
+    result.masks, result.similarity, result.scores, result.plot(), result.save("results")
+
 Names are imported when they are first used, so that ``import clipsam`` loads no library.
 """
 
@@ -9,18 +15,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .encoded_image import EncodedImage
     from .errors import ClipsamError
+    from .evaluate_methods import evaluate
+    from .model import Model, from_pretrained, list_methods, load
     from .predictor import PredictOptions, Predictor
     from .registry import load_predictor
+    from .result import Result
     from .types import Concept, Prediction, Prompt, parse_classes
+
+__version__ = "0.2.0"
 
 __all__ = [
     "ClipsamError",
     "Concept",
     "EncodedImage",
+    "Model",
     "PredictOptions",
     "Prediction",
     "Predictor",
     "Prompt",
+    "Result",
+    "evaluate",
+    "from_pretrained",
+    "list_methods",
+    "load",
     "load_predictor",
     "parse_classes",
 ]
@@ -28,11 +45,17 @@ __all__ = [
 _MODULES = {
     "ClipsamError": "errors",
     "Concept": "types",
+    "Model": "model",
     "PredictOptions": "predictor",
     "Prediction": "types",
     "Predictor": "predictor",
     "Prompt": "types",
     "EncodedImage": "encoded_image",
+    "Result": "result",
+    "evaluate": "evaluate_methods",
+    "from_pretrained": "model",
+    "list_methods": "model",
+    "load": "model",
     "load_predictor": "registry",
     "parse_classes": "types",
 }

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .data.images import ImageLike, as_pixels
 from .geometry import SquareTransform, normalize
 from .models.clip import SurgeryVision, normalize_tokens
 from .models.image_encoder import (
@@ -32,19 +33,17 @@ class EncodedImage:
         image: uint8 (H, W, 3), RGB.
     """
 
-    def __init__(self, image: np.ndarray, max_bytes: int = 512 * 2**20) -> None:
+    def __init__(self, image: ImageLike, max_bytes: int = 512 * 2**20) -> None:
         """Start with an empty cache.
 
         Args:
-            image: uint8 (H, W, 3), RGB.
+            image: path, PIL image, or uint8 (H, W, 3), RGB.
             max_bytes: limit of the cache; the least recently used features are removed first.
 
         Raises:
-            ValueError: another shape or type.
+            ImageError: not an image that can be used.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-        self.image = image
+        self.image = as_pixels(image)
         self.max_bytes = max_bytes
         self._features: OrderedDict[Hashable, Tensor] = OrderedDict()
 
@@ -169,7 +168,7 @@ class EncodedImage:
         """
         if not isinstance(stem, TrunkStem):
             return pixels
-        digest = hashlib.blake2b(pixels.cpu().numpy(), digest_size=16).digest()
+        digest = hashlib.blake2b(pixels.cpu().numpy().data, digest_size=16).digest()
         return self.cached(("trunk", digest), lambda: stem.trunk(pixels))
 
 

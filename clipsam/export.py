@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -71,7 +72,7 @@ def write_prediction(
         if truth is not None:
             compared = truth.compare(text, mask)
             for name, metric in shown_in_compare("mask").items():
-                value = math.nan if compared is None else metric.measure(compared)
+                value = math.nan if compared is None else metric.of_sample(compared)
                 entry[name] = None if math.isnan(value) else value
         classes.append(entry)
     annotations = coco_annotations(prediction, found, image_name)
@@ -88,7 +89,7 @@ def write_prediction(
 
 
 def coco_annotations(
-    prediction: Prediction, masks: Sequence[Mapping[str, object]], image_name: str
+    prediction: Prediction, masks: Sequence[Mapping[str, Any]], image_name: str
 ) -> dict:
     """Convert a prediction to COCO; its ``annotations`` alone are a COCO results file.
 
@@ -101,7 +102,7 @@ def coco_annotations(
         image_name: file name of the image.
     """
     height, width = prediction.transform.image_size
-    annotations = []
+    annotations: list[dict] = []
     for number, (result, mask) in enumerate(zip(prediction.results, masks, strict=True), start=1):
         area = int(run_lengths.area(mask))
         if area:

@@ -241,7 +241,7 @@ class Predictor(ABC):
         memory = PeakMemory(self.backbones.device)
         keys = prompt.keys
         pending = [index for index, key in enumerate(keys) if key not in kept]
-        concepts, how = ([given[index] for index in pending] for given in (prompt.concepts, modes))
+        concepts, how = [prompt.concepts[i] for i in pending], [modes[i] for i in pending]
         found = self._predict_all(encoded, concepts, how, options, watch, progress)
         answers = dict(kept)
         answers.update(zip((keys[index] for index in pending), found, strict=True))

@@ -14,6 +14,7 @@ from .errors import PromptError
 if TYPE_CHECKING:
     from .predictor import Predictor
     from .weights.backbones import Backbones
+    from .weights.model_card import MethodSummary
     from .weights.presets import Preset
 
 METHODS: dict[str, str] = {
@@ -57,6 +58,17 @@ def find_method(method: str) -> type[Predictor]:
     if method not in METHODS:
         raise PromptError(f"There is no method “{method}”, expected one of {', '.join(METHODS)}.")
     return resolve_name(METHODS[method])
+
+
+def methods_with_bundles() -> dict[str, MethodSummary]:
+    """Return what a bundle's card says of the methods that have weights of their own, by id."""
+    from .weights.model_card import MethodSummary  # Here, for the list alone needs no library.
+
+    return {
+        id: MethodSummary(cls.info.name, cls.info.paper, cls.info.modes, cls.info.summary)
+        for id, cls in methods().items()
+        if cls.needs_training
+    }
 
 
 def load_predictor(method: str, backbones: Backbones, bundle: Path | None = None) -> Predictor:

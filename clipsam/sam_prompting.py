@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -82,7 +84,7 @@ def prompt_tensors(
 
 
 def class_result(
-    logits: Tensor, scores: Tensor, prompts: SamPrompts, **fields: object
+    logits: Tensor, scores: Tensor, prompts: SamPrompts, **fields: Any
 ) -> ConceptResult:
     """Build one class's result from SAM's masks, the union over its boxes.
 

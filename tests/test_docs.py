@@ -14,6 +14,7 @@ import yaml
 import clipsam.cli
 from clipsam.cli import COMMANDS
 from clipsam.data.readers.registry import SCENES, readers
+from clipsam.methods.base import TrainablePredictor
 from clipsam.registry import METHODS, methods
 from clipsam.training.card import read_figures
 from clipsam.training.card_figures import RUNS
@@ -92,6 +93,14 @@ def test_links_resolve(page: Path) -> None:
 
 
 @pages
+def test_named_files_exist(page: Path) -> None:
+    """Those written out from the top; ``NAME`` in one is the reader's to choose."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for path in re.findall(r"`((?:clipsam|baselines|checkpoints|tests|docs)/[\w./-]*)`", text):
+        assert "NAME" in path or (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+@pages
 def test_commands_parse(page: Path, capsys: pytest.CaptureFixture) -> None:
     for command, *arguments in shell_commands(page):
         if command == "--help":
@@ -142,6 +151,14 @@ def test_methods_that_need_a_download_say_so() -> None:
     shown = {id: cells[-1] for id, cells in rows("README.md", "id").items()}
     needy = {id for id, cls in methods().items() if cls.extra_networks(PRESETS["tiny"])}
     assert {id for id, cell in shown.items() if cell == "download"} == needy
+
+
+def test_every_method_that_can_be_trained_is_named() -> None:
+    text = read("docs/training.md").partition("Methods that can be trained:")[2]
+    named = re.findall(r"`([^`]+)`", text.partition("\n\n")[0])
+    assert set(named) == {
+        id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)
+    }
 
 
 def test_every_preset_is_listed() -> None:

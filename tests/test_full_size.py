@@ -14,7 +14,8 @@ from clipsam.models.sam_model import build_sam
 from clipsam.predictor import PredictOptions, Predictor
 from clipsam.registry import count_parameters
 from clipsam.types import Concept, Prompt
-from clipsam.weights.backbones import BUNDLES, Backbones, assemble, read_tokenizer
+from clipsam.weights.backbones import Backbones, assemble, read_tokenizer
+from clipsam.weights.checkpoints import find_checkpoint
 from clipsam.weights.presets import PRESETS
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,7 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def base() -> Backbones:
-    path = BUNDLES / "tiny" / "clip" / "tokenizer.json"
+    path = find_checkpoint("tiny", "clip") / "tokenizer.json"
     if not path.is_file():
         pytest.skip("the tiny bundle's tokenizer is not here")
     preset = PRESETS["base"]

@@ -1,4 +1,4 @@
-"""``python -m clipsam``: the workbench without a browser; one module per command."""
+"""``clipsam``, or ``python -m clipsam``: the workbench without a browser; one module a command."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The process's exit code: 0, or 2 with one sentence on standard error.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m clipsam", description="Segment images, and train and evaluate methods."
+        prog="clipsam", description="Segment images, and train and evaluate methods."
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     for name, command in COMMANDS.items():

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Literal
 
-from ..data.readers import open_data
 from ..data.readers.registry import shows_single_objects
 from ..errors import PromptError
-from ..evaluation.runner import MANUAL, MethodRun
-from ..evaluation.study import Settings, Shard, Study
-from ..predictor import Predictor
-from .method_args import (
+from ..evaluate_methods import open_study
+from ..evaluation.study import Settings, Shard
+from ..method_args import (
     METHOD_ARG,
     METHOD_ARG_HELP,
     PRECISION_HELP,
     PRECISIONS,
-    load_methods_from_args,
 )
 
 
@@ -87,20 +85,7 @@ def run(args: argparse.Namespace) -> None:
         absent=_absent(args.absent),
         single_object=args.single_object or shows_single_objects(args.data),
     )
-    data = open_data(args.data, args.part)
-    runs: list[MethodRun] = []
-    predictors: dict[str, Predictor] = {}
-    for choice in load_methods_from_args(args.method, args.preset, args.precision, args.compile):
-        info = choice.predictor.info
-        # One network for all modes: they share what it computes from an image.
-        method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"
-        predictors.setdefault(method, choice.predictor)
-        mode = choice.mode or info.modes[0]
-        run = MethodRun(method, mode, args.clicks if mode == MANUAL else 0)
-        if run in runs:
-            raise PromptError(f"The method “{method}” is given twice in its mode {mode}.")
-        runs.append(run)
-    Study(settings, data, predictors, runs, args.out).run(shard)
+    open_study(settings, args.out).run(shard)
 
 
 def _shard(text: str) -> Shard:
@@ -113,7 +98,7 @@ def _shard(text: str) -> Shard:
     return Shard(index, count)
 
 
-def _absent(text: str | None) -> int | str | None:
+def _absent(text: str | None) -> int | Literal["all"] | None:
     if text is None or text == "all":
         return text
     if not text.isdecimal() or int(text) < 1:

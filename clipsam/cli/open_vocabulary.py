@@ -29,9 +29,9 @@ from ..evaluation.label_map_protocols import (
 )
 from ..evaluation.runner import MANUAL
 from ..measure import hardware
+from ..method_args import METHOD_ARG, load_methods_from_args
 from ..predictor import MethodInfo, PredictOptions
 from ..types import Concept, Prompt, fold_name
-from .method_args import METHOD_ARG, load_methods_from_args
 
 logger = logging.getLogger(__name__)
 

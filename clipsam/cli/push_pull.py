@@ -6,10 +6,10 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..registry import methods
+from ..registry import methods_with_bundles
 from ..weights.backbones import has_weights
 from ..weights.bundle_transfer import pull_bundle, push_bundle
-from ..weights.model_card import MethodSummary, segment_command
+from ..weights.model_card import segment_command
 from ..weights.presets import PRESETS
 
 logger = logging.getLogger(__name__)
@@ -42,13 +42,13 @@ def declare_pull(parser: argparse.ArgumentParser) -> None:
 
 def run_push(args: argparse.Namespace) -> None:
     """Upload or copy a bundle."""
-    place = push_bundle(args.bundle, args.target, _methods_with_bundles(), args.private)
+    place = push_bundle(args.bundle, args.target, methods_with_bundles(), args.private)
     logger.info("Pushed %s to %s.", args.bundle, place)
 
 
 def run_pull(args: argparse.Namespace) -> None:
     """Download or copy a bundle, and log how to use it."""
-    abouts = _methods_with_bundles()
+    abouts = methods_with_bundles()
     pulled = pull_bundle(args.source, abouts, args.out)
     if pulled.is_new:
         logger.info("Pulled %s to %s.", args.source, pulled.folder)
@@ -59,12 +59,3 @@ def run_pull(args: argparse.Namespace) -> None:
     folder = None if args.out is None else str(args.out)
     modes = abouts[pulled.method].modes
     logger.info("Usage: %s", segment_command(pulled.method, pulled.preset, modes, folder))
-
-
-def _methods_with_bundles() -> dict[str, MethodSummary]:
-    """Return the methods that have bundles, by id."""
-    return {
-        id: MethodSummary(cls.info.name, cls.info.paper, cls.info.modes, cls.info.summary)
-        for id, cls in methods().items()
-        if cls.needs_training
-    }

@@ -14,15 +14,15 @@ from ..errors import PromptError
 from ..evaluation.truth import TruthError, match_truth
 from ..export import write_prediction, write_results
 from ..marks import MARKS, find_class, prompt_with_marks
-from ..predictor import PredictOptions
-from ..types import OVERLAPS, Prompt, parse_classes
-from .method_args import (
+from ..method_args import (
     METHOD_ARG,
     METHOD_ARG_HELP,
     PRECISION_HELP,
     PRECISIONS,
     load_methods_from_args,
 )
+from ..predictor import PredictOptions
+from ..types import OVERLAPS, Prompt, parse_classes
 
 logger = logging.getLogger(__name__)
 

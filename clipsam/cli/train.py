@@ -13,14 +13,14 @@ import torch
 from ..data.readers import open_data
 from ..data.splits import choose_split
 from ..errors import PromptError
-from ..methods.base import TrainablePredictor
-from ..registry import find_method, methods
+from ..methods.base import find_trainable
 from ..training.loop import start_accelerator
 from ..training.recipe import apply_settings
 from ..training.stages import recipe_for
 from ..training.train_method import TrainingJob, train_method
 from ..weights.availability import method_status
 from ..weights.backbones import load_backbones
+from ..weights.checkpoints import find_checkpoint
 from ..weights.presets import find_preset
 
 logger = logging.getLogger(__name__)
@@ -56,18 +56,19 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="random seed of split, weights, order and points")
     parser.add_argument("--skip-bad", action="store_true", help="leave out damaged images")
     parser.add_argument("--resume", action="store_true", help="resume an unfinished run")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the bundle to write; default: where the page and the other commands look "
+        "for the bundle of the method and preset",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train and log the result."""
-    method, preset = find_method(args.method), find_preset(args.preset)
-    if not issubclass(method, TrainablePredictor):
-        trained = [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
-        raise PromptError(
-            f"{method.info.name} has no trainable weights. Choose one of {', '.join(trained)}."
-        )
+    method, preset = find_trainable(args.method), find_preset(args.preset)
     data = open_data(args.data, args.part)
     recipe = recipe_for(method, preset)
     if args.seed is not None:
@@ -90,7 +91,8 @@ def run(args: argparse.Namespace) -> None:
                 "network. Add --start plain."
             )
     job = TrainingJob(args.data, data, split, recipe, start, args.mode, args.skip_bad)
-    scores = train_method(predictor, job, args.out, args.resume)
-    logger.info("Wrote %s.", args.out)
+    out = args.out or find_checkpoint(preset.name, method.info.id)
+    scores = train_method(predictor, job, out, args.resume)
+    logger.info("Wrote %s.", out)
     if not math.isnan(scores["before"]):
         logger.info("Validation mIoU: %.4f → %.4f.", scores["before"], scores["after"])

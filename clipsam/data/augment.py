@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class _ScaledCrop(v2.RandomResizedCrop):
     def __init__(self) -> None:
         super().__init__((1, 1), scale=(0.7, 1.0), ratio=(0.75, 1.33), antialias=True)
 
-    def make_params(self, flat_inputs: list[object]) -> dict[str, object]:
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         self.size = tuple(flat_inputs[0].shape[-2:])
         return super().make_params(flat_inputs)
 
@@ -64,13 +64,13 @@ class _ScaledCrop(v2.RandomResizedCrop):
 class _SquareCrop(v2.Transform):
     """Random square crop as large as the image's short side."""
 
-    def make_params(self, flat_inputs: list[object]) -> dict[str, object]:
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = flat_inputs[0].shape[-2:]
         side = min(height, width)
         top, left = (int(torch.randint(length - side + 1, ())) for length in (height, width))
         return {"top": top, "left": left, "height": side, "width": side}
 
-    def transform(self, inpt: object, params: dict[str, object]) -> object:
+    def transform(self, inpt: object, params: dict[str, Any]) -> object:
         return v2.functional.crop(inpt, **params)
 
 
@@ -81,13 +81,13 @@ class _Cutout(v2.Transform):
         super().__init__()
         self.share, self.p = share, p
 
-    def make_params(self, flat_inputs: list[object]) -> dict[str, object]:
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = flat_inputs[0].shape[-2:]
         side = max(1, round(self.share * max(height, width)))
         top, left = int(torch.randint(height, ())), int(torch.randint(width, ()))
         return {"hidden": torch.rand(()) < self.p, "at": (top, left, side)}
 
-    def transform(self, inpt: object, params: dict[str, object]) -> object:
+    def transform(self, inpt: object, params: dict[str, Any]) -> object:
         if not params["hidden"] or not isinstance(inpt, tv_tensors.Image):
             return inpt
         top, left, side = params["at"]

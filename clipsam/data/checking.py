@@ -27,7 +27,7 @@ def check_data(
     data: SegmentationData,
     indices: Sequence[int],
     skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> CheckedData:
     """Read every image once and list the classes present.
 

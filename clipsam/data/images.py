@@ -15,6 +15,10 @@ MAX_PIXELS = 100_000_000
 """Pixel limit; the logits of larger images do not fit into a laptop's memory."""
 
 
+ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
+"""An image in the forms that programs have it in, see :func:`as_pixels`."""
+
+
 class ImageError(ClipsamError):
     """An image or mask that cannot be used."""
 
@@ -31,7 +35,33 @@ def open_image(source: str | Path | BinaryIO) -> np.ndarray:
     Raises:
         ImageError: not an image, incomplete, missing, or above :data:`MAX_PIXELS`.
     """
-    picture = ImageOps.exif_transpose(_load(source))
+    return _to_rgb(_load(source))
+
+
+def as_pixels(image: ImageLike) -> np.ndarray:
+    """Return the pixels of an image in whatever form a program has it.
+
+    Args:
+        image: what :func:`open_image` reads, a PIL image (treated alike), or the pixels.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        ImageError: as :func:`open_image`, or an array of another shape or type.
+    """
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        return open_image(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    return image
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    """See :func:`open_image`."""
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
         return np.repeat(_to_eight_bits(np.asarray(picture))[..., None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -75,8 +75,15 @@ class SegmentationData(Protocol):
         keys: the unique name of each image, known without reading it.
     """
 
-    names: tuple[str, ...]
-    keys: Sequence[str]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See above."""
+        ...
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """See above."""
+        ...
 
     def __len__(self) -> int: ...
 

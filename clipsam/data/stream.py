@@ -5,7 +5,7 @@ So training resumes exactly where it stopped, with any number of loader processe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,7 +160,7 @@ def paste_segments(
     size = sample.classes.shape
     numbers, counts = np.unique(donor.segments, return_counts=True)
     share = counts / donor.segments.size
-    candidates: Sequence[int] = numbers[(numbers > 0) & (share > 0.004) & (share < 0.25)]
+    candidates = numbers[(numbers > 0) & (share > 0.004) & (share < 0.25)]
     if not len(candidates):
         return sample
     chosen = rng.permutation(candidates)[: rng.integers(1, 4)]

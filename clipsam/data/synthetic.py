@@ -139,7 +139,7 @@ def _least_crowded(rng: np.random.Generator, segments: np.ndarray, extent: float
     def hidden(place: np.ndarray) -> int:
         top, left = np.maximum(place - extent, 0).astype(int)
         bottom, right = (place + extent).astype(int)
-        return np.count_nonzero(segments[top:bottom, left:right])
+        return int(np.count_nonzero(segments[top:bottom, left:right]))
 
     return min(places, key=hidden)
 

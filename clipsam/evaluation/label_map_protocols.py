@@ -179,7 +179,7 @@ def evaluate_open_vocabulary(
     data: SegmentationData,
     label_map_of: LabelMapOf,
     protocol: Protocol,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> OpenVocabularyResult:
     """Evaluate a method on a benchmark, each image at its own resolution.
 

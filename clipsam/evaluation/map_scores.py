@@ -26,7 +26,7 @@ def score_maps(prediction: Prediction, truth: Truth) -> dict[str, MapScore]:
         alone = len(prediction.texts) == 1 and wanted.any() and truth.valid.all()
         compared = MaskComparison(logits > 0, wanted, truth.valid, logits)
         scores[text] = {
-            name: metric.measure(compared)
+            name: metric.of_sample(compared)
             for name, metric in shown_in_compare("map").items()
             if alone or not metric.single_object
         }

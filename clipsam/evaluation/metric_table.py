@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,6 +84,16 @@ class Metric:
     shown: Literal["mask", "map"] | None = None
     title: str = ""
 
+    def of_sample(self, compared: MaskComparison) -> float:
+        """Measure one sample.
+
+        Raises:
+            ValueError: only a set has this figure.
+        """
+        if self.measure is None:
+            raise ValueError(f"{self.heading} has no value of a single sample")
+        return self.measure(compared)
+
     @property
     def digits(self) -> int:
         """Decimal places in reports."""
@@ -105,7 +115,7 @@ def _seconds_per_image(scores: Sequence[SampleScore]) -> float:
     return sum(score.seconds for score in scores) / images if images else math.nan
 
 
-def _saliency_metric(name: str, sample: str, heading: str, **fields: object) -> Metric:
+def _saliency_metric(name: str, sample: str, heading: str, **fields: Any) -> Metric:
     """Define one of the camouflage papers' metrics."""
     return Metric(
         heading,
@@ -206,4 +216,4 @@ def measure(compared: MaskComparison, single_object: bool = False) -> dict[str, 
         single_object: whether to add those of single objects.
     """
     metrics = sampled() | (sampled(single_object=True) if single_object else {})
-    return {name: metric.measure(compared) for name, metric in metrics.items()}
+    return {name: metric.of_sample(compared) for name, metric in metrics.items()}

@@ -374,9 +374,8 @@ def _pictures(
         if name not in names:
             continue
         found = prediction.class_mask(index, size=(height, width))
-        truth = Image.fromarray(sample.classes == value).resize((width, height))
+        truth = np.asarray(Image.fromarray(sample.classes == value).resize((width, height)))
         shown = np.where(found[..., None], 0.4 * image + 0.6 * fill, image)
-        truth = np.asarray(truth)
         shown[outline(truth)] = 255
         # The dark rim keeps the white line visible on sky and on snow.
         shown[ndimage.binary_dilation(truth) & ~truth] = 30

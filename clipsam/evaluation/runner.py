@@ -39,7 +39,7 @@ def evaluate(
     predictors: Mapping[str, Predictor],
     runs: Sequence[MethodRun],
     seeds: Sequence[int],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     *,
     all_classes: bool = False,
 ) -> dict[tuple[MethodRun, int], list[SampleScore]]:
@@ -107,8 +107,8 @@ def score_image(
         prompt = Prompt(tuple(Concept((name,)) for name in absent))
         truths = [np.zeros_like(valid)] * len(absent)
         if predictor.joint and queries:
-            present, shown = queries.pop()
-            prompt, truths = Prompt(present.concepts + prompt.concepts), shown + truths
+            first, masks = queries.pop()
+            prompt, truths = Prompt(first.concepts + prompt.concepts), masks + truths
         queries.append((prompt, truths))
     scores = []
     for prompt, truths in queries:

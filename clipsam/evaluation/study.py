@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -30,6 +31,9 @@ from .runner import MethodRun, absent_classes, score_image
 from .summary import results_csv, samples_csv, summarize
 
 logger = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+"""File of a finished study's figures, in its folder."""
 
 FEATURE_BYTES = 2 * 2**30
 """Feature cache of one image, bytes; enough for hundreds of classes with several seeds."""
@@ -61,7 +65,7 @@ class Settings:
     clicks: int = 5
     seeds: int = 1
     limit: int | None = None
-    absent: int | str | None = None
+    absent: int | Literal["all"] | None = None
     single_object: bool = False
     precision: Precision = "auto"
     compiled: bool = False
@@ -235,7 +239,7 @@ class Study:
             **machine,
             "methods": methods,
         }
-        _write(self.out / "results.json", json.dumps(_plain(results), indent=2, ensure_ascii=False))
+        _write(self.out / RESULTS, json.dumps(_plain(results), indent=2, ensure_ascii=False))
         _write(self.out / "results.csv", results_csv(methods))
         _write(self.out / "samples.csv", samples_csv(rows))
         _write(

@@ -99,7 +99,7 @@ def summarize(rows: Iterable[Row], preset: str) -> list[dict]:
             }
             for seed, scores in sorted(by_seed.items())
         ]
-        figures = [seed["present"] for seed in seeds]
+        figures = [present_figures(scores) for _, scores in sorted(by_seed.items())]
         methods.append(
             {
                 "method": method,

@@ -69,12 +69,47 @@ class Truth:
     masks: Mapping[str, np.ndarray]
     valid: np.ndarray
 
+    @classmethod
+    def from_masks(
+        cls, masks: Mapping[str, np.ndarray], image_size: tuple[int, int], prompt: Prompt
+    ) -> Truth:
+        """Build the truth of masks that a program has.
+
+        Args:
+            masks: bool (H, W) by class name or synonym, whatever its case.
+            image_size: (height, width) of the image.
+            prompt: the classes asked.
+
+        Raises:
+            TruthError: a mask of another shape or type, or none of the asked classes.
+        """
+        for name, mask in masks.items():
+            if mask.dtype != bool or mask.shape != tuple(image_size):
+                raise TruthError(
+                    f"The true mask of “{name}” must be bool {tuple(image_size)}, got "
+                    f"{mask.dtype} {mask.shape}."
+                )
+        by_name = {fold_name(name): mask for name, mask in masks.items()}
+        known = {
+            concept.text: by_name[name]
+            for concept in prompt.concepts
+            for name in map(fold_name, reversed(concept.synonyms))
+            if name in by_name
+        }
+        if not known:
+            raise TruthError(
+                f"None of the classes asked ({', '.join(prompt.texts)}) has a true mask "
+                f"({_listed(list(masks))})."
+            )
+        return cls(known, np.ones(image_size, bool))
+
     def score(self, prediction: Prediction, index: int, threshold: float = 0.0) -> Counts | None:
         """Count the pixels of one class of a prediction; ``None`` if it is not in the truth."""
         text = prediction.texts[index]
         if text not in self.masks:
             return None
-        return self.compare(text, prediction.class_mask(index, threshold)).counts
+        compared = self.compare(text, prediction.class_mask(index, threshold))
+        return None if compared is None else compared.counts
 
     def compare(self, text: str, mask: np.ndarray) -> MaskComparison | None:
         """Compare a class's mask, bool (H, W), with the truth; ``None`` if it is not in it."""

@@ -5,19 +5,40 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..errors import PromptError
 from ..models.esc_net import EscNet, EscNetConfig
 from ..models.tuned_sam_model import TunedSam, TunedSamConfig
 from ..predictor import Predictor
-from ..weights.backbones import BUNDLES, Backbones
+from ..registry import find_method, methods
+from ..weights.backbones import Backbones
 from ..weights.bundle import WeightsError, load_bundle, load_into, read_config
+from ..weights.checkpoints import find_checkpoint
 from ..weights.presets import Preset
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 NetworkConfig = TunedSamConfig | EscNetConfig
+
+
+def find_trainable(method: str) -> type[TrainablePredictor]:
+    """Return the method with an id, which has weights of its own to train.
+
+    Raises:
+        PromptError: there is no such method, or it has nothing to train.
+    """
+    found = find_method(method)
+    if not issubclass(found, TrainablePredictor):
+        trained = [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
+        raise PromptError(
+            f"{found.info.name} has no trainable weights. Choose one of {', '.join(trained)}."
+        )
+    return found
 
 
 class TrainablePredictor(Predictor):
@@ -47,7 +68,7 @@ class TrainablePredictor(Predictor):
         self.name = f"{self.info.id} {uuid4().hex}"
 
     @abstractmethod
-    def _build(self) -> nn.Module:
+    def _build(self) -> TunedSam | EscNet:
         """Build the network before training."""
 
     @classmethod
@@ -63,10 +84,10 @@ class TrainablePredictor(Predictor):
         """
 
     @classmethod
-    def load(cls, backbones: Backbones, folder: Path | None = None) -> TrainablePredictor:
+    def load(cls, backbones: Backbones, folder: Path | None = None) -> Self:
         """Load the method, see :meth:`Predictor.load`."""
         preset = backbones.preset
-        folder = folder or BUNDLES / preset.name / cls.info.id
+        folder = folder or find_checkpoint(preset.name, cls.info.id)
         content = read_config(folder)
         for key, expected in (("method", cls.info.id), ("preset", preset.name)):
             if content.get(key) != expected:
@@ -79,14 +100,12 @@ class TrainablePredictor(Predictor):
         return predictor
 
     @classmethod
-    def _from_content(cls, backbones: Backbones, content: dict) -> TrainablePredictor:
+    def _from_content(cls, backbones: Backbones, content: dict) -> Self:
         """Create the method described by a bundle's ``config.json``, before loading its weights."""
         return cls(backbones, cls.config_type.from_json(content["network"]))
 
     @classmethod
-    def untrained(
-        cls, backbones: Backbones, config: NetworkConfig | None = None
-    ) -> TrainablePredictor:
+    def untrained(cls, backbones: Backbones, config: NetworkConfig | None = None) -> Self:
         """Create the network before training, to start from, count or time it.
 
         Args:

@@ -66,6 +66,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         quoted="mIoU with CLIP B/16 35.6 (A-150), 59.0 (PC-59); with L/14 41.8 and 65.6",
     )
     config_type = EscNetConfig
+    config: EscNetConfig
+    model: EscNet
 
     def __init__(self, backbones: Backbones, config: EscNetConfig) -> None:
         """Build the network.
@@ -112,8 +114,9 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         )
         if not tiny:
             return config
-        surgery = dict(surgery_layers=sizes.surgery_layers, template="{}")
-        return replace(config, blocks=2, hidden=64, **surgery)
+        return replace(
+            config, blocks=2, hidden=64, surgery_layers=sizes.surgery_layers, template="{}"
+        )
 
     def network(self) -> nn.Module:
         """Return the whole model, which includes CLIP."""
@@ -283,11 +286,12 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     def _sam_prompts(self, block_traces: Sequence[BlockTrace]) -> SamPrompts:
         """Return the SAM prompts of the last block for one class."""
         points, dense = np.zeros((0, 2), np.float32), None
-        if block_traces and block_traces[-1].regions is not None:
+        regions = block_traces[-1].regions if block_traces else None
+        if regions is not None:
             if "point" in self.config.prompts:
                 points = block_traces[-1].points
             if "mask" in self.config.prompts:
-                dense = block_traces[-1].regions.any(0)
+                dense = np.asarray(regions.any(0))
         return SamPrompts(points, np.ones(len(points), np.int64), dense=dense)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from ..types import Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
 from ..weights.presets import Preset
 from .base import TrainablePredictor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 WORKING_FLOATS = 24
 """Floats per channel of a token that a block holds at a time.
@@ -51,6 +55,13 @@ class _ClassQuery:
     shown: np.ndarray | None
     dense: Tensor | None
 
+    @property
+    def sam_prompts(self) -> SamPrompts:
+        """The SAM prompts, of which there must be some."""
+        if self.prompts is None:
+            raise ValueError(f"there are no SAM prompts for {self.concept.text}")
+        return self.prompts
+
 
 class TunedSamPredictor(TrainablePredictor):
     """Base class of methods that run a :class:`TunedSam`, each with a configuration and modes.
@@ -59,6 +70,8 @@ class TunedSamPredictor(TrainablePredictor):
     """
 
     config_type = TunedSamConfig
+    config: TunedSamConfig
+    model: TunedSam
 
     def __init__(self, backbones: Backbones, config: TunedSamConfig) -> None:
         """Build the network.
@@ -87,7 +100,7 @@ class TunedSamPredictor(TrainablePredictor):
         }
 
     @classmethod
-    def _from_content(cls, backbones: Backbones, content: dict) -> TunedSamPredictor:
+    def _from_content(cls, backbones: Backbones, content: dict) -> Self:
         predictor = super()._from_content(backbones, content)
         predictor.calibration = Calibration(**content["calibration"])
         return predictor
@@ -98,7 +111,8 @@ class TunedSamPredictor(TrainablePredictor):
 
     def network(self) -> nn.Module:
         """Return the tuned SAM, and the parts of CLIP in use."""
-        clip, parts = self.backbones.clip, [self.model]
+        clip = self.backbones.clip
+        parts: list[nn.Module] = [self.model]
         if self.config.sees_text or self.config.clip is not None:
             parts += [clip.text_model, clip.text_projection, nn.ParameterList([clip.logit_scale])]
         return nn.ModuleList(parts)
@@ -167,9 +181,10 @@ class TunedSamPredictor(TrainablePredictor):
         if config.sees_text or config.clip is not None:
             with watch.step("CLIP text"):
                 text = backbones.text([concept.synonyms])
-        if config.clip is not None:
+        vision = self.model.vision
+        if vision is not None and text is not None:
             with watch.step("CLIP image"):
-                tokens = encoded.clip_tokens(backbones, self.model.vision, self._vision_name())
+                tokens = encoded.clip_tokens(backbones, vision, self._vision_name())
             with watch.step("prompts"):
                 similarity = similarity_grid(tokens, text)
                 shown = similarity[0].float().cpu().numpy()
@@ -189,7 +204,7 @@ class TunedSamPredictor(TrainablePredictor):
 
     def _vision_name(self) -> str:
         """Return the cache key of CLIP's image features; frozen CLIP's are shared."""
-        return self.name if self.config.clip_blocks != 0 else self.config.clip
+        return self.name if self.config.clip_blocks != 0 else str(self.config.clip)
 
     def _embed(self, encoded: EncodedImage, queries: Sequence[_ClassQuery]) -> list[Tensor]:
         """Encode the image, (1, 256, h, w), once per image, or per class if the encoder sees it."""
@@ -206,8 +221,9 @@ class TunedSamPredictor(TrainablePredictor):
             )
             for one in queries
         ]
-        found = {key: encoded.known(key) for key in keys}
-        missing = {key: one for key, one in zip(keys, queries, strict=True) if found[key] is None}
+        known = ((key, encoded.known(key)) for key in keys)
+        found = {key: embedding for key, embedding in known if embedding is not None}
+        missing = {key: one for key, one in zip(keys, queries, strict=True) if key not in found}
         if missing:
             made = self._encode(encoded, list(missing.values())).split(1)
             for key, embedding in zip(missing, made, strict=True):
@@ -227,10 +243,10 @@ class TunedSamPredictor(TrainablePredictor):
         grid = None if grid is None else grid.to(backbones.device)
         tokens, text, patches = queries[0].tokens, None, None
         if queries[0].text is not None:
-            text = torch.cat([one.text for one in queries])
+            text = torch.cat([one.text for one in queries if one.text is not None])
         begun = self._begin(encoded).expand(-1, count, -1, -1, -1)
         with backbones.encoding():
-            if self.config.sees_patches:
+            if self.config.sees_patches and tokens is not None:
                 key = ("patches", preset.name, self.name)
                 patches = encoded.cached(key, lambda: model.see_patches(tokens, grid))
             condition = model.condition(for_each(tokens), text, for_each(grid))
@@ -240,6 +256,8 @@ class TunedSamPredictor(TrainablePredictor):
         """Compute the part of the adapted encoder shared by all classes, (2, 1, H, W, D)."""
         backbones, encoder = self.backbones, self.model.image_encoder
         adapters, first = self.config.adapters, encoder.first_adapted
+        if adapters is None:
+            raise ValueError(f"{self.info.name} has no adapters")
 
         def compute() -> Tensor:
             tokens = encoded.sam_tokens(backbones, first)
@@ -258,19 +276,23 @@ class TunedSamPredictor(TrainablePredictor):
         transform, device = self._transform(encoded), self.backbones.device
         alike: dict[tuple[int, int], list[int]] = {}
         for index, one in enumerate(queries):
-            shape = len(one.prompts.points), len(one.prompts.boxes)
+            shape = len(one.sam_prompts.points), len(one.sam_prompts.boxes)
             alike.setdefault(shape, []).append(index)
         results: dict[int, ConceptResult] = {}
         for (points, boxes), members in alike.items():
-            given = [prompt_tensors(queries[index].prompts, transform, device) for index in members]
-            pointed = [own for own, _ in given]
-            dense = [queries[index].dense for index in members]
+            asked = [queries[index] for index in members]
+            given = [prompt_tensors(one.sam_prompts, transform, device) for one in asked]
+            pointed = [own for own, _ in given if own is not None]
+            boxed = [own for _, own in given if own is not None]
+            dense = [one.dense for one in asked if one.dense is not None]
             logits, scores = decode_masks(
                 self.model.mask_decoder,
                 self.model.prompt_encoder,
                 torch.cat([embeddings[index] for index in members]),
-                tuple(map(torch.cat, zip(*pointed, strict=True))) if points else None,
-                torch.cat([own for _, own in given]) if boxes else None,
+                (torch.cat([xy for xy, _ in pointed]), torch.cat([label for _, label in pointed]))
+                if points
+                else None,
+                torch.cat(boxed) if boxes else None,
                 torch.cat(dense) if self.config.dense_prompt else None,
             )
             rows = zip(members, logits.split(1), scores.split(1), strict=True)
@@ -278,12 +300,12 @@ class TunedSamPredictor(TrainablePredictor):
                 shown = queries[index].shown
                 presence = float("nan") if shown is None else self.calibration.presence(shown)
                 results[index] = class_result(
-                    mask, score, queries[index].prompts, similarity=shown, presence=presence
+                    mask, score, queries[index].sam_prompts, similarity=shown, presence=presence
                 )
         return [results[index] for index in range(len(queries))]
 
 
-def adapters(preset: Preset, **fields: object) -> AdapterConfig:
+def adapters(preset: Preset, **fields: Any) -> AdapterConfig:
     """Return a preset's default adapters, changed by ``fields`` of :class:`AdapterConfig`."""
     fields = {"last_blocks": preset.last_blocks, **fields}
     return AdapterConfig(semantic_dim=preset.clip.projection_dim, **fields)

@@ -71,15 +71,15 @@ class Adapter(nn.Module):
             patches: what :meth:`see_patches` says of the condition's ``vision``, if known already.
         """
         hidden = self.down(x)
+        if condition is None:
+            if self.text_projection is not None or self.vision_projection is not None:
+                raise ValueError("this adapter is conditioned, expected a SemanticCondition")
+            return self.up(F.gelu(hidden))
         if self.text_projection is not None:
-            if condition is None:
-                raise ValueError(
-                    "this adapter is conditioned on text, expected a SemanticCondition"
-                )
             text = F.gelu(self.text_projection(condition.text))
             hidden = hidden + F.linear(text, self.down.weight)[:, None, None]
         if self.vision_projection is not None:
-            grid = tuple(x.shape[1:3])
+            grid = x.shape[1], x.shape[2]
             if patches is None:
                 patches = self.see_patches(condition.vision, condition.sampling_grid, grid)
             hidden = hidden + patches
@@ -98,6 +98,8 @@ class Adapter(nn.Module):
         Projected on CLIP's coarse grid and resampled to SAM's afterwards: the same sum, fewer
         products.
         """
+        if self.vision_projection is None:
+            raise ValueError("this adapter does not see patches")
         if vision is None:
             return F.linear(self.vision_projection.bias, self.down.weight)[None, None, None]
         projected = self.vision_projection(vision.permute(0, 2, 3, 1))

@@ -107,7 +107,7 @@ def _mix(
     query: Tensor, key: Tensor, value: Tensor, rows: Tensor | None, columns: Tensor | None
 ) -> Tensor:
     """Compute softmax(q kᵀ / √d + bias) v: (N, heads, L, d) each → (N, L, heads, d)."""
-    if rows is None:
+    if rows is None or columns is None:
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
     if query.is_cuda and query.element_size() == 2:
         return _mix_on_tensor_cores(query, key, value, rows, columns)

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -168,7 +168,7 @@ class SurgeryVision(nn.Module):
                 surgery = original
             hidden = layer.layer_norm1(original)
             attention = layer.self_attn
-            if index >= split:
+            if surgery is not None:
                 surgery = surgery + _attend(attention, hidden, value_value=True)
             original = original + _attend(attention, hidden, value_value=False)
             original = original + layer.mlp(layer.layer_norm2(original))
@@ -199,7 +199,7 @@ class SurgeryVision(nn.Module):
         return tokens + weight
 
 
-def _attend(attention: nn.Module, x: Tensor, value_value: bool) -> Tensor:
+def _attend(attention: Any, x: Tensor, value_value: bool) -> Tensor:
     """Compute CLIP's multi-head attention on (B, N, D), with q kᵀ or v vᵀ as the weights."""
     heads = (*x.shape[:2], attention.num_heads, attention.head_dim)
     value = attention.v_proj(x).view(heads).transpose(1, 2)
@@ -282,7 +282,7 @@ def class_text_feature(raw: Tensor, redundant: Tensor) -> Tensor:
 class ClassTextEncoder:
     """Cached text features of class names for one frozen CLIP."""
 
-    def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._clip = clip
         self.tokenizer = tokenizer
         self._redundant: Tensor | None = None
@@ -297,11 +297,11 @@ class ClassTextEncoder:
         device = text_device(self._clip)  # CLIP may have been moved since
         if self._redundant is None:
             self._redundant = redundant_feature(self._clip, self.tokenizer)
-        self._redundant = self._redundant.to(device)
+        self._redundant = redundant = self._redundant.to(device)
 
         def encode(synonyms: tuple[str, ...]) -> Tensor:
             raw = encode_text(self._clip, self.tokenizer, synonyms).mean(0)
-            return class_text_feature(raw, self._redundant)
+            return class_text_feature(raw, redundant)
 
         features = [self._features.get(one, partial(encode, one)) for one in classes]
         return torch.stack([feature.to(device) for feature in features])

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
@@ -195,8 +195,11 @@ class AdaptedImageEncoder(nn.Module):
         Returns:
             float (S, B, H, W, D / 4), for each of the S adapted blocks.
         """
-        adapters = [block.mlp_adapter for block in self.blocks[self.first_adapted :]]
+        adapters = [block.mlp_adapter for block in self._adapted_blocks()]
         return torch.stack([one.see_patches(vision, sampling_grid, self.grid) for one in adapters])
+
+    def _adapted_blocks(self) -> list[AdaptedBlock]:
+        return [cast(AdaptedBlock, block) for block in self.blocks[self.first_adapted :]]
 
     def begin_adapted(self, tokens: Tensor, attended: Tensor | None = None) -> Tensor:
         """Compute the part of the encoder shared by all classes of an image.
@@ -208,7 +211,7 @@ class AdaptedImageEncoder(nn.Module):
         Returns:
             (2, B, H, W, D), see :meth:`AdaptedBlock.begin`.
         """
-        return torch.stack(self.blocks[self.first_adapted].begin(tokens, attended))
+        return torch.stack(self._adapted_blocks()[0].begin(tokens, attended))
 
     def finish_adapted(
         self,
@@ -220,8 +223,9 @@ class AdaptedImageEncoder(nn.Module):
 
         ``patches``: what :meth:`see_patches` says of the condition's image, if known already.
         """
-        first = self.blocks[self.first_adapted]
-        tokens = first.finish(*begun, condition, None if patches is None else patches[0])
+        before, attended = begun
+        first = self._adapted_blocks()[0]
+        tokens = first.finish(before, attended, condition, None if patches is None else patches[0])
         return self._run_blocks(tokens, 1, condition, patches)
 
     def run_adapted(self, tokens: Tensor, condition: SemanticCondition | None = None) -> Tensor:

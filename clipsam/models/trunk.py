@@ -204,7 +204,7 @@ def own_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _digest(pixels: Tensor) -> bytes:
-    return hashlib.blake2b(pixels.cpu().contiguous().numpy(), digest_size=16).digest()
+    return hashlib.blake2b(pixels.cpu().contiguous().numpy().data, digest_size=16).digest()
 
 
 def _suffixes(values: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -103,24 +103,27 @@ class TunedSam(nn.Module):
         adapters = self.config.adapters
         if adapters is None or not adapters.sees_class:
             return None
+        if text is None:
+            raise ValueError("adapters that see the class need its text")
         if not adapters.sees_patches:
             return SemanticCondition(text)
+        if tokens is None:
+            raise ValueError("adapters that see patches need CLIP's tokens")
         similarity = similarity_grid(tokens, text) if adapters.similarity else None
         return SemanticCondition(text, self._vision(tokens), similarity, sampling_grid)
 
-    def see_patches(self, tokens: Tensor | None, sampling_grid: Tensor | None) -> Tensor | None:
+    def see_patches(self, tokens: Tensor, sampling_grid: Tensor | None) -> Tensor:
         """Compute the part of :meth:`condition` shared by all classes of an image.
 
         Args:
             tokens, sampling_grid: as for :meth:`condition`, of B images.
 
         Returns:
-            See :meth:`AdaptedImageEncoder.see_patches`; ``None`` if adapters see no patches.
+            See :meth:`AdaptedImageEncoder.see_patches`.
         """
-        if not self.config.sees_patches:
-            return None
         return self.image_encoder.see_patches(self._vision(tokens), sampling_grid)
 
     def _vision(self, tokens: Tensor) -> Tensor | None:
         """Compute V, the class-independent features of CLIP's patches (section 3.3)."""
-        return tokens_to_grid(tokens) if self.config.adapters.vision else None
+        adapters = self.config.adapters
+        return tokens_to_grid(tokens) if adapters is not None and adapters.vision else None

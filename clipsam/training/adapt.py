@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ def adapt_recipe(
     augmentation takes its place; smaller batches bring more steps into the minutes.
     """
     recipe = recipe_for(method, preset)
-    changed = {"steps": ENDLESS, "validations": 1, "schedule": "cosine"}
+    changed: dict[str, Any] = {"steps": ENDLESS, "validations": 1, "schedule": "cosine"}
     if preset.bundled:
         changed |= {"augmentation": "paper", "batch_size": 4, "warmup": 5}
     if recipe.classes_per_image is not None:

@@ -122,7 +122,7 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
     # Where classes compete nothing is drawn by chance.
     seeds = {run: SEEDS[:1] if predictors[run.method].joint else SEEDS for run in missing.values()}
     groups = set(seeds.values())
-    scores = {}
+    scores: dict[tuple[MethodRun, int], list[SampleScore]] = {}
     with tqdm(total=len(groups) * len(data), desc=name, mininterval=10) as bar:
         for drawn in groups:
             runs = [run for run in missing.values() if seeds[run] == drawn]
@@ -200,7 +200,7 @@ class TwinScenes:
     def __init__(self, count: int = 40, seed: int = EVALUATION_SEED) -> None:
         scenes = SceneData(20 * count, seed)
         self.names = scenes.names
-        chosen = []
+        chosen: list[LabelledImage] = []
         self._twins: set[tuple[str, str]] = set()
         for index in range(len(scenes)):
             sample = scenes[index]

@@ -65,8 +65,11 @@ class Stage(Protocol):
     """What the loop needs to know of a stage."""
 
     name: str
-    module: nn.Module
-    """Holds everything that the stage trains; what of it is trainable is saved in checkpoints."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything that the stage trains; what of it is trainable is saved in checkpoints."""
+        ...
 
     def parameter_groups(self) -> list[dict]:
         """AdamW parameter groups, each with its peak ``lr`` and ``weight_decay``."""
@@ -246,7 +249,7 @@ def train(
             due = (step + 1) % config.validate_steps == 0 or last
             if validate is not None and due:
                 figures["validation"] = state.judge(validate, accelerator)
-            if main:
+            if log is not None:
                 log.write({"step": step, "lr_share": rate, **figures})
                 progress.set_postfix({k: f"{v:.3f}" for k, v in figures.items()}, refresh=False)
                 if time.monotonic() - last_save > config.save_seconds:
@@ -254,7 +257,7 @@ def train(
                     last_save = time.monotonic()
             if last:
                 break
-        if main:
+        if log is not None:
             state.save()
             log.close()
         accelerator.wait_for_everyone()

@@ -73,11 +73,12 @@ def combined_loss(
     Equal weights of the first three in the paper. (B, 1, H, W) logits and targets.
     """
     terms = (bce_loss, dice_loss, iou_loss, structure_loss)[: len(weights)]
-    return sum(
+    weighted = (
         weight * term(logits, targets, valid)
         for weight, term in zip(weights, terms, strict=True)
         if weight
     )
+    return sum(weighted, start=torch.zeros(()))
 
 
 def _flat(values: Tensor, valid: Tensor | None) -> Tensor:

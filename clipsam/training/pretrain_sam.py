@@ -74,7 +74,7 @@ class SamStage:
         ).detach()
         click = _correcting_click(previous, targets, valid, side)
         if points is not None:
-            click = tuple(torch.cat(pair, 1) for pair in zip(points, click, strict=True))
+            click = torch.cat((points[0], click[0]), 1), torch.cat((points[1], click[1]), 1)
         logits, quality = decode_masks(
             self.sam.mask_decoder, self.sam.prompt_encoder, chosen, click, boxes, previous
         )

@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..data.augment import Augmentation
 from ..methods.base import NetworkConfig
@@ -189,7 +189,7 @@ def apply_settings(
                 network = _changed(network, name, value)
             elif name in _fields(adapters):
                 adapters = _changed(adapters, name, value)
-                network = dataclasses.replace(network, adapters=adapters)
+                network = dataclasses.replace(network, **{"adapters": adapters})
             else:
                 known = _fields(recipe) | _fields(network) | _fields(adapters)
                 raise PromptError(f"There is no setting “{name}”: choose from {sorted(known)}.")
@@ -200,14 +200,14 @@ def apply_settings(
     return recipe, network
 
 
-def _fields(settings: object | None) -> set[str]:
+def _fields(settings: Any) -> set[str]:
     """Names that can be set; those of nested settings count for themselves."""
     if settings is None:
         return set()
     return {field.name for field in dataclasses.fields(settings)} - {"adapters"}
 
 
-def _changed(settings: object, name: str, text: str) -> object:
+def _changed(settings: Any, name: str, text: str) -> Any:
     hint = typing.get_type_hints(type(settings))[name]
     return dataclasses.replace(settings, **{name: _parse(name, hint, text)})
 

@@ -46,12 +46,12 @@ class Classifier:
     @property
     def weight(self) -> Tensor:
         """W: (1000, 1280), acts on head features."""
-        return self.network.classifier.weight.detach()
+        return self.network.get_parameter("classifier.weight").detach()
 
     @property
     def bias(self) -> Tensor:
         """(1000,)."""
-        return self.network.classifier.bias.detach()
+        return self.network.get_parameter("classifier.bias").detach()
 
 
 def read_classifier() -> Classifier:
@@ -122,7 +122,7 @@ def load_sentence_encoder(encoder: SentenceEncoder) -> Tokenizer:
 
 def _package(module: str, name: str) -> Path:
     spec = importlib.util.find_spec(module)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         raise PromptError(
             f"Training the bundled models needs the package {name}: "
             "pip install -r requirements-train.txt"

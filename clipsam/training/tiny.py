@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,12 @@ from ..data.readers import ConcatData
 from ..data.splits import Split, some_images
 from ..data.stream import TrainingStream
 from ..measure import hardware
+from ..methods.base import find_trainable
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
 from ..models.esc_net import EscNetConfig
 from ..models.sam_model import build_sam
 from ..models.trunk import LEVELS, STRIDE, Trunk, own_state
 from ..models.tuned_sam_model import TunedSamConfig
-from ..registry import find_method
 from ..types import PromptError
 from ..weights.backbones import load_backbones, read_tokenizer
 from ..weights.bundle import CONFIG, load_bundle, load_into, save_bundle
@@ -168,7 +168,7 @@ class TinyTraining:
         Raises:
             PromptError: there is no such stage.
         """
-        stages = {
+        stages: dict[str, Callable[[], object]] = {
             "sources": self.import_sources,
             "clip": self.train_clip,
             "clip-without-masks": self.train_clip_without_masks,
@@ -312,11 +312,11 @@ class TinyTraining:
         recipe, counts = {
             TunedSamConfig: (self.recipe.tuned_sam, self.recipe.low_data),
             EscNetConfig: (self.recipe.esc_net, self.recipe.large),
-        }[find_method(method).config_type]
+        }[find_trainable(method).config_type]
         backbones = load_backbones(PRESET, self.device, bundle)
         self._trunk_of(backbones.clip).remember(REMEMBERED)
         torch.manual_seed(recipe.seed)
-        predictor = find_method(method).untrained(backbones)
+        predictor = find_trainable(method).untrained(backbones)
         parts = {
             name: some_images(domain.data, counts[name], self.recipe.seed)
             for name, domain in self.masked.items()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from .backbones import BUNDLES, has_weights
+from .backbones import has_weights
+from .bundle import WEIGHTS
+from .checkpoints import find_checkpoint
 from .local_files import locate
 from .presets import Preset
 from .published import PublishedWeights
@@ -31,8 +33,10 @@ def missing_weights(method: type[Predictor], preset: Preset) -> tuple[PublishedW
 
 def method_status(method: type[Predictor], preset: Preset) -> Status:
     """Return whether a method can run with a preset on this machine, and if not, why."""
-    if method.needs_training and not (BUNDLES / preset.name / method.info.id).is_dir():
-        return "untrained"
+    if method.needs_training:
+        bundle = find_checkpoint(preset.name, method.info.id)
+        if not (bundle / WEIGHTS).is_file():  # A folder without them may be a run to resume.
+            return "untrained"
     missing = missing_weights(method, preset)
     if any(published.gated for published in missing):
         return "unavailable"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,14 +19,12 @@ from ..models.sam_model import build_sam
 from ..models.trunk import Trunk
 from ..prompting import Calibration
 from .bundle import WeightsError, load_bundle, load_into, read_config
+from .checkpoints import find_checkpoint
 from .extra_networks import read_network
 from .local_files import locate
 from .presets import Preset
 from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
 from .published import PublishedWeights
-
-BUNDLES = Path(__file__).resolve().parents[2] / "checkpoints"
-"""Where the bundles that come with the project lie, one folder per preset."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Of the matrix products of SAM's encoders: ``auto`` is bfloat16 where the device is made for it
@@ -72,7 +71,7 @@ class Backbones:
         """Return a context for SAM's encoders in inference; cast its results to float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def extra_network(self, published: PublishedWeights, method: str) -> nn.Module:
+    def extra_network(self, published: PublishedWeights, method: str) -> Any:
         """Another published network, loaded from this machine to the same device.
 
         Methods that hold it at the same time share one; it goes when the last of them goes.
@@ -137,7 +136,9 @@ def made_for_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    known: Mapping[str, bool] = (
+        getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    )
     return any(known.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
@@ -145,8 +146,8 @@ def has_weights(preset: Preset) -> bool:
     """Whether the preset's SAM and CLIP are on this machine; no network, no file is opened."""
     if preset.sources:
         return None not in map(locate, preset.sources)
-    folder = BUNDLES / preset.name
-    return all((folder / part / "model.safetensors").is_file() for part in ("sam", "clip"))
+    parts = (find_checkpoint(preset.name, part) for part in ("sam", "clip"))
+    return all((part / "model.safetensors").is_file() for part in parts)
 
 
 def load_backbones(
@@ -172,13 +173,16 @@ def load_backbones(
     if folder is None and preset.sources:
         loaded = _load_published(preset, device, precision)
     else:
-        loaded = _load_bundles(preset, device, folder or BUNDLES / preset.name, precision)
+        loaded = _load_bundles(preset, device, folder, precision)
     return replace(loaded, compiled=compiled)
 
 
 def _load_bundles(
-    preset: Preset, device: torch.device | str, folder: Path, precision: Precision
+    preset: Preset, device: torch.device | str, folder: Path | None, precision: Precision
 ) -> Backbones:
+    def find(part: str) -> Path:
+        return find_checkpoint(preset.name, part) if folder is None else folder / part
+
     sam, clip = build_networks(preset)
     parts: dict[str, nn.Module] = {"sam": sam, "clip": clip}
     vocabulary = "clip"
@@ -188,10 +192,10 @@ def _load_bundles(
         vocabulary = "text"
         parts["text"] = clip.text_model
     for part, network in parts.items():
-        _, state = load_bundle(folder / part)
-        load_into(network, state, str(folder / part))
-    config = read_config(folder / "clip")
-    tokenizer = read_tokenizer(folder / vocabulary / "tokenizer.json")
+        _, state = load_bundle(find(part))
+        load_into(network, state, str(find(part)))
+    config = read_config(find("clip"))
+    tokenizer = read_tokenizer(find(vocabulary) / "tokenizer.json")
     calibration = Calibration(**config.get("calibration", {}))
     return assemble(preset, sam, clip, tokenizer, calibration, device, precision)
 

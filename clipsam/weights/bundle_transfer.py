@@ -13,8 +13,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from .backbones import BUNDLES
 from .bundle import CONFIG, WEIGHTS, WeightsError, read_config
+from .checkpoints import find_checkpoint
 from .hub import check_space, drop_if_damaged, fetch, find_cached, find_remote, look_up, upload
 from .model_card import WRITTEN, MethodSummary, model_card
 from .presets import PRESETS
@@ -67,7 +67,11 @@ def push_bundle(
     about = methods[config["method"]]
     source = place if isinstance(place, str) else f"path/to/{place.resolve().name}"
     card = _own_card(bundle) or model_card(bundle, config, about, source).encode()
-    files = {CONFIG: bundle / CONFIG, WEIGHTS: bundle / WEIGHTS, CARD: card}
+    files: dict[str, Path | bytes] = {
+        CONFIG: bundle / CONFIG,
+        WEIGHTS: bundle / WEIGHTS,
+        CARD: card,
+    }
     if isinstance(place, str):
         message = f"{about.name} for the preset {config['preset']}"
         return upload(place, files, message, private)
@@ -94,11 +98,9 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
         WeightsError: it is not a complete bundle of a known method and preset, the folder is in
             use, or the hub refuses; nothing is then written.
     """
-    place = parse_location(source)
-    folder = place if isinstance(place, Path) else _download(place)
-    config = check_bundle(folder, methods)
+    folder, config = fetch_bundle(source, methods)
     method, preset = config["method"], config["preset"]
-    target = out or BUNDLES / preset / method
+    target = out or find_checkpoint(preset, method)
     if not _is_free(target):
         if all(_are_same(folder / name, target / name) for name in (CONFIG, WEIGHTS)):
             return PullResult(target, method, preset, is_new=False)
@@ -108,6 +110,21 @@ def pull_bundle(source: str, methods: Collection[str], out: Path | None = None) 
     paths = {name: folder / name for name in FILES if (folder / name).is_file()}
     _write_folder(target.resolve(), paths)
     return PullResult(target, method, preset, is_new=True)
+
+
+def fetch_bundle(source: str, methods: Collection[str]) -> tuple[Path, dict]:
+    """Return a bundle's folder, that of a repository in the hub's cache, and its config.
+
+    Args:
+        source: see :func:`parse_location`.
+        methods: ids of those that have bundles.
+
+    Raises:
+        WeightsError: it is no whole bundle of a known method and preset, or the hub refuses.
+    """
+    place = parse_location(source)
+    folder = place if isinstance(place, Path) else _download(place)
+    return folder, check_bundle(folder, methods)
 
 
 def parse_location(text: str) -> Path | str:
@@ -189,10 +206,12 @@ def _download(repo: str) -> Path:
         check_space(sum(file.missing_bytes for file in files), Path(constants.HF_HUB_CACHE))
         for file in files:
             fetch(file)
-        cached = tuple(find_cached(repo, file.name, files[0].commit) for file in files)
-        if None in cached:
-            raise WeightsError(f"{repo} was changed during the download; try again")
-    return cached[0].parent
+        paths = [find_cached(repo, file.name, files[0].commit) for file in files]
+        cached = (None, None) if None in paths else (paths[0], paths[1])
+    config = cached[0]
+    if config is None:
+        raise WeightsError(f"{repo} was changed during the download; try again")
+    return config.parent
 
 
 def _is_free(folder: Path) -> bool:

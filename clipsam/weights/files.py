@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import re
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -29,7 +30,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         content = read_pickle(path)
         if not _is_state(content):
             raise WeightsError(f"{path} must contain named tensors only")
-        return dict(content)
+        return content
     _refuse_other_kinds(path, "safetensors")
     try:
         return load_file(path)
@@ -39,7 +40,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def read_pickle(path: Path) -> object:
+def read_pickle(path: Path) -> Any:
     """Read a file written by ``torch.save``: tensors, numbers and containers of them.
 
     Raises:
@@ -89,7 +90,7 @@ def file_hash(path: Path, kind: str) -> str:
     return digest.hexdigest()
 
 
-def _is_state(content: object) -> bool:
+def _is_state(content: object) -> TypeGuard[dict[str, Tensor]]:
     return isinstance(content, dict) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
     )

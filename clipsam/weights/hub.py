@@ -163,7 +163,7 @@ def find_remote(repo: str, name: str) -> RemoteFile | None:
             f"{constants.ENDPOINT} returns no size, commit or checksum of {name} of {repo}, so it "
             "is not a model hub; check HF_ENDPOINT and proxies"
         )
-    return RemoteFile(repo, name, found.commit_hash, found.size, found.etag)
+    return RemoteFile(repo, name, found.commit_hash, found.size, checksum)
 
 
 def fetch(file: RemoteFile) -> None:
@@ -293,7 +293,7 @@ def _check(file: RemoteFile) -> None:
         )
 
 
-def _explain_error(error: Exception, repo: str, name: str) -> WeightsError:
+def _explain_error(error: BaseException, repo: str, name: str) -> WeightsError:
     """Explain a failed request in one sentence."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__

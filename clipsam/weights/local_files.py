@@ -22,13 +22,16 @@ def locate(published: PublishedWeights) -> LocalFiles | None:
 
     Files that the user provided come first, then the hub's cache.
     """
-    weights, *extras = (
+    weights, *found = (
         _find_in_folder(published, names) or _find_cached(published, names)
         for names in _needed(published)
     )
-    if weights is None or None in extras:
+    extras = {
+        name: path for name, path in zip(published.extras, found, strict=True) if path is not None
+    }
+    if weights is None or len(extras) < len(found):
         return None
-    return LocalFiles(weights, dict(zip(published.extras, extras, strict=True)))
+    return LocalFiles(weights, extras)
 
 
 class Download:
@@ -76,7 +79,8 @@ class Download:
         """
         for file in self._files:
             fetch(file)
-        _check(self._preset, {published: locate(published) for published in self._networks})
+        found = {published: locate(published) for published in self._networks}
+        _check(self._preset, {one: files for one, files in found.items() if files is not None})
 
 
 def download(preset: Preset, extra_networks: Sequence[PublishedWeights] = ()) -> None:
@@ -100,13 +104,14 @@ def copy_from_folder(
     """
     sources = {}
     for published in (*preset.sources, *extra_networks):
-        sources[published] = _look_into(folder, published) or locate(published)
-        if sources[published] is None:
+        files = _look_into(folder, published) or locate(published)
+        if files is None:
             names = " or ".join(_or_checkpoint(published, WEIGHTS))
             extras = "".join(f", {name}" for name in published.extras)
             raise WeightsError(f"{folder} must contain {published.repo}/ with {names}{extras}")
-        if sources[published].weights.name == published.checkpoint:
-            check_named_hash(sources[published].weights)
+        if files.weights.name == published.checkpoint:
+            check_named_hash(files.weights)
+        sources[published] = files
     _check(preset, sources)
     copies = [
         (source, _place(published) / name)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import gradio as gr
 import numpy as np
@@ -37,7 +37,11 @@ from .events import ON_GPU
 from .model_store import ModelStore
 from .zero_gpu import MethodRequest, predict_all
 
-PresetName = Literal[tuple(PRESETS)]
+if TYPE_CHECKING:
+    PresetName = str
+else:
+    PresetName = Literal[tuple(PRESETS)]
+    """Gradio lists the names in the schemas."""
 MaskFormat = Literal["png", "rle"]
 Row = list[str | float]
 """A class name followed by numbers."""
@@ -385,8 +389,15 @@ def _segmented(
     method: str, mode: str | None, result: Prediction | str, threshold: float, masks: MaskFormat
 ) -> SegmentedMethod:
     if isinstance(result, str):
-        nothing = {"seconds": None, "peak_memory_mb": None, "note": "", "classes": []}
-        return {"method": method, "mode": mode, "error": result, **nothing}
+        return {
+            "method": method,
+            "mode": mode,
+            "error": result,
+            "seconds": None,
+            "peak_memory_mb": None,
+            "note": "",
+            "classes": [],
+        }
     return {
         "method": method,
         "mode": result.mode,

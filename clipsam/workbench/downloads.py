@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import gradio as gr
 
@@ -69,9 +70,9 @@ class Downloads:
         Args:
             preset: the initial preset.
         """
-        fold, repos = _offer(preset)
-        with gr.Accordion("Weights available for download", **fold, elem_id="downloads") as fold:
-            self.fold = fold
+        shown, repos = _offer(preset)
+        self.fold = gr.Accordion("Weights available for download", **shown, elem_id="downloads")
+        with self.fold:
             self.repos = gr.CheckboxGroup(
                 **repos,
                 label="From the Hugging Face hub",
@@ -98,7 +99,7 @@ class Downloads:
         return {self.fold: gr.Accordion(**fold), self.repos: gr.CheckboxGroup(**repos)}
 
 
-def _offer(preset: str) -> tuple[dict[str, object], dict[str, object]]:
+def _offer(preset: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the accordion, open if no method can run without a download, and the list."""
     wanted = needed_weights(find_preset(preset))
     own = [one.repo for one, names in wanted.items() if not names]

@@ -12,19 +12,19 @@ from typing import Any
 
 import gradio as gr
 
-PRIVATE = MappingProxyType({"api_visibility": "private"})
+PRIVATE = MappingProxyType[str, Any]({"api_visibility": "private"})
 """Settings of queued events that are hidden from the API; programs use :mod:`.api`."""
 
-FILED = MappingProxyType({"show_progress": "hidden", **PRIVATE})
+FILED = MappingProxyType[str, Any]({"show_progress": "hidden", **PRIVATE})
 """Settings of queued events that are too short to show progress."""
 
-QUICK = MappingProxyType({"queue": False, **FILED})
+QUICK = MappingProxyType[str, Any]({"queue": False, **FILED})
 """Settings of events that bypass the queue: they run no model and change no state."""
 
-LATEST = MappingProxyType({"trigger_mode": "always_last", **QUICK})
+LATEST = MappingProxyType[str, Any]({"trigger_mode": "always_last", **QUICK})
 """Settings of unqueued events that may fire faster than they are handled."""
 
-ON_GPU = MappingProxyType({"concurrency_id": "gpu", "concurrency_limit": 1})
+ON_GPU = MappingProxyType[str, Any]({"concurrency_id": "gpu", "concurrency_limit": 1})
 """Settings of events that run one at a time, since they use the GPU or all cores."""
 
 Values = Mapping[gr.blocks.Block, Any]

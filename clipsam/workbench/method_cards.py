@@ -11,8 +11,8 @@ from ..predictor import MethodInfo
 from ..registry import find_method, methods
 from ..training.card import read_figures
 from ..training.card_figures import RUNS
-from ..weights.backbones import BUNDLES
 from ..weights.bundle import read_config
+from ..weights.checkpoints import find_checkpoint
 from ..weights.presets import Preset
 from .choices import why_not
 
@@ -85,7 +85,7 @@ def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
             if extra_networks
             else "No weights of its own."
         )
-    folder = bundle or BUNDLES / preset.name / method
+    folder = bundle or find_checkpoint(preset.name, method)
     if not folder.is_dir():
         return "These weights were deleted." if bundle else f"Not trained for {preset.name}."
     training = read_config(folder)["training"]
@@ -95,7 +95,7 @@ def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
 def measured(method: str, preset: Preset) -> list[str]:
     """Return a method's figures from the card of the preset's bundles, by mode."""
     found = []
-    for label, figures in _figures(BUNDLES / preset.name / "README.md").items():
+    for label, figures in _figures(find_checkpoint(preset.name, "README.md")).items():
         run = RUNS.get(label)
         if run is not None and run.method == method:
             clicks = f", {run.clicks} click{'s' if run.clicks > 1 else ''}" if run.clicks else ""

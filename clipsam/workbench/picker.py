@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import gradio as gr
 
@@ -143,7 +144,7 @@ class MethodPicker:
 
     def _offers(
         self, preset: str, keys: Collection[str], bundles: SessionBundles
-    ) -> list[dict[str, object]]:
+    ) -> list[dict[str, Any]]:
         """Return the ready and the selected choices, by class names and by points or boxes."""
         offers = []
         for needs_marks in (False, True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -31,7 +32,7 @@ class Thumbnail:
     hint: str
 
 
-def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: object) -> gr.HTML:
+def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: Any) -> gr.HTML:
     """Build the row; its ``click`` event carries ``index``.
 
     Args:

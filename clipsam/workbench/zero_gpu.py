@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -57,7 +57,7 @@ METHOD_SECONDS, ANSWER_SECONDS, CLASS_SECONDS = 3.0, 0.5, 0.2
 MAX_SECONDS = 120
 """Upper limit of a request, seconds; a request above a visitor's remaining quota is refused."""
 
-Task = Callable[..., Iterator]
+Task = Callable[..., Generator]
 """A module-level function that takes a :class:`ModelStore` and picklable arguments and yields
 picklable values.
 """
@@ -65,7 +65,7 @@ picklable values.
 logger = logging.getLogger(__name__)
 
 
-def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: float) -> Iterator:
+def lend(models: ModelStore, task: Task, arguments: Sequence[object], seconds: float) -> Generator:
     """Run a task, on a ZeroGPU Space with a borrowed GPU in a forked process.
 
     Closing the iterator ends the task when it yields next.
@@ -134,7 +134,7 @@ class _Raised(NamedTuple):
     error: Exception
 
 
-def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) -> Iterator:
+def _in_worker(store: int, task: Task, arguments: tuple[object, ...], _: float) -> Generator:
     """Run a task in the forked process; arguments and results are pickled."""
     try:
         yield from task(_stores[store], *arguments)
@@ -171,12 +171,12 @@ class Answer(NamedTuple):
     """Progress or result of one method.
 
     Attributes:
-        index: index of the request.
+        method_index: index of the request.
         result: its prediction, or an error message; ``None`` while it runs.
         progress: classes done and total, over all requests.
     """
 
-    index: int
+    method_index: int
     result: Prediction | str | None
     progress: tuple[int, int]
 
@@ -189,7 +189,7 @@ def predict_all(
     requests: Sequence[MethodRequest],
     options: PredictOptions | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """Run methods one after the other on one image; a failing one does not stop the others.
 
     Args:
@@ -217,7 +217,7 @@ def _answers_for(
     preset: str,
     requests: Sequence[MethodRequest],
     options: PredictOptions,
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """Run the methods on a bare image, since features stay in their process."""
     return _answers(models, EncodedImage(image), prompt, preset, requests, options)
 
@@ -230,7 +230,7 @@ def _answers(
     requests: Sequence[MethodRequest],
     options: PredictOptions,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     classes = len(prompt.concepts)
     for index, request in enumerate(requests):
         answer = partial(_predict, models, encoded, prompt, preset, request, options, is_stopped)

@@ -12,12 +12,12 @@ from PIL import Image
 from torch import nn
 
 from clipsam.cli import main, open_vocabulary
-from clipsam.cli.method_args import LoadedMethod
 from clipsam.data.readers import class_list, open_data
 from clipsam.data.samples import VOID
 from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
+from clipsam.method_args import LoadedMethod
 from clipsam.predictor import MethodInfo, PredictOptions, Predictor
 from clipsam.registry import load_predictor
 from clipsam.types import ConceptResult, SamPrompts, prompt_from_classes

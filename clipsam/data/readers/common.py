@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import ndimage
@@ -21,7 +21,7 @@ class DataError(ClipsamError):
     """An invalid data set; the message names the file."""
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
@@ -83,7 +83,7 @@ def read_mat(path: Path, field: str) -> np.ndarray:
         DataError: missing, damaged, or without that field.
     """
     try:
-        value = loadmat(path, squeeze_me=True, struct_as_record=False)
+        value: Any = loadmat(path, squeeze_me=True, struct_as_record=False)
         first, *rest = field.split(".")
         value = value[first]
         for name in rest:

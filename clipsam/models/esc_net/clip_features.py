@@ -84,7 +84,8 @@ def encode_image(clip: CLIPModel, pixels: Tensor, config: EscNetConfig) -> ClipF
     tokens = values + hidden[:, :1]
     tokens = tokens + last.mlp(last.layer_norm2(tokens))
     dense = clip.visual_projection(vision.post_layernorm(tokens))
-    return ClipFeatures(tokens_to_grid(dense), tuple(skips[n] for n in config.skip_layers))
+    first, second = (skips[number] for number in config.skip_layers)
+    return ClipFeatures(tokens_to_grid(dense), (first, second))
 
 
 def encode_classes(

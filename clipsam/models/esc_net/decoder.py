@@ -5,6 +5,9 @@ Paper: section 3.5; skip features as in CAT-Seg (arXiv 2303.11797).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,7 +23,7 @@ class SkipFeatures(nn.Sequential):
         )
 
 
-class DoubleConv(nn.Sequential):
+class DoubleConv(nn.ModuleList):
     """Two convolutions of [x; skip] with group normalisation of 16 channels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -31,20 +34,21 @@ class DoubleConv(nn.Sequential):
                 nn.GroupNorm(out_channels // 16, out_channels),
                 nn.ReLU(),
             ]
-        super().__init__(*layers)
+        super().__init__(layers)
 
     def read_skip(self, skip: Tensor) -> Tensor:
         """Compute the contribution of a skip feature (B, C, h, w) to the first convolution.
 
         It is the same for all of them, and a convolution of [x; skip] is a sum.
         """
-        first = self[0]
-        return F.conv2d(skip, first.weight[:, -skip.shape[1] :], padding=first.padding)
+        weight = cast(nn.Conv2d, self[0]).weight
+        return F.conv2d(skip, weight[:, -skip.shape[1] :], padding=1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Apply to x (B · n, in − C, h, w) and a skip's contribution → (B · n, out, h, w)."""
         first, *others = self
-        x = F.conv2d(x, first.weight[:, : x.shape[1]], padding=first.padding)
+        weight = cast(nn.Conv2d, first).weight
+        x = F.conv2d(x, weight[:, : x.shape[1]], padding=1)
         x = (x.unflatten(0, (len(skip), -1)) + skip[:, None]).flatten(0, 1)
         for layer in others:
             x = layer(x)
@@ -70,9 +74,10 @@ class Decoder(nn.Module):
 
     def read_skips(self, skips: tuple[Tensor, Tensor]) -> list[Tensor]:
         """Prepare CLIP's skip features (B, W, h, w) for :meth:`forward`, once for all classes."""
+        convolutions = cast(Iterable[DoubleConv], self.convolutions)
         return [
             convolve.read_skip(read(features))
-            for read, convolve, features in zip(self.skips, self.convolutions, skips, strict=True)
+            for read, convolve, features in zip(self.skips, convolutions, skips, strict=True)
         ]
 
     def forward(self, state: Tensor, skips: list[Tensor]) -> Tensor:

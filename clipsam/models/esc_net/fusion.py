@@ -21,7 +21,7 @@ HEADS = 4
 class JointLinear(nn.Linear):
     """W [x; y] + b, where y is shared by many x: its half is computed before it is repeated."""
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def join(self, x: Tensor, y: Tensor) -> Tensor:
         """Apply to x (..., C) and y (..., in_features − C), broadcast → (..., out_features)."""
         own, other = self.weight.split((x.shape[-1], y.shape[-1]), dim=1)
         return F.linear(x, own, self.bias) + F.linear(y, other)
@@ -29,6 +29,8 @@ class JointLinear(nn.Linear):
 
 class SwinBlock(nn.Module):
     """Window attention with queries and keys from the class's state and the image."""
+
+    mask: Tensor | None
 
     def __init__(self, dim: int, guidance_dim: int, grid: int, window: int, shift: int) -> None:
         """Build the layers.
@@ -60,12 +62,14 @@ class SwinBlock(nn.Module):
         """Attend within each window: (B, n, windows, L, C), (B, 1, windows, L, G) → first shape."""
         query, key, value = self._project(hidden, guidance)
         if self.mask is None:
-            heads = [x.flatten(0, 2).transpose(1, 2) for x in (query, key, value)]
-            mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2)
+            query, key, value = (x.flatten(0, 2).transpose(1, 2) for x in (query, key, value))
+            mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         else:
             # Windows as further heads, so that one mask serves all rows.
-            heads = [x.flatten(0, 1).transpose(2, 3).flatten(1, 2) for x in (query, key, value)]
-            mixed = F.scaled_dot_product_attention(*heads, attn_mask=self.mask)
+            query, key, value = (
+                x.flatten(0, 1).transpose(2, 3).flatten(1, 2) for x in (query, key, value)
+            )
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self.mask)
             mixed = mixed.unflatten(1, (-1, HEADS)).transpose(2, 3)
         return mixed.reshape(hidden.shape)
 
@@ -78,7 +82,8 @@ class SwinBlock(nn.Module):
         projected = F.linear(hidden, torch.cat((own, self.value.weight)), bias)
         seeing, value = projected.split((2 * dim, dim), dim=-1)
         query, key = (seeing + F.linear(guidance, other)).chunk(2, dim=-1)
-        return tuple(x.unflatten(-1, (HEADS, -1)) for x in (query, key, value))
+        query, key, value = (x.unflatten(-1, (HEADS, -1)) for x in (query, key, value))
+        return query, key, value
 
     def _windows(self, x: Tensor) -> Tensor:
         """Split (B, n, h, w, C) into (B, n, windows, L, C), L cells per window."""
@@ -170,7 +175,7 @@ class ClassAttention(nn.Module):
 
     def forward(self, state: Tensor, words: Tensor, memory: ClassMemory) -> Tensor:
         """Apply to state (B, n, h, w, C) and words t (n, C) of its classes → (B, n, h, w, C)."""
-        query = _feature(self.query(self.norm1(state), words[:, None, None]).float())
+        query = _feature(self.query.join(self.norm1(state), words[:, None, None]).float())
         with torch.autocast(state.device.type, enabled=False):
             # All heads in one multiplication: zeros are cheaper than laying heads apart.
             read = query @ torch.block_diag(*memory.values)

@@ -7,8 +7,9 @@ map. A light decoder increases the resolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from segment_anything.modeling import Sam
@@ -103,8 +104,9 @@ class EscNet(nn.Module):
             for number in range(1, config.blocks + 1)
         )
         # t, the class texts as all blocks' class attention sees them.
+        self.words: nn.Sequential | None
         self.words = nn.Sequential(nn.Linear(dim, config.hidden), nn.ReLU())
-        self.embed = None
+        self.embed: nn.Linear | None = None
         if not self.blocks:  # then nobody reads t, and the decoder still needs a state
             self.words, self.embed = None, nn.Linear(1, config.hidden)
         self.decoder = Decoder(config.hidden, vision.hidden_size)
@@ -133,7 +135,7 @@ class EscNet(nn.Module):
         states: list[Tensor] = [torch.zeros((), device=text.device)] * len(texts)
         words = [] if self.words is None else [self.words(part) for part in texts]
         traces = []
-        for block in self.blocks:
+        for block in cast(Iterable[EscBlock], self.blocks):
             seen = torch.cat(maps, dim=1)
             guidance, prompts = block.guide(features.dense, maps, texts)
             traces.append(BlockInputs(seen.detach(), prompts))
@@ -189,6 +191,6 @@ def is_pretrained(name: str) -> bool:
 def load_sam_decoder(network: EscNet, sam: Sam) -> None:
     """Initialise every block from a SAM's decoder layers, tokens and prompt encoder."""
     state = sam_decoder_state(sam)
-    for block in network.blocks:
+    for block in cast(Iterable[EscBlock], network.blocks):
         if block.sam is not None:
             block.sam.pretrained.load_state_dict(state)

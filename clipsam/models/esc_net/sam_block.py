@@ -254,7 +254,7 @@ class SamBlock(nn.Module):
         config = self.config
         weights = self.class_weights(torch.cat(tuple(maps), 1)).flatten(2)
         shares = weights.split([len(text) for text in texts], dim=1)
-        block_prompts, fused = [], 0.0
+        block_prompts, fused = [], image.new_zeros(())
         for chunk, text, share in zip(maps, texts, shares, strict=True):
             prompts = generate_prompts(chunk, config.num_points, config.alpha, config.standardise)
             aware = self.pretrained(image, prompts, self.text_token(text))

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -18,7 +19,7 @@ from ...data.samples import LabelledImage
 from ...data.synthetic import SceneData
 from ...errors import ClipsamError
 from ...evaluation.truth import read_names
-from ...methods.base import TrainablePredictor
+from ...methods.base import TrainablePredictor, find_trainable
 from ...registry import find_method, methods
 from ...training.adapt import MIN_IMAGES, AdaptationResult, trained_parts
 from ...weights.availability import method_status
@@ -178,7 +179,7 @@ class AdaptTab:
     # ---- events ----
 
     def _connect(self) -> None:
-        filed = {"show_progress_on": [self.message], **PRIVATE}
+        filed: dict[str, Any] = {"show_progress_on": [self.message], **PRIVATE}
         listed = [self.state, *self.shown]
         self.example.click(self.take_example, self.state, listed, **filed)
         self.add_files.click(
@@ -275,7 +276,7 @@ class AdaptTab:
             yield {self.status: problem(lack or "There is no bundle to start training from.")}
             return
         preset, id = key.split("/")
-        method = find_method(id)
+        method = find_trainable(id)
         number = bundles.trained + 1
         folder = bundles.new_folder(f"{id}-{preset}-adapted-{number}")
         training_run = TrainingRun(BUDGETS[budget], folder.with_name(f"{folder.name}.wanted"))
@@ -315,7 +316,7 @@ class AdaptTab:
             archive = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
             name = f"{method.info.name}, adapted {number}"
             bundles.keep(SessionBundle(name, id, preset, folder, Path(archive)))
-            came = {
+            came: Updates = {
                 self.status: note(
                     f"Saved for this session as “{name}” and selected in Compare and Evaluate."
                 ),
@@ -369,7 +370,7 @@ def example_pictures() -> tuple[LabelledImage, ...]:
     scenes = SceneData(EXAMPLE_PICTURES, EXAMPLE_SEED, pairs="unseen")
     return tuple(
         from_masks(f"{EXAMPLE_CLASS} {index + 1}", scene.image, {EXAMPLE_CLASS: scene.classes >= 0})
-        for index, scene in enumerate(scenes)
+        for index, scene in enumerate(map(scenes.__getitem__, range(len(scenes))))
     )
 
 
@@ -388,7 +389,7 @@ def _what_is_trained(key: str | None) -> str:
     if key is None:
         return ""
     preset, method = key.split("/")
-    parts = trained_parts(find_method(method), find_preset(preset))
+    parts = trained_parts(find_trainable(method), find_preset(preset))
     named = [
         f"{PARTS[part]} ({_millions(number)})" for part, number in parts.items() if part in PARTS
     ]

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...data.samples import LabelledImage
-from ...methods.base import TrainablePredictor
-from ...registry import find_method
+from ...methods.base import TrainablePredictor, find_trainable
 from ...training.adapt import AdaptationResult, adapt, held_out
 from ..model_store import ModelStore
 from ..zero_gpu import seconds_for
@@ -107,7 +106,7 @@ def train(
 
     def work() -> AdaptationResult:
         backbones = models.backbones(preset)
-        return adapt(find_method(method), backbones, pictures, seconds, folder, watch)
+        return adapt(find_trainable(method), backbones, pictures, seconds, folder, watch)
 
     def updates() -> TrainingUpdate:
         nonlocal sent

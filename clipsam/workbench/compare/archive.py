@@ -89,12 +89,12 @@ def write_zip(
         write_figure(room, run, display, truth)
         (room / "reproduce.txt").write_text(_reproduction(words))
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(room.rglob("*")):
-                if file.is_file():
+            for source in sorted(room.rglob("*")):
+                if source.is_file():
                     # A fixed date: the same files make the same archive.
-                    entry = zipfile.ZipInfo(file.relative_to(room).as_posix())
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    archive.writestr(entry, file.read_bytes())
+                    info = zipfile.ZipInfo(source.relative_to(room).as_posix())
+                    info.compress_type = zipfile.ZIP_DEFLATED
+                    archive.writestr(info, source.read_bytes())
     return path
 
 

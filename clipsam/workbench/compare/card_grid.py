@@ -97,7 +97,7 @@ class CardGrid:
 
     def begin(self, session: Session, earlier: ComparisonRun | None) -> Updates:
         """Show a card per choice of the latest run, with its previous content if it had any."""
-        run = session.run
+        run = session.current_run()
         count = len(run.choices)
         unused = self._cards[count : session.shown]
         updates: Updates = {card.column: gr.Column(visible=False) for card in unused}
@@ -105,14 +105,15 @@ class CardGrid:
         before = () if earlier is None else earlier.choices
         for index, choice, card in self._of(run):
             updates[card.column] = gr.Column(visible=True)
-            kept = before[index : index + 1] == (choice,) and choice.key in earlier.predictions
+            known = () if earlier is None else earlier.predictions
+            kept = before[index : index + 1] == (choice,) and choice.key in known
             if not kept:
                 updates |= {card.overlay: card_html.waiting(choice), card.details: ""}
         return updates
 
     def answer(self, session: Session, index: int, display: DisplaySettings) -> Updates:
         """Show the result of a choice in the latest run, or why it failed."""
-        run, card = session.run, self._cards[index]
+        run, card = session.current_run(), self._cards[index]
         choice = run.choices[index]
         return {
             card.overlay: _overlay(choice, session, display),
@@ -122,14 +123,15 @@ class CardGrid:
     def restore(self, session: Session) -> Updates:
         """Show a card per choice of a finished run; a redraw must follow."""
         updates: Updates = {}
-        for _, choice, card in self._of(session.run):
-            prediction = session.run.predictions.get(choice.key)
+        run = session.current_run()
+        for _, choice, card in self._of(run):
+            prediction = run.predictions.get(choice.key)
             updates |= {
                 card.column: gr.Column(visible=True),
                 card.overlay: card_html.waiting(choice),
                 card.details: _details(choice, prediction, 0.0),
             }
-        session.shown = len(session.run.choices)
+        session.shown = len(run.choices)
         return updates
 
     def redraw(self, values: Values) -> list[object]:
@@ -152,7 +154,7 @@ class CardGrid:
             session: Session = values[self._session]
             run = session.run
             prediction = None if run is None else run.prediction_at(index)
-            if prediction is None:
+            if run is None or prediction is None:
                 return gr.skip(), gr.skip()
             choice = run.choices[index]
             prediction = prediction.with_candidate(int(chosen.index), int(chosen.candidate))
@@ -176,7 +178,7 @@ def _details(choice: MethodChoice, prediction: Prediction | None, threshold: flo
 
 def _overlay(choice: MethodChoice, session: Session, display: DisplaySettings) -> object:
     """Format a card's overlay in the latest run; unchanged while its method is running."""
-    run = session.run
+    run = session.current_run()
     if choice.key in run.failures:
         return card_html.failed(choice, run.failures[choice.key])
     if choice.key in run.predictions:

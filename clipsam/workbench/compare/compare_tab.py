@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -115,13 +116,19 @@ class CompareTab:
     # ---- events ----
 
     def _connect(self) -> None:
-        heavy = {
+        heavy: dict[str, Any] = {
             "trigger_mode": "always_last",  # A request made while another run ends is not lost.
             "show_progress_on": [self.status],
             **ON_GPU,
             **PRIVATE,
         }
-        results = [self.message, self.status, self.stale, self.version, self.history_strip]
+        results: list[gr.blocks.Block] = [
+            self.message,
+            self.status,
+            self.stale,
+            self.version,
+            self.history_strip,
+        ]
         results += [self.share.archive, *self.summary.sides, self.stop.button, *self.cards.outputs]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         requests = {self.session, self.classes, self.annotator, self.picker.preset}
@@ -362,7 +369,7 @@ class CompareTab:
                 choice.method,
                 choice.mode,
                 choice.bundle,
-                before.earlier(run, choice.key) if goes_on else None,
+                before.earlier(run, choice.key) if before is not None and goes_on else None,
             )
             for choice in chosen
         ]
@@ -391,9 +398,9 @@ class CompareTab:
             session.remember(request.classes, request.marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
         stopped = "Stopped: " if run.stopped else ""
-        done = f"{len(run.predictions)} of {len(chosen)} methods done in {seconds:.2f} s."
+        summary = f"{len(run.predictions)} of {len(chosen)} methods done in {seconds:.2f} s."
         yield {
-            self.status: note(stopped + done),
+            self.status: note(stopped + summary),
             self.version: session.next_version(),  # A slider may have moved while the methods ran.
             self.history_strip: gr.HTML(_earlier(session), visible=bool(session.history)),
             **self.summary.offer(run),

@@ -59,7 +59,7 @@ def score_table(
             ious.append(iou(compared.counts))
             area = 100 * compared.counts.predicted / max(1, int(truth.valid.sum()))
             presence = prediction.results[index].presence
-            numbers = (*(metric.measure(compared) for metric in metrics), presence, area)
+            numbers = (*(metric.of_sample(compared) for metric in metrics), presence, area)
             rows.append([titles[key], text, *map(_rounded, numbers)])
         rest = [None] * (len(headers()) - 3)
         rows.append([titles[key], MEAN, _rounded(_mean(ious)), *rest])
@@ -93,7 +93,7 @@ def method_table(
         if truth is not None:
             for _, _, compared in _compared(prediction, truth, threshold, overlap):
                 for name, metric in metrics.items():
-                    values[name].append(metric.measure(compared))
+                    values[name].append(metric.of_sample(compared))
         scores = (maps or {}).get(key, {}).values()
         known = parameters.get(key, {})
         rows.append(
@@ -143,7 +143,7 @@ def bar_charts(rows: Sequence[Sequence[Cell]]) -> str:
     charts = []
     for header in CHARTED:
         index = method_headers().index(header)
-        values = [(str(row[0]), row[index]) for row in rows if row[index] is not None]
+        values = [(str(row[0]), float(row[index])) for row in rows if row[index] is not None]
         if values:
             most = 1.0 if header == "IoU" else max(value for _, value in values)
             bars = "".join(_bar(header, title, value, most) for title, value in values)
@@ -188,7 +188,9 @@ def _compared(
     masks = prediction.each_mask(threshold, None, overlap, known)
     for index, mask in zip(known, masks, strict=True):
         text = prediction.texts[index]
-        yield index, text, truth.compare(text, mask)
+        compared = truth.compare(text, mask)
+        if compared is not None:
+            yield index, text, compared
 
 
 def table_html(rows: Sequence[Sequence[Cell]]) -> str:

@@ -138,6 +138,16 @@ class Session:
             raise PromptError("There is no image yet. Upload one or choose an example.")
         return self.encoded
 
+    def current_run(self) -> ComparisonRun:
+        """Return the latest run.
+
+        Raises:
+            PromptError: nothing has run yet.
+        """
+        if self.run is None:
+            raise PromptError("Nothing has run yet. Press Run.")
+        return self.run
+
     def stop(self) -> None:
         """End the current run after the current class, and queued runs before they start."""
         self.stopped = True
@@ -146,7 +156,8 @@ class Session:
 
     def remember(self, classes: str, marks: object) -> None:
         """Add the latest run to the history, replacing an earlier one with the same request."""
-        run = replace(self.run, encoded=EncodedImage(self.run.encoded.image))
+        latest = self.current_run()
+        run = replace(latest, encoded=EncodedImage(latest.encoded.image))
         entry = HistoryEntry(run, classes, marks, self.example, self.truth_file)
         others = [one for one in self.history if not _same_request(one, entry)]
         self.history = (entry, *others)[:MAX_HISTORY]
@@ -154,7 +165,7 @@ class Session:
     def restore(self, entry: HistoryEntry) -> None:
         """Restore an earlier run."""
         self.show(entry.run.encoded.image, entry.truth_file, entry.example)
-        self.run = replace(entry.run, encoded=self.encoded)
+        self.run = replace(entry.run, encoded=self.current_image())
 
     def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:
         """Set another ground truth, or none, with the reason if it cannot be used."""

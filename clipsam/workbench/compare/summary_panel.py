@@ -58,7 +58,7 @@ class SummaryPanel:
     def offer(self, run: ComparisonRun) -> Updates:
         """Update the methods that the slider can show: initially the first and the last."""
         made = [(run.titles[key], key) for key in run.predictions]
-        keys = list(run.predictions) or [None]
+        keys: list[str | None] = [*run.predictions] or [None]
         left, right = self.sides
         return {
             left: gr.Dropdown(made, value=keys[0]),

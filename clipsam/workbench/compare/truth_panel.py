@@ -103,6 +103,8 @@ class TruthPanel:
             truth = session.truth(display.active)
         except TruthError as error:
             return problem(str(error)), ""
+        if truth is None:
+            return "", ""
         # A copy: a run in progress may add to it.
         made = dict(run.predictions)
         rows = score_table(made, run.titles, truth, display.threshold, display.overlap)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -157,7 +158,13 @@ class EvaluateTab:
     # ---- events ----
 
     def _connect(self) -> None:
-        results = [self.message, self.status, self.left_out, self.board, self.by_class]
+        results: list[gr.blocks.Block] = [
+            self.message,
+            self.status,
+            self.left_out,
+            self.board,
+            self.by_class,
+        ]
         results += [self.cases, self.shown, self.files]
         for others in self.data.connect(self.session):
             others.then(self.without_results, None, results, **QUICK)
@@ -167,7 +174,13 @@ class EvaluateTab:
             self.methods,
             **LATEST,
         )
-        request = {self.session, self.bundles, self.data.part, self.preset, self.methods}
+        request: set[gr.blocks.Block] = {
+            self.session,
+            self.bundles,
+            self.data.part,
+            self.preset,
+            self.methods,
+        }
         request |= {self.images, self.seed, self.classes, self.clicks}
         self.stop.connect(self.session, [self.start.click])
         run = self.start.click(
@@ -322,9 +335,10 @@ class EvaluateTab:
     def show_cases(self, session: EvaluateSession, key: str) -> str:
         """Show the worst and best cases of a method."""
         measuring = session.measuring
-        choices = () if measuring is None else measuring.request.choices
-        found = (cases_html(*measuring.cases(choice)) for choice in choices if choice.key == key)
-        return next(found, "")
+        if measuring is None:
+            return ""
+        choices = (choice for choice in measuring.request.choices if choice.key == key)
+        return next((cases_html(*measuring.cases(choice)) for choice in choices), "")
 
     def case(self, session: EvaluateSession, index: int) -> Example:
         """Return the image of a case, with its classes and ground truth, for the Compare tab.
@@ -341,7 +355,7 @@ class EvaluateTab:
         return session.measuring.example(index)
 
 
-def _offer(bundles: SessionBundles, preset: str, selected: Sequence[str]) -> dict[str, object]:
+def _offer(bundles: SessionBundles, preset: str, selected: Sequence[str]) -> dict[str, Any]:
     """Return the methods and the selection."""
     offered = ready(bundles, preset)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,8 +158,8 @@ class Measuring:
                     yield
 
     def _run(
-        self, task: Callable[..., Iterator], arguments: tuple[object, ...], seconds: float
-    ) -> Iterator:
+        self, task: Callable[..., Generator], arguments: tuple[object, ...], seconds: float
+    ) -> Generator:
         """Run a task with the requested methods, which stay in memory until the end if possible."""
         if zero_gpu.ON_ZERO_GPU:
             arguments = (task, self.request, *arguments)

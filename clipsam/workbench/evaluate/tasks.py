@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -107,7 +106,8 @@ def with_methods(
 # ---- images ----
 
 
-class ScoringStep(NamedTuple):
+@dataclass(frozen=True)
+class ScoringStep:
     """Notice that a run is about to score an image.
 
     Attributes:
@@ -119,7 +119,8 @@ class ScoringStep(NamedTuple):
     number: int
 
 
-class ScoredImage(NamedTuple):
+@dataclass(frozen=True)
+class ScoredImage:
     """An image scored by all runs.
 
     Attributes:
@@ -142,7 +143,8 @@ class ScoredImage(NamedTuple):
         return list(zip(scores, self.masks[number], strict=True))
 
 
-class LeftOut(NamedTuple):
+@dataclass(frozen=True)
+class LeftOut:
     """An image that cannot be scored.
 
     Attributes:

@@ -136,7 +136,7 @@ def one_class(chosen: ChosenClass) -> tuple[str, str]:
         HTML of an image that covers the card's, or nothing, and of the text below it.
     """
     view, text = VIEWS[chosen.display.view], escape(chosen.text)
-    uri, below = view.draw(chosen)
+    uri, below = ("", "") if view.draw is None else view.draw(chosen)
     picture = f"<img src='{uri}' alt='{view.title} of {text}'>" if uri else ""
     return picture, f"<p class='note'><b>{text}</b></p>{below}"
 
@@ -212,6 +212,7 @@ def candidate_figures(prediction: Prediction, index: int, threshold: float) -> s
     image_size = prediction.transform.image_size
     size = drawing.fit_size(image_size, drawing.MAP_SIDE)
     colour = drawing.class_colour(index)
+    predicted = () if result.candidate_scores is None else result.candidate_scores.tolist()
     figures = []
     for number, mask in enumerate(prediction.candidate_masks(index, threshold, size)):
         fill, edge = (
@@ -224,8 +225,7 @@ def candidate_figures(prediction: Prediction, index: int, threshold: float) -> s
             "mask as the result'><figure><div class='overlay' "
             f"style='aspect-ratio:{size[1]}/{size[0]}'><img class='fill' src='{fill}' alt=''><img "
             f"src='{edge}' alt='candidate {number + 1}'></div><figcaption>candidate {number + 1}: "
-            "predicted IoU "
-            f"{result.candidate_scores[number]:.3f}{taken}</figcaption></figure></button>"
+            f"predicted IoU {predicted[number]:.3f}{taken}</figcaption></figure></button>"
         )
     return f"<div class='maps'>{''.join(figures)}</div>" if figures else ""
 

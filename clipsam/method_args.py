@@ -9,11 +9,11 @@ from typing import get_args
 
 import torch
 
-from ..errors import PromptError
-from ..predictor import Predictor
-from ..registry import find_method
-from ..weights.backbones import Precision, load_backbones
-from ..weights.presets import find_preset
+from .errors import PromptError
+from .predictor import Predictor
+from .registry import find_method
+from .weights.backbones import Precision, load_backbones
+from .weights.presets import find_preset
 
 METHOD_ARG = "ID[:MODE][@BUNDLE]"
 METHOD_ARG_HELP = (
@@ -60,10 +60,10 @@ def load_methods_from_args(
     """
     requests = []
     for text in texts:
-        method, _, bundle = text.partition("@")
-        method, _, mode = method.partition(":")
+        choice, _, folder = text.partition("@")
+        method, _, mode = choice.partition(":")
         find_method(method)
-        requests.append((method, mode, Path(bundle) if bundle else None))
+        requests.append((method, mode, Path(folder) if folder else None))
     chosen = find_preset(preset)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if compiled and device == "cpu":
