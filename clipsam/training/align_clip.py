@@ -19,6 +19,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 from ..data.samples import VOID
 from ..data.stream import Domain, Vocabulary
 from ..models.clip import SurgeryVision, encode_text
+from ..models.trunk import SemanticStem
 from .common_words import COMMON_WORDS
 from .loop import Batch
 from .sources import Classifier
@@ -61,6 +62,19 @@ class AlignmentRecipe:
     whole: float = 0.5
 
 
+class AlignmentScales(nn.Module):
+    """Scales and offsets of the logits that cosines and products become; trained, then dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask_scale = nn.Parameter(torch.tensor(20.0))
+        self.mask_offset = nn.Parameter(torch.tensor(0.25))
+        self.word_scale = nn.Parameter(torch.tensor(20.0))
+        self.word_offset = nn.Parameter(torch.tensor(0.25))
+        self.name_scale = nn.Parameter(torch.tensor(16.0))
+        self.cosine_scale = nn.Parameter(torch.tensor(30.0))
+
+
 class AlignmentStage:
     """Trains the vision tower on :class:`FrozenViews`, read with CLIP Surgery."""
 
@@ -93,24 +107,16 @@ class AlignmentStage:
         clip.requires_grad_(False)
         vision = clip.vision_model
         vision.requires_grad_(True)
-        self.stem = vision.embeddings.patch_embedding
+        self.stem: SemanticStem = vision.embeddings.patch_embedding
         self.stem.trunk.requires_grad_(False)
         self.stem.skip.requires_grad_(False)
         clip.visual_projection.requires_grad_(True)
         clip.logit_scale.requires_grad_(True)
         self.vision = SurgeryVision(clip, surgery_layers)
-        self.module = nn.ModuleDict({"vision": self.vision})
-        scalars = {
-            "mask_scale": 20.0,
-            "mask_offset": 0.25,
-            "word_scale": 20.0,
-            "word_offset": 0.25,
-            "name_scale": 16.0,
-            "cosine_scale": 30.0,
-        }
-        for name, value in scalars.items():
-            self.module.register_parameter(name, nn.Parameter(torch.tensor(value)))
-        self.module.register_parameter("logit_scale", clip.logit_scale)
+        self.scales = AlignmentScales()
+        self.module = nn.ModuleDict({"vision": self.vision, "scales": self.scales})
+        self.logit_scale: nn.Parameter = clip.logit_scale
+        self.module.register_parameter("logit_scale", self.logit_scale)
 
         self.vocabulary = Vocabulary(domains)
         domain_names = list(domains)
@@ -169,12 +175,12 @@ class AlignmentStage:
             "named": named.item(),
             "top1": right,
             "image": image.item(),
-            "scale": self.module.mask_scale.item(),
-            "offset": self.module.mask_offset.item(),
+            "scale": self.scales.mask_scale.item(),
+            "offset": self.scales.mask_offset.item(),
         }
 
     def _mask_logits(self, cosines: Tensor) -> Tensor:
-        return self.module.mask_scale * (cosines - self.module.mask_offset)
+        return self.scales.mask_scale * (cosines - self.scales.mask_offset)
 
     def _mask_loss(self, cells: Tensor, batch: Batch) -> Tensor:
         """2 × BCE + Dice of present and absent names, and who of the present it is."""
@@ -254,12 +260,12 @@ class AlignmentStage:
             share = top.softmax(-1)
             weight = 0.1 + (top[:, 0] > recipe.sure).float()
             words = teacher.softmax(-1) @ self.members.T
-        student = (self.module.name_scale * cells @ self.class_texts.T).log_softmax(-1)
+        student = (self.scales.name_scale * cells @ self.class_texts.T).log_softmax(-1)
         loss = -(share * student.gather(1, index)).sum(-1)
         by_class = (loss * weight).sum() / weight.sum()
         cosines = F.normalize(cells, dim=-1) @ self.word_texts.T
         # A level of its own: a teacher that is unsure of a word must not lower what masks say.
-        logits = self.module.word_scale * (cosines - self.module.word_offset)
+        logits = self.scales.word_scale * (cosines - self.scales.word_offset)
         loss = F.binary_cross_entropy_with_logits(logits, words, reduction="none").sum(-1)
         return by_class, (loss * weight).sum() / weight.sum() / 10
 
@@ -277,15 +283,15 @@ class AlignmentStage:
         def pooled(features: Tensor) -> Tensor:
             return (features @ self.features.T).topk(10, dim=1).values.mean(1)
 
-        product = self.module.name_scale * pooled(cells[rows])
-        cosine = self.module.cosine_scale * pooled(F.normalize(cells[rows], dim=-1))
+        product = self.scales.name_scale * pooled(cells[rows])
+        cosine = self.scales.cosine_scale * pooled(F.normalize(cells[rows], dim=-1))
         right = (cosine.argmax(1) == target).float().mean().item()
         return F.cross_entropy(product, target) + F.cross_entropy(cosine, target), right
 
     def _whole_loss(self, whole: Tensor, heads: Tensor, names: Tensor) -> Tensor:
         """Compute the CLS token's loss: the classifier's opinion of the image, or its name."""
         units = F.normalize(whole, dim=-1)
-        scale = self.module.logit_scale.exp().clamp(max=100)
+        scale = self.logit_scale.exp().clamp(max=100)
         with torch.no_grad():
             teacher = heads.mean(1) @ self.classifier.weight.T + self.classifier.bias
             top, index = teacher.topk(self.recipe.teacher_classes)

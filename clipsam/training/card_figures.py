@@ -76,8 +76,12 @@ def tuned_methods() -> list[str]:
     return [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
 
 
-def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
-    """One of :data:`SETS`; ``None`` if its photographs are not here."""
+def held_back(name: str, photographs: Path | None) -> SegmentationData:
+    """Open one of :data:`SETS`.
+
+    Raises:
+        ValueError: it is one of photographs, and nobody says where they are.
+    """
     seed = EVALUATION_SEED
     scenes = {
         "scenes, seen pairs": SceneData(100, seed),
@@ -87,7 +91,7 @@ def held_back(name: str, photographs: Path | None) -> SegmentationData | None:
     if name in scenes:
         return scenes[name]
     if photographs is None:
-        return None
+        raise ValueError(f"{name} needs photographs")
     folder, _ = PHOTOGRAPHS[name]
     data: SegmentationData
     if folder == COCO:
@@ -108,11 +112,13 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
         bundle: the tiny bundle.
         work: where to.
     """
+    if name in PHOTOGRAPHS and photographs is None:
+        return
     data = held_back(name, photographs)
     file = work / FIGURES / f"{name}.json"
     figures = json.loads(file.read_text()) if file.is_file() else {}
     missing = {label: run for label, run in RUNS.items() if label not in figures}
-    if data is None or not missing:
+    if not missing:
         return
     backbones = load_backbones(PRESET, folder=bundle)
     predictors = {

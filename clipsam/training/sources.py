@@ -93,7 +93,7 @@ def load_skip(skip: SemanticSkip, classifier: Classifier, texts: Tensor) -> None
         classifier: its classes are those of ``texts``.
         texts: T, unit-norm (1000, dim).
     """
-    head = classifier.network.conv_head
+    head = classifier.network.get_submodule("conv_head")
     skip.head.load_state_dict(head.state_dict())
     gram = texts.T @ texts + RIDGE * torch.eye(texts.shape[1])
     mapped = torch.linalg.solve(gram.double(), (texts.T @ classifier.weight).double())
