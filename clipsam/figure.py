@@ -168,7 +168,9 @@ def _mark(axes: Axes, result: ConceptResult) -> None:
     """Draw SAM prompts as discs, crosses and rectangles, in pixels of the original image."""
     used = result.prompts
     inside, outside = used.points[used.labels == 1], used.points[used.labels == 0]
-    axes.scatter(*inside.T[:2], 9, "#ff3860", edgecolors="white", linewidths=0.5)
-    axes.scatter(*outside.T[:2], 9, "white", "X", edgecolors="black", linewidths=0.5)
+    x, y = inside.T
+    axes.scatter(x, y, s=9, c="#ff3860", edgecolors="white", linewidths=0.5)
+    x, y = outside.T
+    axes.scatter(x, y, s=9, c="white", marker="X", edgecolors="black", linewidths=0.5)
     for x0, y0, x1, y1 in used.boxes:
         axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=0.8)

@@ -393,13 +393,14 @@ class Prediction:
             PromptError: there is no such candidate.
         """
         result = self.results[index]
-        count = 0 if result.candidates is None else len(result.candidates)
+        candidates = () if result.candidates is None else result.candidates
+        count = len(candidates)
         if not 0 <= candidate < count:
             raise PromptError(
                 f"{self.method}: there is no candidate {candidate + 1} for “{self.texts[index]}”; "
                 f"SAM returned {count or 'none'}."
             )
-        chosen = replace(result, logits=result.candidates[candidate], candidate=candidate)
+        chosen = replace(result, logits=candidates[candidate], candidate=candidate)
         results = (*self.results[:index], chosen, *self.results[index + 1 :])
         return replace(self, results=results)
 

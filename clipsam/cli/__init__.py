@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pkgutil import resolve_name
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import ClipsamError
 
@@ -57,9 +57,7 @@ COMMANDS = {
 class _CommandParser(argparse.ArgumentParser):
     """Parser of one command that adds its arguments only when needed."""
 
-    def parse_known_args(
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Import the command, then parse."""
         command = COMMANDS[self.prog.rpartition(" ")[2]]
         resolve_name(f"{__name__}.{command.declare}")(self)

@@ -99,8 +99,10 @@ def _shard(text: str) -> Shard:
 
 
 def _absent(text: str | None) -> int | Literal["all"] | None:
-    if text is None or text == "all":
-        return text
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
     if not text.isdecimal() or int(text) < 1:
         raise PromptError(f"--absent {text}: expected all, or a number of classes of at least 1.")
     return int(text)

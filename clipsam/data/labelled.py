@@ -157,6 +157,7 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if archives and len(paths) > 1:
         raise DataError("Choose either one zip, or images and masks, not both.")
+    pairs: Mapping[str, tuple[Source, Source]]
     if archives:
         pairs, own = _unpacked(archives[0])
         names = own or names

@@ -18,7 +18,7 @@ is scored.
 
 def score_maps(prediction: Prediction, truth: Truth) -> dict[str, MapScore]:
     """Compute the threshold-independent scores of each class in the ground truth."""
-    scores = {}
+    scores: dict[str, MapScore] = {}
     for index, text in enumerate(prediction.texts):
         if text not in truth.masks:
             continue

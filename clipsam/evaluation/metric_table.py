@@ -53,7 +53,14 @@ class MaskComparison:
     @cached_property
     def saliency(self) -> SaliencyScore:
         """Metrics of the camouflage papers; they take a second per megapixel."""
-        return saliency_score(self.logits, self.truth)
+        return saliency_score(self.known_logits, self.truth)
+
+    @property
+    def known_logits(self) -> np.ndarray:
+        """The logits, which there must be."""
+        if self.logits is None:
+            raise ValueError("this metric needs logits")
+        return self.logits
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ METRICS: dict[str, Metric] = {
     "mae": Metric(
         "MAE ×100",
         mean_of("mae"),
-        lambda compared: mean_absolute_error(compared.logits, compared.truth, compared.valid),
+        lambda compared: mean_absolute_error(compared.known_logits, compared.truth, compared.valid),
         "mae",
         lower_is_better=True,
         shown="map",

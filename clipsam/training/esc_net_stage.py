@@ -72,11 +72,11 @@ class EscNetStage:
         for index, (classes, labels) in enumerate(
             zip(batch["classes"], batch["labels"], strict=True)
         ):
-            dense, *skips = (
+            dense, first, second = (
                 tensor[index : index + 1] for tensor in (features.dense, *features.skips)
             )
             own = text[torch.searchsorted(asked, classes[classes != NO_CLASS])]
-            logits = model(ClipFeatures(dense, tuple(skips)), own).logits.float()
+            logits = model(ClipFeatures(dense, (first, second)), own).logits.float()
             logits = F.interpolate(logits, labels.shape, mode="bilinear", align_corners=False)
             losses.append(label_map_loss(logits[0], labels, self.recipe.loss, self.recipe.dice))
             ious.append(_mean_iou(logits[0].detach(), labels))

@@ -273,7 +273,8 @@ class _State:
         self.module, self.optimizer, self.file = stage.module, optimizer, file
         self.step, self.seconds = 0, 0.0
         self.best: dict[str, Tensor] = {}
-        self.best_step, self.best_score = 0, None
+        self.best_step = 0
+        self.best_score: float | None = None
 
     def weights(self) -> dict[str, Tensor]:
         """Return the trained weights; frozen ones come from elsewhere."""

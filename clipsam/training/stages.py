@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch.utils.data import Dataset
-
 from ..data.samples import SegmentationData
 from ..evaluation.runner import MethodRun
 from ..methods.base import TrainablePredictor
@@ -26,7 +24,7 @@ class MethodStage(Stage, Protocol):
     runs: tuple[MethodRun, ...]
     """In which modes it is validated."""
 
-    def samples(self, pairs: tuple[tuple[int, int], ...]) -> Dataset:
+    def samples(self, pairs: tuple[tuple[int, int], ...]) -> Any:
         """Training samples of (image index, class value) pairs; ``epoch`` of them show all."""
         ...
 

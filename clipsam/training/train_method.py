@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,6 +109,8 @@ def train_method(
     samples = stage.samples(checked.samples)
 
     def validate() -> float:
+        if held_out is None:
+            return math.nan
         return validation_score(predictor, held_out, stage.runs)
 
     before = float("nan")

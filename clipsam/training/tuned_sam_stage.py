@@ -78,12 +78,10 @@ class TunedSamStage:
 
     def finish(self, trained_on: SegmentationData) -> None:
         """See :class:`MethodStage`: a CLIP that was tuned along has other similarities."""
-        if self.config.clip is None or self.config.clip_blocks == 0:
+        predictor, vision = self.predictor, self.model.vision
+        if vision is None or self.config.clip_blocks == 0:
             return
-        predictor = self.predictor
-        measured = calibrate_clip(
-            [trained_on], predictor.model.vision, predictor.backbones.text, self.preset
-        )
+        measured = calibrate_clip([trained_on], vision, predictor.backbones.text, self.preset)
         # The point threshold stays: the network has learnt to read prompts made at it.
         predictor.calibration = replace(measured, point_threshold=self.threshold)
 
@@ -114,7 +112,7 @@ class TunedSamStage:
         if config.clip is not None:
             tokens = self._tokens(clip_input)[owners]
             similarity = similarity_grid(tokens, text).detach().float()
-        if config.dense_prompt:
+        if config.dense_prompt and similarity is not None:
             dense = self._dense(similarity, transforms, group)
         points, labels = self._points(batch, similarity, transforms)
         embeddings = self._embed(sam_input, tokens, text, transforms, owners)
@@ -146,6 +144,8 @@ class TunedSamStage:
     def _tokens(self, clip_input: Tensor) -> Tensor:
         """CLIP's normalised tokens (B, 1 + N, T), with gradients where its attention is tuned."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.clip_blocks != 0):
+            if self.model.vision is None:
+                raise ValueError(f"{self.name} does not read CLIP's image features")
             tokens = self.model.vision(clip_input).float()
             return normalize_tokens(tokens, self.preset.feature_norm)
 
@@ -189,6 +189,8 @@ class TunedSamStage:
         manual, draws = batch["manual"].flatten(), batch["draws"].flatten().tolist()
         group = batch["classes"].shape[1]
         for row in (~manual).nonzero()[:, 0].tolist():
+            if similarity is None:
+                raise ValueError(f"{self.name} has no map to draw points from")
             transform = transforms[row // group]
             found = points_from_similarity(
                 similarity[row], transform, self.threshold, points.shape[1], draws[row]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,7 @@ def train(
     seconds: float,
     folder: Path,
     keep_going: Path,
-) -> Iterator[TrainingUpdate | AdaptationResult]:
+) -> Generator[TrainingUpdate | AdaptationResult]:
     """Adapt a method in a thread, yielding updates and finally the result.
 
     A task for :func:`..zero_gpu.lend`. The result is lost if the iterator is closed, but not if

@@ -77,7 +77,7 @@ class CardGrid:
             version: incremented with a candidate; one of ``changes``.
             changes: events after which the cards must be redrawn.
         """
-        inputs = {self._session, *self._display.inputs}
+        inputs: set[gr.blocks.Block] = {self._session, *self._display.inputs}
         gr.on(changes, self.redraw, inputs, self._overlays, **LATEST)
         for index, card in enumerate(self._cards):
             card.details.click(

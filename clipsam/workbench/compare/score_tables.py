@@ -143,7 +143,7 @@ def bar_charts(rows: Sequence[Sequence[Cell]]) -> str:
     charts = []
     for header in CHARTED:
         index = method_headers().index(header)
-        values = [(str(row[0]), float(row[index])) for row in rows if row[index] is not None]
+        values = [(str(row[0]), float(value)) for row in rows if (value := row[index]) is not None]
         if values:
             most = 1.0 if header == "IoU" else max(value for _, value in values)
             bars = "".join(_bar(header, title, value, most) for title, value in values)
@@ -169,15 +169,16 @@ def _written(header: str, value: Cell) -> str:
     """Format a number of the methods' table."""
     if value is None:
         return ""
+    number = float(value)
     match header:
         case "Seconds":
-            return f"{value:.2f}"
+            return f"{number:.2f}"
         case "Peak MB":
-            return f"{value:.0f}"
+            return f"{number:.0f}"
         case "Parameters" | "Trained":
-            return f"{value / 1e6:.2f} M"
+            return f"{number / 1e6:.2f} M"
         case _:
-            return f"{value:.4f}"
+            return f"{number:.4f}"
 
 
 def _compared(

@@ -10,12 +10,11 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
 from urllib.parse import urlencode
 
 from ...errors import PromptError
 from ...marks import Mark
-from ...types import OVERLAPS, Overlap
+from ...types import OVERLAPS
 from ...weights.presets import find_preset
 from .annotator import read_marks, read_prompt
 from .views.display_settings import DisplaySettings
@@ -105,7 +104,7 @@ def read_link(query: Mapping[str, str], examples: Collection[str]) -> SharedStat
         width, height = (int(side) for side in query["size"].split("x"))
         threshold, presence = float(query["threshold"]), float(query["presence"])
         marks = json.loads(query["marks"])
-        view, overlap = query["view"], cast(Overlap, query["overlap"])
+        view, overlap = query["view"], query["overlap"]
         sound = (
             min(width, height) > 0
             and all(map(math.isfinite, (threshold, presence)))
@@ -131,7 +130,5 @@ def read_link(query: Mapping[str, str], examples: Collection[str]) -> SharedStat
         tuple(read_marks(query["classes"], value)),
         query["preset"],
         tuple(query.get("methods", "").split()),
-        DisplaySettings(
-            threshold, presence, view, cast(Overlap, overlap), query.get("class") or None
-        ),
+        DisplaySettings(threshold, presence, view, overlap, query.get("class") or None),
     )

@@ -6,7 +6,7 @@ Runs in the page's process or, on a ZeroGPU Space, in a forked one, see :mod:`..
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +95,10 @@ def load_methods(models: ModelStore, request: EvaluationRequest) -> dict[str, Pr
 
 def with_methods(
     models: ModelStore,
-    task: Callable[..., Iterator],
+    task: Callable[..., Generator],
     request: EvaluationRequest,
     *arguments: object,
-) -> Iterator:
+) -> Generator:
     """Run a task of this module with the methods loaded in its process."""
     yield from task(load_methods(models, request), request, *arguments)
 
@@ -160,7 +160,7 @@ def score_images(
     predictors: Mapping[str, Predictor],
     request: EvaluationRequest,
     samples: Sequence[LabelledImage],
-) -> Iterator[ScoringStep | ScoredImage | LeftOut]:
+) -> Generator[ScoringStep | ScoredImage | LeftOut]:
     """Score images with all runs; a failing image does not stop the others.
 
     Args:
@@ -183,7 +183,7 @@ def _score(
     request: EvaluationRequest,
     index: int,
     sample: LabelledImage,
-) -> Iterator[ScoringStep | ScoredImage]:
+) -> Generator[ScoringStep | ScoredImage]:
     encoded = EncodedImage(sample.image, FEATURE_BYTES)
     absent = absent_classes(sample) if request.every_class else ()
     rows: list[Row] = []
@@ -216,7 +216,7 @@ def conclude(
     settings: Settings,
     data: SegmentationData,
     out: Path,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Write the tables and the report of images already scored; yields at the end.
 
     Args:
