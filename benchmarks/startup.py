@@ -26,7 +26,7 @@ WAYS = {
     "clipsam --help": ["-m", "clipsam", "--help"],
     "clipsam methods": ["-m", "clipsam", "methods"],
 }
-"""Arguments of Python by what a reader calls them."""
+"""Python arguments of each variant, by its label."""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _cpu_seconds(arguments: list[str]) -> float:
-    """User and system time of a Python process."""
+    """Measure the user and system time of a Python process, seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""Methods measured on a data set, as the command line and programs ask for it."""
+"""Evaluation of methods on a data set, for the command line and programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .predictor import Predictor
 
 
 def evaluate(data: str, methods: Sequence[str], out: str | Path, **settings: Any) -> list[dict]:
-    """Measure methods on a labelled data set, as ``clipsam evaluate`` does.
+    """Evaluate methods on a labelled data set, as ``clipsam evaluate`` does.
 
     Args:
         data: ``KIND:PATH``, for example ``folder:my-images``.
@@ -62,6 +62,6 @@ def open_study(settings: Settings, out: Path) -> Study:
         mode = choice.mode or info.modes[0]
         run = MethodRun(method, mode, settings.clicks if mode == MANUAL else 0)
         if run in runs:
-            raise PromptError(f"The method “{method}” is asked for twice in its mode {mode}.")
+            raise PromptError(f"The method “{method}” is given twice in its mode {mode}.")
         runs.append(run)
     return Study(settings, data, predictors, runs, out)

@@ -1,4 +1,4 @@
-"""Figures at a page's width: panels in rows, below each perhaps a similarity map, and a legend."""
+"""Figures at a page's width: panels in rows, optional maps below them, and a legend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LETTER = 0.56
 """Average width of a letter as a fraction of the font size."""
 
 LAYOUT: Mapping[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.02}
-"""How a figure is to be saved: the legend lies outside of it."""
+"""Settings to save a figure with its legend, which lies outside the panels."""
 
 
 class FigurePage:

@@ -1,4 +1,4 @@
-"""A method with its weights, as programs use it: one call from an image to masks."""
+"""A loaded method for programs: one call from an image to masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .weights.checkpoints import find_checkpoint
 from .weights.presets import find_preset
 
 Row = Sequence[str | float]
-"""A class name with numbers after it."""
+"""A class name followed by numbers."""
 
 TruthLike = str | Path | np.ndarray | Mapping[str, np.ndarray]
 """A mask file, its ids (H, W), or true masks, bool (H, W), by class name."""
@@ -88,7 +88,7 @@ class Model:
         return Result(encoded.image, prediction, known, name)
 
     def with_method(self, method: str, bundle: str | Path | None = None) -> Model:
-        """Load another method onto the same SAM and CLIP, which then exist once.
+        """Load another method on the same SAM and CLIP, which are shared.
 
         Args:
             method: its id.
@@ -102,7 +102,7 @@ class Model:
         return Model(load_predictor(method, self.predictor.backbones, folder), folder)
 
     def push_to_hub(self, repo: str, private: bool = False) -> str:
-        """Put the method's own weights with a model card into a repository of the hub.
+        """Upload the method's own weights with a model card to a repository of the hub.
 
         Args:
             repo: ``owner/name``; a folder works, too.
@@ -154,7 +154,7 @@ def load(
 
 
 def from_pretrained(source: str, device: str | torch.device = "auto") -> Model:
-    """Load a method with weights that somebody shared.
+    """Load a method with weights from the hub or a folder.
 
     The SAM and CLIP of its preset must be on this machine, see ``clipsam download``.
 
@@ -170,7 +170,7 @@ def from_pretrained(source: str, device: str | torch.device = "auto") -> Model:
 
 
 def list_methods(preset: str = "tiny") -> list[dict]:
-    """Return what is known of every method without loading weights.
+    """Describe every method without loading weights.
 
     Args:
         preset: whose parameters are counted.
@@ -196,7 +196,7 @@ def _prompt(classes: str | Sequence[str], points: Iterable[Row], boxes: Iterable
 def _truth(
     truth: TruthLike, size: tuple[int, int], prompt: Prompt, names: Sequence[str] | None
 ) -> Truth:
-    """Match a truth in any form with the classes.
+    """Match a ground truth in any form with the classes.
 
     Raises:
         TruthError: it does not fit the image or the classes.

@@ -1,4 +1,4 @@
-"""What a method answered for one image, as programs use it."""
+"""The result of a method for one image, for programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """A prediction with its image, and with its ground truth where that is known.
+    """A prediction with its image, and with its ground truth if known.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
@@ -48,12 +48,12 @@ class Result:
 
     @property
     def masks(self) -> np.ndarray:
-        """Bool (C, H, W): where a class's logits are above 0."""
+        """Masks, bool (C, H, W): logits above 0."""
         return self.prediction.masks()
 
     @property
     def similarity(self) -> np.ndarray | None:
-        """float32 (C, h, w): raw similarity of each class with cells over the whole image.
+        """Raw similarity of each class, float32 (C, h, w), over the whole image.
 
         NaN for a class without a map; ``None`` if no class has one.
         """
@@ -123,7 +123,7 @@ class Result:
         return index
 
     def _repr_jpeg_(self) -> bytes:
-        """Show :meth:`plot` where a notebook's cell ends with a result."""
+        """Show :meth:`plot` for a result at the end of a notebook's cell."""
         from .figure import LAYOUT
 
         stream = io.BytesIO()
@@ -143,7 +143,7 @@ class Result:
         write_results(folder, self.image_name, prediction.prompt, [entry])
 
     def to_coco(self) -> dict:
-        """Return ``images``, ``categories`` and ``annotations`` as a COCO file has them.
+        """Return ``images``, ``categories`` and ``annotations`` in COCO format.
 
         Masks are run lengths; see :func:`clipsam.export.coco_annotations`.
         """

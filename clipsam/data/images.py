@@ -16,7 +16,7 @@ MAX_PIXELS = 100_000_000
 
 
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
-"""An image in the forms that programs have it in, see :func:`as_pixels`."""
+"""An image in the forms accepted by :func:`as_pixels`."""
 
 
 class ImageError(ClipsamError):
@@ -39,7 +39,7 @@ def open_image(source: str | Path | BinaryIO) -> np.ndarray:
 
 
 def as_pixels(image: ImageLike) -> np.ndarray:
-    """Return the pixels of an image in whatever form a program has it.
+    """Return the pixels of an image in any accepted form.
 
     Args:
         image: what :func:`open_image` reads, a PIL image (treated alike), or the pixels.
@@ -60,7 +60,7 @@ def as_pixels(image: ImageLike) -> np.ndarray:
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
-    """See :func:`open_image`."""
+    """Convert an opened image to RGB, see :func:`open_image`."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
         return np.repeat(_to_eight_bits(np.asarray(picture))[..., None], 3, axis=2)

@@ -73,7 +73,7 @@ class Truth:
     def from_masks(
         cls, masks: Mapping[str, np.ndarray], image_size: tuple[int, int], prompt: Prompt
     ) -> Truth:
-        """Build the truth of masks that a program has.
+        """Build a ground truth from masks in memory.
 
         Args:
             masks: bool (H, W) by class name or synonym, whatever its case.
@@ -98,7 +98,7 @@ class Truth:
         }
         if not known:
             raise TruthError(
-                f"None of the classes asked ({', '.join(prompt.texts)}) has a true mask "
+                f"None of the requested classes ({', '.join(prompt.texts)}) has a true mask "
                 f"({_listed(list(masks))})."
             )
         return cls(known, np.ones(image_size, bool))

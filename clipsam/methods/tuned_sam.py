@@ -280,11 +280,11 @@ class TunedSamPredictor(TrainablePredictor):
             alike.setdefault(shape, []).append(index)
         results: dict[int, ConceptResult] = {}
         for (points, boxes), members in alike.items():
-            asked = [queries[index] for index in members]
-            given = [prompt_tensors(one.sam_prompts, transform, device) for one in asked]
+            together = [queries[index] for index in members]
+            given = [prompt_tensors(one.sam_prompts, transform, device) for one in together]
             pointed = [own for own, _ in given if own is not None]
             boxed = [own for _, own in given if own is not None]
-            dense = [one.dense for one in asked if one.dense is not None]
+            dense = [one.dense for one in together if one.dense is not None]
             logits, scores = decode_masks(
                 self.model.mask_decoder,
                 self.model.prompt_encoder,

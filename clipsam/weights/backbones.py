@@ -27,9 +27,12 @@ from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
 from .published import PublishedWeights
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""Of the matrix products of SAM's encoders: ``auto`` is bfloat16 where the device is made for it
-(:func:`made_for_bfloat16`) and the network large enough to gain; elsewhere it is float32. So are
-decoders, and CLIP: points are drawn where its map is high, and would be drawn elsewhere."""
+"""Precision of matrix products in SAM's encoders.
+
+``auto`` is bfloat16 if the device supports it (:func:`made_for_bfloat16`) and the network is large
+enough to gain, otherwise float32. Decoders and CLIP always use float32, since points are sampled
+where CLIP's map is high.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Backbones:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def extra_network(self, published: PublishedWeights, method: str) -> Any:
-        """Another published network, loaded from this machine to the same device.
+        """Load another published network from this machine to the same device.
 
         Methods that hold it at the same time share one; it goes when the last of them goes.
 
@@ -129,7 +132,7 @@ def _computes_in_bfloat16(precision: Precision, preset: Preset, device: torch.de
 
 
 def made_for_bfloat16(device: torch.device) -> bool:
-    """Whether it has instructions for products in bfloat16: others are slower than in float32.
+    """Return whether a device has instructions for bfloat16; on others it is slower than float32.
 
     GPUs have them since Ampere, x86 CPUs since Sapphire Rapids and Zen 4; a torch too old to tell
     of a CPU's leaves it in float32.
@@ -143,7 +146,7 @@ def made_for_bfloat16(device: torch.device) -> bool:
 
 
 def has_weights(preset: Preset) -> bool:
-    """Whether the preset's SAM and CLIP are on this machine; no network, no file is opened."""
+    """Return whether the preset's SAM and CLIP are on this machine, without opening a file."""
     if preset.sources:
         return None not in map(locate, preset.sources)
     parts = (find_checkpoint(preset.name, part) for part in ("sam", "clip"))
@@ -157,7 +160,7 @@ def load_backbones(
     precision: Precision = "auto",
     compiled: bool = False,
 ) -> Backbones:
-    """Load the SAM and CLIP of a preset from this machine; nothing is ever downloaded here.
+    """Load the SAM and CLIP of a preset from this machine, without any download.
 
     Args:
         preset: which.
@@ -213,14 +216,14 @@ def _load_published(preset: Preset, device: torch.device | str, precision: Preci
 def _located(published: PublishedWeights, command: str) -> LocalFiles:
     files = locate(published)
     if files is None:
-        raise WeightsError(f"{published.repo} is not on this machine: get it with `{command}`")
+        raise WeightsError(f"{published.repo} is not on this machine; download it with `{command}`")
     return files
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """Read a bundle's ``tokenizer.json`` behind transformers' interface."""
     if not path.is_file():
-        raise WeightsError(f"{path} is missing")
+        raise WeightsError(f"{path} does not exist")
     return wrap_tokenizer(Tokenizer.from_file(str(path)))
 
 

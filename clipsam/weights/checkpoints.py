@@ -1,4 +1,4 @@
-"""Where checkpoints lie: those that come with the project, and those that its user made or got."""
+"""Location of checkpoints: the project's own, and those that the user trained or downloaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def checkpoint_folders() -> tuple[Path, ...]:
-    """Return the folders that hold checkpoints as ``PRESET/PART``, in the order of the search.
+    """Return the folders with checkpoints as ``PRESET/PART``, in search order.
 
     The folder of :data:`ENVIRONMENT`, if set; then the checkout's ``checkpoints/`` or, where the
     package is installed, the user's folder and the package's own. What is trained or pulled without

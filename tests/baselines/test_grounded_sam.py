@@ -369,7 +369,7 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
         (
             "vocab.txt",
             lambda b: b.replace(b"[unused7]", b"[unused8]"),
-            r"holds 1,110 in 1,111 lines",
+            r"got 1,110 in 1,111 lines",
         ),
         ("vocab.txt", lambda _: b"\xff\xfe", "cannot be read as text"),
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),

@@ -40,4 +40,4 @@ def test_there_and_back(small, repositories, cache, monkeypatch, tmp_path, capsy
     assert np.isfinite(prediction.logits()).all()
     assert main(["import", str(bundle), "--preset", "small", "--out", str(bundle)]) == 2
     assert main(["export", str(theirs), "--out", str(again)]) == 2
-    assert "is no bundle" in capsys.readouterr().err
+    assert "is not a bundle" in capsys.readouterr().err

@@ -216,14 +216,14 @@ def test_a_few_images_and_nothing_written(stub, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"--benchmark": "A-151"}, "no benchmark A-151: choose from A-847"),
+        ({"--benchmark": "A-151"}, "no benchmark A-151, expected one of A-847"),
         ({"--benchmark": "A-150", "--data": "/not/there"}, "a-150:/not/there"),
         ({"--benchmark": "A-150"}, "A-150 scores 150 classes, but the data set has 1"),
         ({"--benchmark": "A-150", "--data": "."}, "lacks the folders images/validation/"),
         ({"--data": "."}, "KIND:PATH"),
         ({"--part": "test", "--data": "folder:empty"}, "no image in its part “test”"),
         ({"--method": "sam"}, "(manual) needs points, but classes are queried by name alone"),
-        ({"--method": "clip-guided-sam:manual"}, "choose its mode semi-automatic."),
+        ({"--method": "clip-guided-sam:manual"}, "Choose its mode semi-automatic."),
         ({"--method": "clip-surgery-sam:fast"}, "has no mode “fast”"),
         ({"--method": "sam9"}, "no method “sam9”"),
         ({"--preset": "giant"}, "no preset"),

@@ -128,7 +128,7 @@ def test_only_the_first_synonym_is_asked():
 
 
 def test_unknown_protocol():
-    with pytest.raises(DataError, match="no benchmark A-151: choose from A-847, PC-459, "):
+    with pytest.raises(DataError, match="no benchmark A-151, expected one of A-847, PC-459, "):
         load_protocol("A-151")
 
 
@@ -204,7 +204,7 @@ def test_evaluate():
 
 
 def test_data_of_another_number_of_classes():
-    with pytest.raises(DataError, match=r"scores 20 classes, but .* has 3; open it as pas-20:PATH"):
+    with pytest.raises(DataError, match=r"has 20 classes, but .* has 3; open it as pas-20:PATH"):
         evaluate_open_vocabulary(
             Images(PETS, [[[0]]]), lambda image, names: image[..., 0], load_protocol("PAS-20")
         )

@@ -310,7 +310,7 @@ def test_a_foreign_bundle_is_refused(tiny, tmp_path):
     save_bundle(tmp_path, predictor.bundle_config({}), predictor.model.trainable_state())
     with pytest.raises(WeightsError, match="was trained for method 'cat-seg', expected 'esc-net'"):
         EscNetPredictor.load(tiny, tmp_path)
-    with pytest.raises(WeightsError, match="is no bundle"):
+    with pytest.raises(WeightsError, match="is not a bundle"):
         EscNetPredictor.load(tiny, tmp_path / "nowhere")
 
 

@@ -33,8 +33,8 @@ def test_there_and_back(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "config.json").unlink(), r"no config\.json"),
-        (lambda f: (f / "model.safetensors").unlink(), r"no model\.safetensors"),
+        (lambda f: (f / "config.json").unlink(), r"config\.json is missing"),
+        (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors is missing"),
         (lambda f: (f / "config.json").write_text("{"), "damaged"),
         (lambda f: (f / "model.safetensors").write_bytes(b"version https://git-lfs"), "damaged"),
         (
@@ -70,7 +70,7 @@ def test_load_into_checks_names_and_shapes():
     linear = nn.Linear(2, 2)
     load_into(linear, {"bias": STATE["bias"]}, "here")
     assert torch.equal(linear.bias, STATE["bias"])
-    with pytest.raises(WeightsError, match="here holds scale"):
+    with pytest.raises(WeightsError, match="here contains scale"):
         load_into(linear, {"scale": STATE["bias"]}, "here")
     with pytest.raises(WeightsError, match=r"expected weight of shape \(2, 2\), got \(2,\)"):
         load_into(linear, {"weight": STATE["bias"]}, "here")

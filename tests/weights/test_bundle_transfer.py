@@ -469,7 +469,7 @@ def test_folders_that_are_not_replaced(bundle, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("mine")
-    push_fails(bundle, str(other), "is no bundle")
+    push_fails(bundle, str(other), "is not a bundle")
     push_bundle(bundle, str(tmp_path / "target"), METHODS)
     (tmp_path / "target" / "letter.txt").write_text("mine")
     push_fails(bundle, str(tmp_path / "target"), "also contains other files (letter.txt)")
@@ -517,4 +517,4 @@ def test_the_commands(bundle, hub, tmp_path, monkeypatch, caplog, capsys):
     assert main(["pull", str(bundle), "--out", str(tmp_path / "base")]) == 0
     assert "First run: python -m clipsam download base" in caplog.text
     assert main(["push", str(tmp_path), REPO]) == 2
-    assert "is no bundle" in capsys.readouterr().err
+    assert "is not a bundle" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_another_sam(repositories):
         read_sam(files, replace(SMALL_SAM, image_size=128, window_size=3))
     with pytest.raises(WeightsError, match=r"lacks image_encoder\.blocks\.3\."):
         read_sam(files, replace(SMALL_SAM, depth=4))
-    with pytest.raises(WeightsError, match=r"holds vision_encoder\.layers\.2\..* does not fit"):
+    with pytest.raises(WeightsError, match=r"contains vision_encoder\.layers\.2\..* does not fit"):
         read_sam(files, replace(SMALL_SAM, depth=2))
     with pytest.raises(WeightsError, match="does not fit"):
         read_sam(published(repositories), SMALL_SAM)

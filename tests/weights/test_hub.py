@@ -159,7 +159,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(small, hub, cache):
 
 def test_another_network_under_the_right_name(small, hub, cache):
     hub.files[SAM][WEIGHTS] = hub.files[CLIP][WEIGHTS]
-    with pytest.raises(WeightsError, match=r"holds logit_scale .* which does not fit"):
+    with pytest.raises(WeightsError, match=r"contains logit_scale .* which does not fit"):
         download(small)
     wider = dataclasses.replace(small, sam=dataclasses.replace(small.sam, window_size=4))
     with pytest.raises(WeightsError, match="does not fit"):

@@ -224,7 +224,7 @@ def test_other_weights(files, tmp_path):
     files.weights.write_bytes(whole)
     state = load_file(files.weights)
     save_file({**state, "vision_encoder.neck.extra": torch.zeros(1)}, files.weights)
-    refused(files, r"holds image_encoder\.neck\.extra \(of 1\), which does not fit")
+    refused(files, r"contains image_encoder\.neck\.extra \(of 1\), which does not fit")
     save_file({n: t for n, t in state.items() if ".conv_s0." not in n}, files.weights)
     refused(files, r"lacks sam_mask_decoder\.conv_s0\.bias \(of 2\)")
     save_file({**state, "no_memory_embedding": torch.zeros(1, 1, 8)}, files.weights)
@@ -237,7 +237,7 @@ def test_other_weights(files, tmp_path):
     refused(LocalFiles(files.weights, {"config.json": longer}), r"lacks image_.*\.blocks\.7\.")
     transformers_sam(SMALL_SAM).save_pretrained(tmp_path / "sam")
     other = LocalFiles(tmp_path / "sam/model.safetensors", files.extras)
-    refused(other, r"sam/model\.safetensors holds .*, which does not fit")
+    refused(other, r"sam/model\.safetensors contains .*, which does not fit")
     with_own = LocalFiles(other.weights, {"config.json": tmp_path / "sam/config.json"})
     refused(with_own, r"config\.json: expected model_type sam2_video or sam2, got sam$")
 

@@ -112,8 +112,8 @@ def empty_file(tmp_path: Path) -> Path:
     ("make", "sentence"),
     [
         (truncated, "truncated.png is damaged or incomplete"),
-        (text_file, "notes.png is not a picture"),
-        (empty_file, "empty.jpg is not a picture"),
+        (text_file, "notes.png is not a supported image"),
+        (empty_file, "empty.jpg is not a supported image"),
     ],
 )
 def test_a_bad_file_gets_one_sentence_and_the_page_lives_on(

@@ -137,7 +137,7 @@ def test_parts_share_the_names(scenes: Path, tmp_path: Path) -> None:
     source = from_zip(pack(folder, tmp_path / "my.zip"))
     assert list(source.parts) == ["train", "val"] and source.first_part == "val"
     same_images(source, "train")
-    with pytest.raises(DataError, match="no part “test”: choose train or val"):
+    with pytest.raises(DataError, match="no part “test”, expected train or val"):
         source.open("test")
 
 
@@ -674,7 +674,7 @@ def test_a_method_that_fails_leaves_the_image_out(
         ({"keys": ["sam3/text"]}, "cannot run with tiny: needs facebook/sam3"),
         ({"keys": ["../evil"]}, "Select at least one method."),
         ({"preset": "giant"}, "There is no preset “giant”"),
-        ({"part": "../evil"}, "has no part “../evil”: choose all."),
+        ({"part": "../evil"}, "has no part “../evil”, expected all."),
         ({"part": None}, "has no part “None”"),
         ({"seed": None}, "The seed is missing"),
     ],
