@@ -130,9 +130,7 @@ def _check_size(image: Mapping, path: Path) -> None:
     """Check the image size, since readers allocate a map of this size before they see the image."""
     height, width = image["height"], image["width"]
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-        raise DataError(
-            f"{path} gives {image['file_name']} a size that is not two positive integers"
-        )
+        raise DataError(f"{path}: the size of {image['file_name']} must be two positive integers")
     if height * width > MAX_PIXELS:
         raise DataError(
             f"{path} gives {image['file_name']} the size {width} × {height}, which is too large"
