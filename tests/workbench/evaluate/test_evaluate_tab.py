@@ -640,7 +640,7 @@ def test_a_bad_image_is_left_out_and_named(
     session = EvaluateSession(from_zip(pack(scenes, tmp_path / "my.zip")))
     shown = run(tab, session)
     assert "4 of 4 images done." in shown.status and ">2</td>" in shown.board
-    assert "2 left out" in shown.left_out and str(room) not in shown.left_out
+    assert "2 images could not be used" in shown.left_out and str(room) not in shown.left_out
     assert "masks/scene1.png is 7 × 5 pixels" in shown.left_out
     assert "images/scene2.png" in shown.left_out
     assert getattr(shown, "results.csv")
