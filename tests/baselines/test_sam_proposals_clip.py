@@ -15,7 +15,7 @@ from baselines.sam_proposals_clip import NamingConfig, SamProposalsClipPredictor
 from clipsam.data.synthetic import SceneData
 from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
-from clipsam.models.clip import ClipSizes, build_clip
+from clipsam.models.clip import ClipSizes, SurgeryVision, build_clip
 from clipsam.models.sam_model import SamConfig
 from clipsam.types import NOTHING, Concept, Prompt, prompt_from_classes
 from clipsam.weights.backbones import assemble
@@ -177,7 +177,7 @@ def test_no_proposal_is_a_note(answer):
     (result,) = answer(torch.zeros(0, 32, 32), [], Prompt((RED,)), **texts).results
     assert (result.logits == NOTHING).all()
     assert np.isnan(result.presence)
-    assert result.note == "SAM proposed no mask in this image."
+    assert result.note == "Empty mask: SAM proposed no mask in this image."
 
 
 def test_an_image_of_one_colour_can_have_no_proposal(tiny):
@@ -192,10 +192,8 @@ def test_an_image_of_one_colour_can_have_no_proposal(tiny):
 def test_proposals_are_made_once_whatever_the_classes(tiny, monkeypatch):
     few = SamProposalsClipPredictor(tiny, NamingConfig(FEW))
     encoded, calls = EncodedImage(IMAGE), []
-    run = tiny.clip.vision_model.forward
-    monkeypatch.setattr(
-        tiny.clip.vision_model, "forward", lambda **given: (calls.append(1), run(**given))[1]
-    )
+    run = SurgeryVision.forward
+    monkeypatch.setattr(SurgeryVision, "forward", lambda *given: (calls.append(1), run(*given))[1])
     monkeypatch.setattr(
         "baselines.sam_proposals_clip.propose_masks",
         lambda *given: (calls.append("propose"), propose_masks(*given))[1],
