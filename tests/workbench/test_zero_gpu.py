@@ -79,7 +79,7 @@ def assert_same(one: Prediction, other: Prediction) -> None:
 def by_method(
     answers: list[Answer], requests: Sequence[MethodRequest]
 ) -> dict[str, Prediction | str]:
-    return {requests[one.index].method: one.result for one in answers if one.result is not None}
+    return {requests[one.method_index].method: one.result for one in answers if one.result is not None}
 
 
 def test_a_fork_answers_the_same(
@@ -113,7 +113,7 @@ def test_progress_goes_up_to_the_end(models: ModelStore, image: np.ndarray, prom
     done = [answer.progress[0] for answer in answers]
     assert done == sorted(done) and (done[0], done[-1]) == (0, 6)
     assert all(answer.progress[1] == 6 for answer in answers)
-    assert {1, 2} <= {answer.progress[0] for answer in answers if answer.index == 0}
+    assert {1, 2} <= {answer.progress[0] for answer in answers if answer.method_index == 0}
     assert answers[0] == Answer(0, None, (0, 6))
 
 
