@@ -79,8 +79,9 @@ def assert_same(one: Prediction, other: Prediction) -> None:
 def by_method(
     answers: list[Answer], requests: Sequence[MethodRequest]
 ) -> dict[str, Prediction | str]:
-    answered = (one for one in answers if one.result is not None)
-    return {requests[one.method_index].method: one.result for one in answered}
+    return {
+        requests[one.method_index].method: one.result for one in answers if one.result is not None
+    }
 
 
 def test_a_fork_answers_the_same(

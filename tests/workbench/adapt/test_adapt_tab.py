@@ -68,7 +68,7 @@ def test_pictures_come_from_elsewhere_on_the_page(tab: AdaptTab) -> None:
         assert tab.add(state, *square(seed)) is state
     assert [one.key for one in state.pictures] == [f"from Compare {n}" for n in range(1, 5)]
     assert other.pictures == ()
-    with pytest.raises(DataError, match="the same picture"):
+    with pytest.raises(DataError, match="the same image"):
         tab.add(state, *square(2))
     with pytest.raises(DataError, match="no foreground"):
         tab.add(state, square(9)[0], {"dog": np.zeros((20, 30), bool)})

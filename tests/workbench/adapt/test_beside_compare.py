@@ -27,7 +27,7 @@ def test_masks_of_a_card_become_labels_under_adapt(
     send.click()
     bench.expect_text("#status", "1 labelled image is now in the Adapt tab")
     send.click()
-    bench.expect_text("#message", "the same picture")
+    bench.expect_text("#message", "the same image")
     bench.tab.get_by_role("tab", name="Adapt").click()
     bench.expect_text("#adapt-listing", "from Compare 1")
     assert len(predictions) == 1

@@ -116,4 +116,4 @@ def test_a_truth_of_another_size_gets_one_sentence(
 def test_a_truth_that_is_no_picture_gets_one_sentence(bench: Workbench, tmp_path: Path) -> None:
     bench.example("Shapes")
     give_truth(bench, text_file(tmp_path))
-    bench.expect_text("#truth-message", "notes.png is not a picture")
+    bench.expect_text("#truth-message", "notes.png is not a supported image")
