@@ -76,12 +76,12 @@ def test_together_equals_one_by_one(tiny, monkeypatch, method, mode, classes):
 
 def test_only_classes_without_an_embedding_are_encoded(tiny, monkeypatch, encoded):
     predictor = load_predictor("clip-guided-sam", tiny)
-    encoded, options = EncodedImage(IMAGE), PredictOptions(mode="manual")
+    image, options = EncodedImage(IMAGE), PredictOptions(mode="manual")
     together(monkeypatch, 3)
-    predictor.predict(encoded, Prompt(PROMPT.concepts[1:2]), options)
-    predictor.predict(encoded, PROMPT, options)
+    predictor.predict(image, Prompt(PROMPT.concepts[1:2]), options)
+    predictor.predict(image, PROMPT, options)
     assert encoded == [1, 2, 1]
-    predictor.predict(encoded, PROMPT, options)
+    predictor.predict(image, PROMPT, options)
     assert encoded == [1, 2, 1]
 
 
