@@ -395,7 +395,8 @@ def _what_is_trained(key: str | None) -> str:
     ]
     return (
         f"<p class='note'>{escape(find_method(method).info.summary)} Trained parameters: "
-        f"{_millions(sum(parts.values()))}: {escape(', '.join(named))}. All others are frozen.</p>"
+        f"{_millions(sum(parts.values()))}, of which {escape(', '.join(named))}. All others are "
+        "frozen.</p>"
     )
 
 

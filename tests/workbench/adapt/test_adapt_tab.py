@@ -477,7 +477,7 @@ def test_files_come_and_go(window: object, tmp_path: Path) -> None:
     keys = window.locator("#adapt-listing figcaption").all_inner_texts()
     assert [key.splitlines()[0] for key in keys] == [f"sticker {n}" for n in (1, 3, 4, 5)]
     window.get_by_role("button", name="Remove sticker 5").click()
-    window.wait_for_selector("#adapt-listing :text('add 1 or more')")
+    window.wait_for_selector("#adapt-listing :text('Add at least 1')")
     window.click("#adapt-start")
     window.wait_for_selector("#adapt-status [role=alert]:has-text('4 to 32 are needed')")
 
@@ -499,10 +499,10 @@ def test_two_windows_hold_their_own_pictures(
 
 @pytest.mark.browser
 def test_what_is_trained_is_said(window: object) -> None:
-    window.wait_for_selector("#adapt-trained :text('CLIP\\'s vision (0.89 M)')")
+    window.wait_for_selector("#adapt-trained :text('image encoder (0.89 M)')")
     window.click("#adapt-method input")
     window.get_by_role("option", name="SAM-PTx (tiny)").click()
-    window.wait_for_selector("#adapt-trained :text('Trained: 4.36 M parameters')")
+    window.wait_for_selector("#adapt-trained :text('Trained parameters: 4.36 M')")
 
 
 @pytest.mark.browser
