@@ -124,7 +124,7 @@ def test_a_candidate_takes_the_place_of_the_answer(
     card.locator(".candidates summary", has_text="red heart").click()
     card.locator("button[data-index='0'][data-candidate='2']").click()
     bench.expect_mask(SURGERY, 0, predictions[0].candidate_masks(0)[2])
-    bench.tab.wait_for_selector("text=predicted IoU >> text=taken", state="attached")
+    bench.tab.wait_for_selector("text=predicted IoU >> text=selected", state="attached")
     assert len(predictions) == 1
 
 
