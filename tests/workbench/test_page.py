@@ -55,7 +55,7 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
     windows[2].expect_text("body", "currently busy. Please try again")
     guided.go_on()
     for window in windows[:2]:
-        window.expect_text("#status", "2 of 2 done")
+        window.expect_text("#status", "2 of 2 methods done")
     windows[2].run()
     context.close()
     page.close()

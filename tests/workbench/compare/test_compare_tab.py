@@ -241,7 +241,7 @@ def test_stop_ends_a_run_after_the_class_at_hand(
     bench.tab.click("#stop")
     bench.expect_text("#stop", "Stopping")
     guided.go_on()
-    bench.expect_text("#status", "Stopped: 0 of 2 done")
+    bench.expect_text("#status", "Stopped: 0 of 2 methods done")
     assert guided.asked == ["red heart", "red cross"] and predictions == []
     bench.card(SURGERY).locator(".problem", has_text="Stopped before it finished").wait_for()
     bench.run()
@@ -261,7 +261,7 @@ def test_run_right_after_stop_does_not_revive_what_was_stopped(
     bench.tab.click("#run")
     bench.tab.wait_for_selector("#stop:enabled")
     guided.go_on()
-    bench.expect_text("#status", "2 of 2 done")
+    bench.expect_text("#status", "2 of 2 methods done")
     assert guided.asked[2:] == list(predictions[0].texts) and len(predictions) == 2
 
 
@@ -280,7 +280,7 @@ def test_stop_is_offered_to_the_second_of_two_runs(
     bench.tab.click("#stop")
     bench.expect_text("#stop", "Stopping")
     second.go_on()
-    bench.expect_text("#status", "Stopped: 0 of 2 done")
+    bench.expect_text("#status", "Stopped: 0 of 2 methods done")
 
 
 def test_stop_ends_what_still_waits_for_others(
@@ -302,7 +302,7 @@ def test_stop_ends_what_still_waits_for_others(
     second.expect_text("#status", "queue: 1/1")
     second.tab.click("#stop")
     guided.go_on()
-    bench.expect_text("#status", "2 of 2 done")
+    bench.expect_text("#status", "2 of 2 methods done")
     second.expect_text("#status", "Stopped before it started")
     assert [made.texts[0] for made in predictions] == ["red heart", "red heart"]
     other.close()
@@ -423,7 +423,7 @@ def test_points_and_a_box_by_keyboard(
         keys.press(key)
     bench.tab.locator("#run").focus()
     keys.press("Enter")
-    bench.expect_text("#status", "1 of 1 done")
+    bench.expect_text("#status", "1 of 1 methods done")
     (concept,) = predictions[0].prompt.concepts
     step = 256 / 40
     assert np.allclose(concept.points, [[128 + 2 * step, 128 - 256 / 200]], atol=0.01)

@@ -58,7 +58,7 @@ def test_a_link_asks_the_same_again_elsewhere(
     wait_for(bench, lambda: field.count() and field.input_value().startswith("http"))
     other = chromium.new_context()
     second = Workbench(other.new_page(), field.input_value())
-    second.expect_text("#status", "1 of 1 done")
+    second.expect_text("#status", "1 of 1 methods done")
     assert len(predictions) == 2
     for one, same in zip(*(made.prompt.concepts for made in predictions), strict=True):
         assert one.synonyms == same.synonyms
