@@ -25,7 +25,7 @@ def test_a_run_is_downloaded_whole(
     bench: Workbench, predictions: list[Prediction], tmp_path: Path
 ) -> None:
     bench.tab.click("#export")
-    bench.expect_text("#message", "press Run")
+    bench.expect_text("#message", "Press Run")
     bench.example("Shapes")
     bench.choose_methods(SURGERY, GUIDED)
     bench.run()
