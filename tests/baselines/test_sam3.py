@@ -221,9 +221,9 @@ def change_weights(here: Path, change: Callable[[dict], dict]) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda content: content.update(model_type="sam2_video"), "is of a sam2_video"),
-        (lambda content: content["detector_config"].update(model_type="sam2"), "is of a sam2"),
-        (lambda content: content.pop("detector_config"), "of a sam3, is of a None"),
+        (lambda content: content.update(model_type="sam2_video"), "expected model type sam3, got sam2_video"),
+        (lambda content: content["detector_config"].update(model_type="sam2"), "expected model type sam3, got sam2"),
+        (lambda content: content.pop("detector_config"), "expected model type sam3, got None"),
         (
             lambda content: content["detector_config"]["detr_decoder_config"].update(num_layers=3),
             "lacks detr_decoder.layers.2",

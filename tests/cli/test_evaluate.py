@@ -80,7 +80,7 @@ def test_single_objects(tmp_path):
         ({"--data": "folder:."}, "no image in its part “val”"),
         ({"--method": "sam9"}, "no method “sam9”"),
         ({"--method": "clip-guided-sam:fast"}, "semi-automatic or manual"),
-        ({"--method": "clip-guided-sam@other"}, "the preset base"),
+        ({"--method": "clip-guided-sam@other"}, "trained for preset 'base'"),
         ({"--preset": "giant"}, "no preset"),
         ({"--shard": "3/2"}, "--shard 3/2"),
         ({"--shard": "half"}, "--shard half"),
@@ -88,7 +88,7 @@ def test_single_objects(tmp_path):
         ({"--clicks": "0"}, "--clicks 0"),
         ({"--limit": "-1"}, "--limit -1"),
         ({"--absent": "some"}, "--absent some"),
-        ({"--out": "file"}, "file cannot be written to"),
+        ({"--out": "file"}, "file cannot be written"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, changed, says):

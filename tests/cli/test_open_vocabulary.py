@@ -218,7 +218,7 @@ def test_a_few_images_and_nothing_written(stub, tmp_path, caplog):
     [
         ({"--benchmark": "A-151"}, "no benchmark A-151, expected one of A-847"),
         ({"--benchmark": "A-150", "--data": "/not/there"}, "a-150:/not/there"),
-        ({"--benchmark": "A-150"}, "A-150 scores 150 classes, but the data set has 1"),
+        ({"--benchmark": "A-150"}, "A-150 has 150 classes, but the data set has 1"),
         ({"--benchmark": "A-150", "--data": "."}, "lacks the folders images/validation/"),
         ({"--data": "."}, "KIND:PATH"),
         ({"--part": "test", "--data": "folder:empty"}, "no image in its part “test”"),
@@ -228,7 +228,7 @@ def test_a_few_images_and_nothing_written(stub, tmp_path, caplog):
         ({"--method": "sam9"}, "no method “sam9”"),
         ({"--preset": "giant"}, "no preset"),
         ({"--limit": "0"}, "--limit 0"),
-        ({"--out": "file"}, "file cannot be written to"),
+        ({"--out": "file"}, "file cannot be written"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, changed, says):
