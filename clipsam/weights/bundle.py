@@ -66,7 +66,7 @@ def read_config(folder: Path) -> dict:
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise WeightsError(f"{folder} is not a bundle: {name} is missing")
+            raise WeightsError(f"{folder} is not a bundle: it has no {name}")
     try:
         return json.loads((folder / CONFIG).read_text())
     except json.JSONDecodeError as error:

@@ -374,8 +374,8 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
         ("vocab.txt", lambda _: b"\xff\xfe", "cannot be read as text"),
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),
         ("preprocessor_config.json", lambda b: b"[]", "must be a JSON object"),
-        ("preprocessor_config.json", lambda b: b"{}", "expected model type grounding-dino, got None"),
-        ("preprocessor_config.json", lambda b: b.replace(b"GroundingDino", b"Owlv2"), "got Owlv2"),
+        ("preprocessor_config.json", lambda b: b"{}", "is of a None"),
+        ("preprocessor_config.json", lambda b: b.replace(b"GroundingDino", b"Owlv2"), "is of a Owlv2"),
         (
             "preprocessor_config.json",
             lambda b: b.replace(b"96", b'"wide"'),

@@ -337,8 +337,8 @@ def test_offline(bundle, hub, monkeypatch, tmp_path):
 
 
 DAMAGES = {
-    "no config": (lambda b: (b / "config.json").unlink(), "config.json is missing"),
-    "no weights": (lambda b: (b / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "no config": (lambda b: (b / "config.json").unlink(), "has no config.json"),
+    "no weights": (lambda b: (b / "model.safetensors").unlink(), "has no model.safetensors"),
     "config cut off": (lambda b: (b / "config.json").write_text('{"method": '), "is damaged"),
     "config of bytes": (lambda b: (b / "config.json").write_bytes(b"\xff\xfe\x00"), "is damaged"),
     "config a list": (
@@ -424,9 +424,9 @@ def test_a_damaged_file_in_the_cache_is_replaced(bundle, hub, cache, tmp_path):
 
 def test_a_repository_that_is_not_there(hub, tmp_path):
     pull_fails(REPO, tmp_path / "out", f"has no {REPO}", "HF_TOKEN")
-    pull_fails("./nothing", tmp_path / "out", "config.json is missing")
+    pull_fails("./nothing", tmp_path / "out", "has no config.json")
     hub.files[REPO] = {"pytorch_model.bin": b""}
-    pull_fails(REPO, tmp_path / "out", REPO, "config.json is missing")
+    pull_fails(REPO, tmp_path / "out", REPO, "has no config.json")
 
 
 def test_where_pull_puts_it(bundle, tmp_path, monkeypatch):
