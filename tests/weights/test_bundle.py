@@ -33,8 +33,8 @@ def test_there_and_back(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "config.json").unlink(), r"config\.json is missing"),
-        (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors is missing"),
+        (lambda f: (f / "config.json").unlink(), r"has no config\.json"),
+        (lambda f: (f / "model.safetensors").unlink(), r"has no model\.safetensors"),
         (lambda f: (f / "config.json").write_text("{"), "damaged"),
         (lambda f: (f / "model.safetensors").write_bytes(b"version https://git-lfs"), "damaged"),
         (
