@@ -51,10 +51,10 @@ def test_a_click_runs_no_encoder_even_where_the_prefix_is_forgotten(tiny, monkey
     first = ask(40)
     for key in [key for key in encoded._features if key[0] in ("sam", "sam attended", "begun")]:
         del encoded._features[key]
-    encoded = []
+    calls = []
     for part in ("begin_adapted", "finish_adapted"):
-        monkeypatch.setattr(AdaptedImageEncoder, part, lambda *args: encoded.append(args))
-    monkeypatch.setattr("clipsam.encoded_image.embed_patches", lambda *args: encoded.append(args))
+        monkeypatch.setattr(AdaptedImageEncoder, part, lambda *args: calls.append(args))
+    monkeypatch.setattr("clipsam.encoded_image.embed_patches", lambda *args: calls.append(args))
     assert np.abs(ask(120) - first).max() > 1e-3
     np.testing.assert_allclose(ask(40), first, atol=1e-5)
-    assert not encoded
+    assert not calls

@@ -288,15 +288,15 @@ def test_the_answer_is_that_of_an_undisturbed_run(
 def test_features_made_before_are_not_made_again(pair) -> None:
     """They leave the GPU and come back; and the next prediction is as usual."""
     predictor, expected = pair
-    encoded, encoded = EncodedImage(IMAGE), []
-    predictor.predict(encoded, TEN)
+    image, encoded = EncodedImage(IMAGE), []
+    predictor.predict(image, TEN)
     for module in predictor.network().modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == 3:
             module.register_forward_hook(lambda *_: encoded.append(1))
     new = Prompt((Concept(("a word of which nothing is remembered",)),))
     with running_out(predictor.network(), 2):
-        predictor.predict(encoded, new)
-    again = predictor.predict(encoded, TEN)
+        predictor.predict(image, new)
+    again = predictor.predict(image, TEN)
     assert not encoded
     assert_same(again, expected)
     assert "out of memory" not in again.seconds

@@ -375,7 +375,11 @@ def test_missing_weights(published, tmp_path, monkeypatch, tiny):
         ("preprocessor_config.json", lambda b: b[:-9], "cannot be read as JSON"),
         ("preprocessor_config.json", lambda b: b"[]", "must be a JSON object"),
         ("preprocessor_config.json", lambda b: b"{}", "is of a None"),
-        ("preprocessor_config.json", lambda b: b.replace(b"GroundingDino", b"Owlv2"), "is of a Owlv2"),
+        (
+            "preprocessor_config.json",
+            lambda b: b.replace(b"GroundingDino", b"Owlv2"),
+            "is of a Owlv2",
+        ),
         (
             "preprocessor_config.json",
             lambda b: b.replace(b"96", b'"wide"'),

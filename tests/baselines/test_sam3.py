@@ -221,8 +221,14 @@ def change_weights(here: Path, change: Callable[[dict], dict]) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda content: content.update(model_type="sam2_video"), "expected model type sam3, got sam2_video"),
-        (lambda content: content["detector_config"].update(model_type="sam2"), "expected model type sam3, got sam2"),
+        (
+            lambda content: content.update(model_type="sam2_video"),
+            "expected model type sam3, got sam2_video",
+        ),
+        (
+            lambda content: content["detector_config"].update(model_type="sam2"),
+            "expected model type sam3, got sam2",
+        ),
         (lambda content: content.pop("detector_config"), "expected model type sam3, got None"),
         (
             lambda content: content["detector_config"]["detr_decoder_config"].update(num_layers=3),
