@@ -269,7 +269,7 @@ def test_no_configuration(files, content):
             "backbone_config",
             "num_attention_heads_per_stage",
             [1, 2, 2, 2],
-            r"be \[1, 2, 4, 8\], is",
+            r"expected .*\[1, 2, 4, 8\], got",
         ),
         ("backbone_config", "num_attention_heads_per_stage", [], "is not a configuration of SAM 2"),
         ("backbone_config", "window_size_per_stage", [8, 4, 7], "4, got 3"),
