@@ -25,7 +25,6 @@ from ..sam_prompting import map_mask, map_points
 from .calibration import calibrate_clip
 from .loop import Batch
 from .losses import combined_loss
-from .pretrain_sam import content_mask
 from .prompted_samples import PromptedSamples
 from .recipe import TunedSamRecipe
 
@@ -147,7 +146,7 @@ class TunedSamStage:
         if preset.clip_from_sam_input:
             side = preset.clip.surgery_size
             return sam, F.interpolate(sam, (side, side), mode="bilinear")
-        sam = sam * content_mask(batch["content"], sam.shape[-1])
+        sam = sam * _content_mask(batch["content"], sam.shape[-1])
         return sam, normalize(batch["clip"], preset.clip_mean, preset.clip_std)
 
     def _tokens(self, clip_input: Tensor) -> Tensor:
@@ -207,3 +206,10 @@ class TunedSamStage:
             labels[row, : len(found)] = 1
             points[row, : len(found)] = torch.from_numpy(transform.coordinates(found)).to(points)
         return points, labels
+
+
+def _content_mask(content: Tensor, side: int) -> Tensor:
+    """1 where the square shows the image, 0 in the padding: (B, 1, side, side)."""
+    index = torch.arange(side, device=content.device)
+    rows, columns = index < content[:, :1], index < content[:, 1:]
+    return (rows[:, None, :, None] & columns[:, None, None]).float()

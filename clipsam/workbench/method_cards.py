@@ -61,6 +61,8 @@ def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
     facts = {"Paper": _link(info.paper), "Training": escape(trained(info.id, preset, bundle))}
     if info.quoted:
         facts["Reported in the paper"] = f"{escape(info.quoted)}. With the published networks."
+    if info.remark:
+        facts["This implementation"] = escape(info.remark)
     figures = [] if bundle else measured(info.id, preset)
     if figures:
         facts[f"Measured here, {preset.name}"] = escape(
