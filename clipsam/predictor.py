@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import nn
@@ -63,7 +63,7 @@ class PredictOptions:
                 raise PromptError(f"{name} is {value}, expected a finite number.")
 
     @property
-    def overrides(self) -> dict[str, int | float | str]:
+    def overrides(self) -> dict[str, Any]:
         """The settings of prompts that are set here, by name."""
         return {
             field.name: value
