@@ -168,7 +168,8 @@ class EncodedImage:
         """
         if not isinstance(stem, TrunkStem):
             return pixels
-        digest = hashlib.blake2b(pixels.cpu().numpy().data, digest_size=16).digest()
+        content = pixels.cpu().contiguous().numpy().data
+        digest = hashlib.blake2b(content, digest_size=16).digest()
         return self.cached(("trunk", digest), lambda: stem.trunk(pixels))
 
 

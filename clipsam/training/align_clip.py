@@ -59,20 +59,17 @@ class AlignmentRecipe:
     distillation: float = 0.6
     words: float = 0.5
     named: float = 0.1
-    whole: float = 0.5
+    whole: float = 0.1
 
 
 class AlignmentScales(nn.Module):
-    """Scales and offsets of the logits that cosines and products become; trained, then dropped."""
+    """Scales and offset of the logits that cosines and products become; trained, then dropped."""
 
     def __init__(self) -> None:
         super().__init__()
         self.mask_scale = nn.Parameter(torch.tensor(20.0))
         self.mask_offset = nn.Parameter(torch.tensor(0.25))
-        self.word_scale = nn.Parameter(torch.tensor(20.0))
-        self.word_offset = nn.Parameter(torch.tensor(0.25))
         self.name_scale = nn.Parameter(torch.tensor(16.0))
-        self.cosine_scale = nn.Parameter(torch.tensor(30.0))
 
 
 class AlignmentStage:
@@ -263,30 +260,24 @@ class AlignmentStage:
         student = (self.scales.name_scale * cells @ self.class_texts.T).log_softmax(-1)
         loss = -(share * student.gather(1, index)).sum(-1)
         by_class = (loss * weight).sum() / weight.sum()
-        cosines = F.normalize(cells, dim=-1) @ self.word_texts.T
-        # A level of its own: a teacher that is unsure of a word must not lower what masks say.
-        logits = self.scales.word_scale * (cosines - self.scales.word_offset)
+        # On the level of masks: apart, words that no mask teaches stay lower than the others.
+        logits = self._mask_logits(F.normalize(cells, dim=-1) @ self.word_texts.T)
         loss = F.binary_cross_entropy_with_logits(logits, words, reduction="none").sum(-1)
         return by_class, (loss * weight).sum() / weight.sum() / 10
 
     def _named_loss(self, cells: Tensor, names: Tensor) -> tuple[Tensor, float]:
         """Cross-entropy of a photograph's name over all names, from each one's ten best cells.
 
-        Once by product, where a cell's length says how sure it is, and once by cosine, which is
-        what maps show.
+        By product, where a cell's length says how sure it is.
         """
         rows = (names >= 0).nonzero()[:, 0]
         if not len(rows):
             return cells.sum() * 0, 0.0
         target = self.text_of[names[rows]]
-
-        def pooled(features: Tensor) -> Tensor:
-            return (features @ self.features.T).topk(10, dim=1).values.mean(1)
-
-        product = self.scales.name_scale * pooled(cells[rows])
-        cosine = self.scales.cosine_scale * pooled(F.normalize(cells[rows], dim=-1))
-        right = (cosine.argmax(1) == target).float().mean().item()
-        return F.cross_entropy(product, target) + F.cross_entropy(cosine, target), right
+        scores = self.scales.name_scale * cells[rows] @ self.features.T
+        pooled = scores.topk(10, dim=1).values.mean(1)
+        right = (pooled.argmax(1) == target).float().mean().item()
+        return F.cross_entropy(pooled, target), right
 
     def _whole_loss(self, whole: Tensor, heads: Tensor, names: Tensor) -> Tensor:
         """Compute the CLS token's loss: the classifier's opinion of the image, or its name."""

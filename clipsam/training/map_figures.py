@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..data.readers import NamedData
 from ..data.samples import VOID, SegmentationData
-from ..encoded_image import EncodedImage
+from ..encoded_image import EncodedImage, clip_input
 from ..models.clip import encode_text, similarity_grid
 from ..weights.backbones import Backbones
 from .synonyms import SYNONYMS
 
 POOLED_CELLS = 8
-"""Cells whose mean similarity says how much of a name an image shows: the best ones."""
+"""Cells whose mean product says how much of a name an image shows: the best ones."""
 
 FROZEN = "frozen"
 """What a scene calls the features of the bundled CLIP as it is."""
@@ -68,7 +68,8 @@ def name_accuracy(
 ) -> tuple[float, float]:
     """Share of photographs whose name is the likeliest of all, and one of the likeliest five.
 
-    A name's score is the mean similarity of its best cells, see :data:`POOLED_CELLS`.
+    A name's score is the mean product of its best cells with its text, see :data:`POOLED_CELLS`:
+    not a cosine, for a cell's length says how sure it is.
 
     Args:
         backbones: whose CLIP.
@@ -77,12 +78,14 @@ def name_accuracy(
     """
     names = list(dict.fromkeys(names))
     text = backbones.text([(name,) for name in names])
+    stem = backbones.vision.vision_model.embeddings.patch_embedding
     places = []
     for index, label in enumerate(data.labels):
-        scene = EncodedImage(data[index].image)
-        tokens = scene.clip_tokens(backbones, backbones.vision, FROZEN)
-        similarity = torch.einsum("nd,kd->kn", tokens[0, 1:], text)
-        scores = similarity.topk(POOLED_CELLS, dim=1).values.mean(1)
+        encoded = EncodedImage(data[index].image)
+        pixels = clip_input(encoded.image, backbones.preset).to(backbones.device)
+        tokens = backbones.vision(encoded.stem_input(stem, pixels))
+        products = torch.einsum("nd,kd->kn", tokens[0, 1:], text)
+        scores = products.topk(POOLED_CELLS, dim=1).values.mean(1)
         right = scores[names.index(data.names[label])]
         places.append(int((scores > right).sum()))
     ranks = np.array(places)
