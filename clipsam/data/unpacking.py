@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from ...data.readers import DataError
+from .readers.common import DataError
 
 MAX_FILES = 20_000
 """Files in one zip."""

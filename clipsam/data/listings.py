@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ...data.images import MAX_PIXELS
-from ...data.readers import DataError
-from ...data.readers.common import read_json
+from .images import MAX_PIXELS
+from .readers.common import DataError, read_json
 from .unpacking import MAX_JSON_BYTES
 
 PART = "all"

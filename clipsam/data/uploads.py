@@ -1,4 +1,4 @@
-"""The user's labelled images: a zip, or a folder on the server."""
+"""Labelled images that somebody else packed: a zip, or a folder on the server."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ...data.readers import DataError, open_data
-from ...data.samples import SegmentationData
 from .listings import PART, find_listings, folders_in
+from .readers import DataError, open_data
+from .samples import SegmentationData
 from .unpacking import unpack
 
 MAX_CLASSES = 1000
