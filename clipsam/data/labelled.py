@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
-from zipfile import BadZipFile, ZipFile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 
 from .images import ImageError, open_image, open_mask
 from .readers import DataError, connected_segments, shrink
+from .readers.common import list_pairs
 from .samples import BACKGROUND, VOID, VOID_IDS, VOID_NAMES, LabelledImage
+from .uploads import Source, check_class_count, from_zip, read_class_list
 
 MAX_IMAGES = 32
 """Limit of labelled images."""
@@ -24,14 +22,8 @@ MAX_IMAGES = 32
 KEPT_SIDE = 1024
 """Long side above which a labelled image is reduced, pixels."""
 
-ZIP_BYTES = 500 * 10**6
-"""Size limit of an unpacked archive, bytes."""
-
 MASK_ENDINGS = ("_mask", "-mask")
 """Suffixes of a mask's file name after the stem of its image."""
-
-Source = Path | BinaryIO
-
 
 # ---- one picture ----
 
@@ -100,8 +92,9 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Check class names and remove extra spaces.
 
     Raises:
-        DataError: no name, an empty one, or a duplicate, ignoring case.
+        DataError: no name, an empty one, a duplicate, ignoring case, or too many.
     """
+    check_class_count(names, "The list of class names")
     clean = tuple(" ".join(name.split()) for name in names)
     if not clean or not all(clean):
         raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
@@ -157,19 +150,53 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if archives and len(paths) > 1:
         raise DataError("Choose either one zip, or images and masks, not both.")
-    pairs: dict[str, tuple[Source, Source]]
     if archives:
-        unpacked, own = _unpacked(archives[0])
-        pairs, names = dict(unpacked), own or names
-    else:
-        pairs = dict(_paired(paths))
-    if len(pairs) > MAX_IMAGES:
-        raise DataError(f"{len(pairs)} images are more than the limit of {MAX_IMAGES}.")
+        with closing(from_zip(archives[0])) as source:
+            try:
+                return [*_of_archive(source, names)]
+            except DataError as error:
+                raise DataError(source.describe_error(error)) from None
+    pairs = _paired(paths)
+    _check_number(len(pairs))
     names = check_names(names)
-    return [_read(key, *sources, names) for key, sources in sorted(pairs.items())]
+    return [_read(key, *files, names) for key, files in sorted(pairs.items())]
 
 
-def _read(key: str, picture: Source, mask: Source, names: Sequence[str]) -> LabelledImage:
+def _of_archive(source: Source, typed: Sequence[str]) -> Iterator[LabelledImage]:
+    """Read all parts of an archive; its own names come before the typed ones."""
+    several = len(source.parts) > 1
+    left = MAX_IMAGES
+    for name in source.parts:
+        folder = source.folder(name)
+        if folder is None:
+            data = source.open(name)
+            left -= len(data)
+            _check_number(MAX_IMAGES - left)
+            for sample in map(data.__getitem__, range(len(data))):
+                key = f"{name}/{sample.key}" if several else sample.key
+                yield _picture(key, sample.image, sample.classes, sample.names)
+            continue
+        pairs = list_pairs(folder / "images", folder / "masks")
+        if not pairs:
+            raise DataError(f"{source.name} has no folder images/ with images.")
+        left -= len(pairs)
+        _check_number(MAX_IMAGES - left)
+        names = check_names(read_class_list(folder) or typed)
+        for image, mask in pairs:
+            yield _read(f"{name}/{image.stem}" if several else image.stem, image, mask, names)
+
+
+def _check_number(count: int) -> None:
+    """Check the number of labelled images.
+
+    Raises:
+        DataError: they are too many.
+    """
+    if count > MAX_IMAGES:
+        raise DataError(f"{count} images are more than the limit of {MAX_IMAGES}.")
+
+
+def _read(key: str, picture: Path, mask: Path, names: Sequence[str]) -> LabelledImage:
     try:
         return from_ids(key, open_image(picture), open_mask(mask), names)
     except ImageError as error:
@@ -206,64 +233,6 @@ def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
             f"{key}.png or {key}_mask.png."
         )
     return pictures[0], masks[0]
-
-
-def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[str, ...]]:
-    """Read (image, mask) by stem from an archive, and the class names by id if it has them.
-
-    Everything stays in memory; no path of the archive is written.
-    """
-    try:
-        with ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            if sum(info.file_size for info in members) > ZIP_BYTES:
-                raise DataError(
-                    f"{path.name} is larger than {ZIP_BYTES // 10**6} MB when unpacked."
-                )
-            folders: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
-            names: tuple[str, ...] = ()
-            for info in members:
-                place = PurePosixPath(info.filename)
-                if place.name.startswith(".") or "__MACOSX" in place.parts:
-                    continue
-                if place.name == "classes.json":
-                    names = _listed(archive.read(info))
-                elif place.parent.name in folders:
-                    if place.stem in folders[place.parent.name]:
-                        raise DataError(
-                            f"{path.name} contains {place.parent.name} {place.stem} twice."
-                        )
-                    folders[place.parent.name][place.stem] = info.filename
-            pictures, masks = folders["images"], folders["masks"]
-            if not pictures:
-                raise DataError(f"{path.name} has no folder images/ with images.")
-            missing = sorted(set(pictures) - set(masks))
-            if missing:
-                raise DataError(f"{path.name} has no masks/{missing[0]}.png for its image.")
-            if len(pictures) > MAX_IMAGES:
-                raise DataError(f"{len(pictures)} images are more than the limit of {MAX_IMAGES}.")
-
-            def opened(name: str) -> BinaryIO:
-                stream = io.BytesIO(archive.read(name))
-                stream.name = name
-                return stream
-
-            pairs = {key: (opened(name), opened(masks[key])) for key, name in pictures.items()}
-            return pairs, names
-    except (BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{path.name} is damaged, protected by a password, or not a zip: {error}."
-        ) from None
-
-
-def _listed(content: bytes) -> tuple[str, ...]:
-    try:
-        names = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"classes.json is not valid JSON: {error}.") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError("classes.json is not a list of class names.")
-    return tuple(names)
 
 
 # ---- several pictures ----

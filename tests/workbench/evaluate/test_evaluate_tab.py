@@ -296,7 +296,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "endless depth": (
         lambda f: (f / "classes.json").write_text("[" * 100_000),
-        "“all” is damaged",
+        "classes.json is not valid JSON: its brackets are nested too deeply",
     ),
     "only background": (
         lambda f: (f / "classes.json").write_text('["background"]'),
