@@ -26,7 +26,7 @@ from ...weights.availability import method_status
 from ...weights.presets import PRESETS, find_preset
 from .. import zero_gpu
 from ..bundles import SessionBundle, SessionBundles
-from ..events import LATEST, ON_GPU, PRIVATE, Updates, note, problem
+from ..events import LATEST, PRIVATE, TRAINING, Updates, note, problem
 from ..model_store import ModelStore
 from ..stop_button import StopButton
 from . import adapt_html
@@ -209,7 +209,7 @@ class AdaptTab:
                 self.download,
             ],
             show_progress_on=[self.status],
-            **ON_GPU,
+            **TRAINING,
             **PRIVATE,
         )
         self.stop.rest_after(self.finished)

@@ -13,7 +13,6 @@ from ...data.images import ImageError, open_image
 from ...data.readers import DataError
 from ...errors import PromptError
 from ...evaluation.truth import TruthFile
-from ...registry import count_parameters
 from ...types import Prediction
 from ..adapt.adapt_tab import AdaptState, AdaptTab
 from ..bundles import SessionBundles
@@ -24,6 +23,7 @@ from ..events import FILED, LATEST, ON_GPU, PRIVATE, QUICK, Updates, Values, not
 from ..examples import all_examples
 from ..model_store import ModelStore
 from ..picker import DEFAULT_PRESET, MethodPicker, ready
+from ..presence import caller_is_there
 from ..stop_button import StopButton
 from ..thumbnail_strip import Thumbnail, strip, strip_html
 from ..zero_gpu import ON_ZERO_GPU, MethodRequest, predict_all
@@ -373,13 +373,14 @@ class CompareTab:
             )
             for choice in chosen
         ]
+        is_there = caller_is_there()
         answers = predict_all(
             self.models,
             run.encoded,
             run.prompt,
             run.preset,
             requests,
-            is_stopped=lambda: run.stopped or session.run is not run,
+            is_stopped=lambda: run.stopped or session.run is not run or not is_there(),
         )
         with closing(answers):
             for index, result, done in answers:
@@ -413,8 +414,8 @@ class CompareTab:
             return
         run.predictions[choice.key] = result
         if not ON_ZERO_GPU:  # there, the network was in another process
-            predictor = self.models.predictor(run.preset, choice.method, choice.bundle)
-            run.parameters[choice.key] = count_parameters(predictor)
+            counts = self.models.parameters(run.preset, choice.method, choice.bundle)
+            run.parameters[choice.key] = counts
 
     def freshness(self, values: Values) -> str:
         """Return a message if the results shown belong to an earlier prompt."""
