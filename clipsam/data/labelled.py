@@ -7,16 +7,20 @@ import io
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from .images import ImageError, open_image, open_mask
+from ..names import fold_name
+from .images import ImageError, Loaded, load_image, load_mask
+from .label_values import LabelNames
+from .pairing import is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
-from .samples import BACKGROUND, VOID, VOID_IDS, VOID_NAMES, LabelledImage
+from .samples import BACKGROUND, LabelledImage
 
 MAX_IMAGES = 32
 """Limit of labelled images."""
@@ -56,44 +60,46 @@ def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> 
     return _picture(key, image, classes, names)
 
 
-def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> LabelledImage:
-    """Build a labelled image from a mask of ids.
+def from_ids(
+    key: str,
+    image: np.ndarray,
+    ids: np.ndarray,
+    names: Sequence[str],
+    holds_ids: Callable[[], bool] = lambda: False,
+) -> LabelledImage:
+    """Build a labelled image from the values of a mask, whose meaning :mod:`.label_values` says.
 
     Args:
         key: its name.
         image: uint8 (H, W, 3).
-        ids: int (H, W), as :func:`open_mask` reads it.
+        ids: int (H, W), as :func:`load_mask` reads it.
         names: class names, index = id, of which ``background`` and ``unlabelled`` are none; or one
             name, for a binary mask.
+        holds_ids: whether other masks hold ids, asked only if this one could be binary.
 
     Raises:
-        DataError: sizes that differ, a name twice, an id without a name, no foreground.
+        DataError: sizes that differ, an id without a name, no foreground.
     """
-    names = check_names(names)
     _check_size(key, image, ids)
-    found = [int(value) for value in np.unique(ids)]
-    known = [value for value in found if value not in VOID_IDS or value < len(names)]
-    if len(names) == 1:
-        shown = [value for value in known if value] or [value for value in found if value]
-        if len(shown) > 1:
-            raise DataError(
-                f"{key}: the mask contains the ids {', '.join(map(str, shown[:5]))}, but only "
-                f"“{names[0]}” is named. Name all ids in order: background, dog, cat."
-            )
-        values = {0: BACKGROUND} | dict.fromkeys(shown, 0)
-    else:
-        unnamed = [value for value in known if value >= len(names)]
-        if unnamed:
-            raise DataError(
-                f"{key}: the mask contains the id {unnamed[0]}, but names are given for 0 to "
-                f"{len(names) - 1} only. Name all ids in order, including 0: background, dog, cat."
-            )
-        special = {"background": BACKGROUND, **dict.fromkeys(VOID_NAMES, VOID)}
-        values = {index: special.get(name.lower(), index) for index, name in enumerate(names)}
-    classes = np.full(ids.shape, VOID, np.int16)
-    for number, value in values.items():
-        classes[ids == number] = value
-    return _picture(key, image, classes, names)
+    try:
+        labels = LabelNames(_clean(names))
+        classes = labels.read(ids, f"{key}: the mask", holds_ids)
+    except ImageError as error:
+        raise DataError(str(error)) from None
+    made = _picture(key, image, classes.values, labels.names)
+    return dataclasses.replace(made, note=classes.note)
+
+
+def _clean(names: Sequence[str]) -> tuple[str, ...]:
+    """Remove extra spaces from class names.
+
+    Raises:
+        DataError: no name, or an empty one.
+    """
+    clean = tuple(" ".join(name.split()) for name in names)
+    if not clean or not all(clean):
+        raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
+    return clean
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -102,12 +108,10 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DataError: no name, an empty one, or a duplicate, ignoring case.
     """
-    clean = tuple(" ".join(name.split()) for name in names)
-    if not clean or not all(clean):
-        raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
-    lower = [name.lower() for name in clean]
+    clean = _clean(names)
+    folded = [fold_name(name) for name in clean]
     for name in clean:
-        if lower.count(name.lower()) > 1:
+        if folded.count(fold_name(name)) > 1:
             raise DataError(f"Two classes are named “{name}”, expected unique names.")
     return clean
 
@@ -165,13 +169,26 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
         pairs = dict(_paired(paths))
     if len(pairs) > MAX_IMAGES:
         raise DataError(f"{len(pairs)} images are more than the limit of {MAX_IMAGES}.")
-    names = check_names(names)
-    return [_read(key, *sources, names) for key, sources in sorted(pairs.items())]
+    labels = LabelNames(_clean(names))
+
+    @cache
+    def holds_ids() -> bool:
+        return any(labels.has_ids(_loaded(load_mask, mask).values) for _, mask in pairs.values())
+
+    made = []
+    for key, (picture, mask) in sorted(pairs.items()):
+        image, ids = _loaded(load_image, picture), _loaded(load_mask, mask)
+        one = from_ids(key, image.values, ids.values, names, holds_ids)
+        notes = filter(None, (image.note, one.note or ids.note))
+        made.append(dataclasses.replace(one, note=" ".join(notes)))
+    return made
 
 
-def _read(key: str, picture: Source, mask: Source, names: Sequence[str]) -> LabelledImage:
+def _loaded(load: Callable[[Source], Loaded], source: Source) -> Loaded:
+    if not isinstance(source, Path):
+        source.seek(0)
     try:
-        return from_ids(key, open_image(picture), open_mask(mask), names)
+        return load(source)
     except ImageError as error:
         raise DataError(str(error)) from None
 
@@ -180,20 +197,24 @@ def _paired(paths: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
     """Pair (image, mask) files by their common stem."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        groups[_stem(path)].append(path)
+        if not is_litter(PurePath(path.name)):
+            groups[_stem(path)].append(path)
+    if not groups:
+        raise DataError("Choose files first: images with their masks, or one zip.")
     return {key: _told_apart(key, files) for key, files in groups.items()}
 
 
 def _stem(path: Path) -> str:
+    stem = stem_of(path)
     for ending in MASK_ENDINGS:
-        if path.stem.lower().endswith(ending):
-            return path.stem[: -len(ending)]
-    return path.stem
+        if stem.lower().endswith(ending):
+            return stem[: -len(ending)]
+    return stem
 
 
 def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
     """Decide which file of a stem is the image, and which the mask."""
-    masks = [path for path in files if path.stem != key]
+    masks = [path for path in files if stem_of(path) != key]
     masks = masks or [path for path in files if path.suffix.lower() == ".png"]
     pictures = [path for path in files if path not in masks]
     if len(pictures) == 1 and not masks:
@@ -224,16 +245,16 @@ def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[s
             names: tuple[str, ...] = ()
             for info in members:
                 place = PurePosixPath(info.filename)
-                if place.name.startswith(".") or "__MACOSX" in place.parts:
+                if is_litter(place):
                     continue
                 if place.name == "classes.json":
                     names = _listed(archive.read(info))
                 elif place.parent.name in folders:
-                    if place.stem in folders[place.parent.name]:
+                    if stem_of(place) in folders[place.parent.name]:
                         raise DataError(
                             f"{path.name} contains {place.parent.name} {place.stem} twice."
                         )
-                    folders[place.parent.name][place.stem] = info.filename
+                    folders[place.parent.name][stem_of(place)] = info.filename
             pictures, masks = folders["images"], folders["masks"]
             if not pictures:
                 raise DataError(f"{path.name} has no folder images/ with images.")
@@ -303,7 +324,7 @@ class LabelledImages:
         first: dict[str, str] = {}
         for picture in pictures:
             for name in picture.names:
-                first.setdefault(name.lower(), name)
+                first.setdefault(fold_name(name), name)
         self.names = tuple(first.values())
         self._place = {name: index for index, name in enumerate(first)}
 
@@ -313,6 +334,6 @@ class LabelledImages:
     def __getitem__(self, index: int) -> LabelledImage:
         picture = self._pictures[index]
         own = picture.classes
-        places = np.array([self._place[name.lower()] for name in picture.names], np.int16)
+        places = np.array([self._place[fold_name(name)] for name in picture.names], np.int16)
         classes = np.where(own >= 0, places[np.maximum(own, 0)], own)
         return dataclasses.replace(picture, classes=classes, names=self.names)

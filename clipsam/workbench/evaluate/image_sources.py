@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 
+from ...data.pairing import is_litter
 from ...data.readers import DataError, open_data
 from ...data.samples import SegmentationData
 from .listings import PART, find_listings, folders_in
@@ -112,8 +113,8 @@ class Source:
             )
         return data
 
-    def describe_error(self, error: Exception) -> str:
-        """Describe an error in one sentence, with paths as the user knows them."""
+    def describe_error(self, error: Exception | str) -> str:
+        """Describe an error or a note in one sentence, with paths as the user knows them."""
         text = str(error)
         for path, shown in self._shown.items():
             text = text.replace(path, shown)
@@ -175,7 +176,7 @@ def offered(folders: Sequence[Path]) -> dict[str, Path]:
 def _without_wrapping(root: Path) -> Path:
     """Return the innermost folder that contains everything."""
     while True:
-        visible = [path for path in root.iterdir() if path.name[0] != "."]
+        visible = [path for path in root.iterdir() if not is_litter(PurePath(path.name))]
         if len(visible) != 1 or visible[0].is_symlink() or not visible[0].is_dir():
             return root
         if visible[0].name in ("images", "masks"):

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from ...data.pairing import is_litter
 from ...data.readers import DataError
 
 MAX_FILES = 20_000
@@ -61,9 +62,9 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def _is_litter(entry: zipfile.ZipInfo) -> bool:
-    """Return whether an entry is empty or metadata of macOS."""
-    parts = PurePosixPath(entry.filename).parts
-    return not parts or "__MACOSX" in parts or parts[-1].startswith("._") or ".DS_Store" in parts
+    """Return whether an entry is empty, hidden, or something that an operating system left."""
+    path = PurePosixPath(entry.filename.replace("\\", "/"))
+    return not path.parts or is_litter(path)
 
 
 def _inside(entry: zipfile.ZipInfo, name: str) -> PurePosixPath:
