@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cache
-from pathlib import Path, PurePath, PurePosixPath
-from typing import BinaryIO
-from zipfile import BadZipFile, ZipFile
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from ..names import fold_name
 from .images import ImageError, Loaded, load_image, load_mask
 from .label_values import LabelNames
-from .pairing import is_litter, stem_of
+from .pairing import PICTURE_ENDINGS, is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
+from .readers.common import list_pairs
 from .samples import BACKGROUND, LabelledImage
+from .uploads import Source, check_class_count, from_zip, read_class_list
 
 MAX_IMAGES = 32
 """Limit of labelled images."""
@@ -28,14 +26,8 @@ MAX_IMAGES = 32
 KEPT_SIDE = 1024
 """Long side above which a labelled image is reduced, pixels."""
 
-ZIP_BYTES = 500 * 10**6
-"""Size limit of an unpacked archive, bytes."""
-
 MASK_ENDINGS = ("_mask", "-mask")
 """Suffixes of a mask's file name after the stem of its image."""
-
-Source = Path | BinaryIO
-
 
 # ---- one picture ----
 
@@ -94,8 +86,9 @@ def _clean(names: Sequence[str]) -> tuple[str, ...]:
     """Remove extra spaces from class names.
 
     Raises:
-        DataError: no name, or an empty one.
+        DataError: no name, an empty one, or too many.
     """
+    check_class_count(names, "The list of class names")
     clean = tuple(" ".join(name.split()) for name in names)
     if not clean or not all(clean):
         raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
@@ -106,7 +99,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Check class names and remove extra spaces.
 
     Raises:
-        DataError: no name, an empty one, or a duplicate, ignoring case.
+        DataError: no name, an empty one, a duplicate, ignoring case, or too many.
     """
     clean = _clean(names)
     folded = [fold_name(name) for name in clean]
@@ -161,34 +154,75 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if archives and len(paths) > 1:
         raise DataError("Choose either one zip, or images and masks, not both.")
-    pairs: dict[str, tuple[Source, Source]]
     if archives:
-        unpacked, own = _unpacked(archives[0])
-        pairs, names = dict(unpacked), own or names
-    else:
-        pairs = dict(_paired(paths))
-    if len(pairs) > MAX_IMAGES:
-        raise DataError(f"{len(pairs)} images are more than the limit of {MAX_IMAGES}.")
+        with closing(from_zip(archives[0])) as source:
+            try:
+                return [*_of_archive(source, names)]
+            except DataError as error:
+                raise DataError(source.describe_error(error)) from None
+    pairs = _paired(paths)
+    _check_number(len(pairs))
+    return _read_all(sorted(pairs.items()), names)
+
+
+def _of_archive(source: Source, typed: Sequence[str]) -> Iterator[LabelledImage]:
+    """Read all parts of an archive; its own names come before the typed ones."""
+    several = len(source.parts) > 1
+    left = MAX_IMAGES
+    for name in source.parts:
+        folder = source.folder(name)
+        if folder is None:
+            data = source.open(name)
+            left -= len(data)
+            _check_number(MAX_IMAGES - left)
+            for sample in map(data.__getitem__, range(len(data))):
+                key = f"{name}/{sample.key}" if several else sample.key
+                made = _picture(key, sample.image, sample.classes, sample.names)
+                yield dataclasses.replace(made, note=sample.note)
+            continue
+        pairs = list_pairs(folder / "images", folder / "masks", endings=PICTURE_ENDINGS)
+        if not pairs:
+            raise DataError(f"{source.name} has no folder images/ with images.")
+        left -= len(pairs)
+        _check_number(MAX_IMAGES - left)
+        stems = (stem_of(image) for image, _ in pairs)
+        keys = [f"{name}/{stem}" if several else stem for stem in stems]
+        names = read_class_list(folder) or typed
+        yield from _read_all([*zip(keys, pairs, strict=True)], names)
+
+
+def _check_number(count: int) -> None:
+    """Check the number of labelled images.
+
+    Raises:
+        DataError: they are too many.
+    """
+    if count > MAX_IMAGES:
+        raise DataError(f"{count} images are more than the limit of {MAX_IMAGES}.")
+
+
+def _read_all(
+    files: Sequence[tuple[str, tuple[Path, Path]]], names: Sequence[str]
+) -> list[LabelledImage]:
+    """Read (image, mask) files by key; whether 255 is void depends on all masks together."""
     labels = LabelNames(_clean(names))
 
     @cache
     def holds_ids() -> bool:
-        return any(labels.has_ids(_loaded(load_mask, mask).values) for _, mask in pairs.values())
+        return any(labels.has_ids(_load(load_mask, mask).values) for _, (_, mask) in files)
 
     made = []
-    for key, (picture, mask) in sorted(pairs.items()):
-        image, ids = _loaded(load_image, picture), _loaded(load_mask, mask)
+    for key, (picture, mask) in files:
+        image, ids = _load(load_image, picture), _load(load_mask, mask)
         one = from_ids(key, image.values, ids.values, names, holds_ids)
         notes = filter(None, (image.note, one.note or ids.note))
         made.append(dataclasses.replace(one, note=" ".join(notes)))
     return made
 
 
-def _loaded(load: Callable[[Source], Loaded], source: Source) -> Loaded:
-    if not isinstance(source, Path):
-        source.seek(0)
+def _load(load: Callable[[Path], Loaded], path: Path) -> Loaded:
     try:
-        return load(source)
+        return load(path)
     except ImageError as error:
         raise DataError(str(error)) from None
 
@@ -227,64 +261,6 @@ def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
             f"{key}.png or {key}_mask.png."
         )
     return pictures[0], masks[0]
-
-
-def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[str, ...]]:
-    """Read (image, mask) by stem from an archive, and the class names by id if it has them.
-
-    Everything stays in memory; no path of the archive is written.
-    """
-    try:
-        with ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            if sum(info.file_size for info in members) > ZIP_BYTES:
-                raise DataError(
-                    f"{path.name} is larger than {ZIP_BYTES // 10**6} MB when unpacked."
-                )
-            folders: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
-            names: tuple[str, ...] = ()
-            for info in members:
-                place = PurePosixPath(info.filename)
-                if is_litter(place):
-                    continue
-                if place.name == "classes.json":
-                    names = _listed(archive.read(info))
-                elif place.parent.name in folders:
-                    if stem_of(place) in folders[place.parent.name]:
-                        raise DataError(
-                            f"{path.name} contains {place.parent.name} {place.stem} twice."
-                        )
-                    folders[place.parent.name][stem_of(place)] = info.filename
-            pictures, masks = folders["images"], folders["masks"]
-            if not pictures:
-                raise DataError(f"{path.name} has no folder images/ with images.")
-            missing = sorted(set(pictures) - set(masks))
-            if missing:
-                raise DataError(f"{path.name} has no masks/{missing[0]}.png for its image.")
-            if len(pictures) > MAX_IMAGES:
-                raise DataError(f"{len(pictures)} images are more than the limit of {MAX_IMAGES}.")
-
-            def opened(name: str) -> BinaryIO:
-                stream = io.BytesIO(archive.read(name))
-                stream.name = name
-                return stream
-
-            pairs = {key: (opened(name), opened(masks[key])) for key, name in pictures.items()}
-            return pairs, names
-    except (BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{path.name} is damaged, protected by a password, or not a zip: {error}."
-        ) from None
-
-
-def _listed(content: bytes) -> tuple[str, ...]:
-    try:
-        names = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"classes.json is not valid JSON: {error}.") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError("classes.json is not a list of class names.")
-    return tuple(names)
 
 
 # ---- several pictures ----

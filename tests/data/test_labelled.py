@@ -194,10 +194,10 @@ def too_many(folder: Path) -> list[Path]:
             "Cannot tell which file of a is",
         ),
         (lambda f: [archive(f), save(f, "a.png", square())], "either one zip, or images"),
-        (lambda f: [archive(f, "masks/2.png")], "has no masks/2.png"),
+        (lambda f: [archive(f, "masks/2.png")], "images/2.png has no mask masks/2.png"),
         (lambda f: [archive(f, names={"0": "dog"})], "classes.json is not a list of class names"),
-        (cut_off, "cut.zip is damaged, protected by a password, or not a zip"),
-        (bare_archive, "bare.zip has no folder images/"),
+        (cut_off, "cut.zip is not a zip archive"),
+        (bare_archive, "bare.zip contains no labelled images"),
         (no_picture, "a.jpg is not a supported image"),
         (colourful_mask, "a_mask.png is a colour image"),
         (too_many, "33 images are more than the limit of 32"),
@@ -212,7 +212,7 @@ def test_uploads_that_cannot_be_used(
 
 
 def test_an_archive_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipsam.data.labelled.ZIP_BYTES", 1000)
+    monkeypatch.setattr("clipsam.data.unpacking.MAX_BYTES", 1000)
     with pytest.raises(DataError, match="when unpacked"):
         read_upload([archive(tmp_path)], ["dog"])
 

@@ -36,10 +36,10 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not text in UTF-8, expected JSON") from None
-    except RecursionError:
-        raise DataError(f"{path} is nested too deeply, expected JSON of a few levels") from None
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise DataError(f"{path} is not valid JSON: its brackets are nested too deeply") from None
 
 
 def read_lines(path: Path, holding: str) -> list[str]:

@@ -17,6 +17,7 @@ from ... import drawing
 from ...data.readers import DataError, SubsetData
 from ...data.samples import BACKGROUND, VOID, VOID_IDS, LabelledImage
 from ...data.splits import choose_split
+from ...data.uploads import Source
 from ...errors import ClipsamError
 from ...evaluation.metrics import SampleScore, iou
 from ...evaluation.report import WORST
@@ -29,7 +30,6 @@ from .. import zero_gpu
 from ..choices import MethodChoice
 from ..examples import Example
 from ..model_store import ModelStore
-from .image_sources import Source
 from .tasks import (
     FAILED,
     EvaluationRequest,

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from ...data.images import MAX_PIXELS
-from ...data.pairing import is_litter
-from ...data.readers import DataError
-from ...data.readers.common import read_json
+from .images import MAX_PIXELS
+from .pairing import is_litter
+from .readers.common import DataError, read_json
 from .unpacking import MAX_JSON_BYTES
 
 PART = "all"
