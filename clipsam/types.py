@@ -11,6 +11,7 @@ import torch
 
 from .errors import PromptError
 from .geometry import SquareTransform
+from .names import fold_name
 
 NOTHING = -32.0
 """Logit of every pixel of an empty mask."""
@@ -128,11 +129,6 @@ class Prompt:
                         f"{concept.text}: ({x:g}, {y:g}) lies outside the image, which is "
                         f"{width} × {height} pixels."
                     )
-
-
-def fold_name(name: str) -> str:
-    """Return a class name in lower case without extra spaces."""
-    return " ".join(name.split()).lower()
 
 
 def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:

@@ -30,8 +30,9 @@ from ..evaluation.label_map_protocols import (
 from ..evaluation.runner import MANUAL
 from ..measure import hardware
 from ..method_args import METHOD_ARG, load_methods_from_args
+from ..names import fold_name
 from ..predictor import MethodInfo, PredictOptions
-from ..types import Concept, Prompt, fold_name
+from ..types import Concept, Prompt
 
 logger = logging.getLogger(__name__)
 

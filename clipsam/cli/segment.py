@@ -63,7 +63,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="NAME:CLASS:1|2|3",
         help="use one of SAM's candidate masks as the result; NAME is the method's output folder",
     )
-    parser.add_argument("--truth", type=Path, help="index PNG with the class id of each pixel")
+    parser.add_argument(
+        "--truth", type=Path, help="binary mask, or PNG with the class id of each pixel"
+    )
     parser.add_argument("--truth-classes", type=Path, help="JSON list of class names by id")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.set_defaults(run=run)
@@ -78,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
     if args.truth is not None:
         names = None if args.truth_classes is None else _read_names(args.truth_classes)
         truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
+        if truth.note:
+            logger.warning(truth.note)
     encoded = EncodedImage(image)
     choices = load_methods_from_args(args.method, args.preset, args.precision)
     candidates = _candidates(args, [choice.name for choice in choices], prompt)

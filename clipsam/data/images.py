@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,16 @@ MAX_PIXELS = 100_000_000
 """Pixel limit; the logits of larger images do not fit into a laptop's memory."""
 
 
+LOSSY = frozenset({"JPEG", "MPO", "JPEG2000"})
+"""Formats, as Pillow names them, whose compression changes values."""
+
+LOSSY_SPREAD = 8
+"""Levels by which the channels of a grey picture may differ after compression."""
+
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+
+logger = logging.getLogger(__name__)
+
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 """An image in the forms accepted by :func:`as_pixels`."""
 
@@ -23,11 +35,33 @@ class ImageError(ClipsamError):
     """An image or mask that cannot be used."""
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What was read from a file.
+
+    Attributes:
+        values: pixels, ids or classes.
+        note: one sentence on how they were read, where that needs saying; else empty.
+    """
+
+    values: np.ndarray
+    note: str = ""
+
+
 def open_image(source: str | Path | BinaryIO) -> np.ndarray:
+    """Read an image as :func:`load_image`, and log how, if that needs saying.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    return _logged(load_image(source))
+
+
+def load_image(source: str | Path | BinaryIO) -> Loaded:
     """Read an image in RGB with its orientation applied.
 
-    EXIF rotation is applied, transparency becomes white, 16-bit grey is scaled to 8 bits,
-    CMYK and palettes become RGB, and of an animation the first frame is taken.
+    EXIF rotation is applied, transparency becomes white, deeper grey is scaled to 8 bits by the
+    range that it uses, CMYK and palettes become RGB, and of an animation the first frame is taken.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -35,7 +69,8 @@ def open_image(source: str | Path | BinaryIO) -> np.ndarray:
     Raises:
         ImageError: not an image, incomplete, missing, or above :data:`MAX_PIXELS`.
     """
-    return _to_rgb(_load(source))
+    picture = _load(source)
+    return _to_rgb(_upright(picture), _name(source))
 
 
 def as_pixels(image: ImageLike) -> np.ndarray:
@@ -51,7 +86,7 @@ def as_pixels(image: ImageLike) -> np.ndarray:
         ImageError: as :func:`open_image`, or an array of another shape or type.
     """
     if isinstance(image, Image.Image):
-        return _to_rgb(image)
+        return _logged(_to_rgb(_upright(image)))
     if not isinstance(image, np.ndarray):
         return open_image(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -59,44 +94,169 @@ def as_pixels(image: ImageLike) -> np.ndarray:
     return image
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
-    """Convert an opened image to RGB, see :func:`open_image`."""
-    picture = ImageOps.exif_transpose(picture)
+def _to_rgb(picture: Image.Image, name: str = "The image") -> Loaded:
+    """Convert an upright image to RGB, see :func:`load_image`."""
     if picture.mode.startswith(("I", "F")):
-        return np.repeat(_to_eight_bits(np.asarray(picture))[..., None], 3, axis=2)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        grey = _to_eight_bits(np.asarray(picture), name)
+        return Loaded(np.repeat(grey.values[..., None], 3, axis=2), grey.note)
+    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+    return Loaded(np.array(picture.convert("RGB")))
 
 
 def open_mask(source: str | Path | BinaryIO) -> np.ndarray:
-    """Read a mask without changing its values: palette indices, grey levels or 16-bit ids.
+    """Read a mask as :func:`load_mask`, and log how, if that needs saying.
 
     Returns:
-        int64 (H, W). A colour image is accepted only if all its pixels are grey.
+        int64 (H, W).
+    """
+    return _logged(load_mask(source))
+
+
+def load_mask(source: str | Path | BinaryIO) -> Loaded:
+    """Read the values of a mask: palette indices, grey levels or 16-bit ids, unchanged.
+
+    EXIF rotation is applied. What cannot be ids becomes a binary mask of 0 and 255, cut in the
+    middle: transparency over a single colour, a JPEG of black and white, fractions.
+
+    Returns:
+        int64 (H, W). What the values mean is for :mod:`.label_values` to say.
 
     Raises:
-        ImageError: as :func:`open_image`, or a mask whose colours carry the labels.
+        ImageError: as :func:`open_image`, or a mask that is neither ids nor binary.
     """
-    picture = _load(source)
-    if picture.mode in ("RGB", "RGBA"):
-        channels = np.asarray(picture.convert("RGB"))
-        if (channels != channels[..., :1]).any():
-            raise ImageError(
-                f"{_name(source)} is a colour image. A mask must contain ids: one grey channel, a "
-                "palette PNG, or 16-bit grey."
-            )
-        return channels[..., 0].astype(np.int64)
-    if picture.mode == "LA":
-        picture = picture.convert("L")
+    picture, name = _load(source), _name(source)
+    lossy = picture.format in LOSSY
+    picture = _upright(picture)
+    inside = _transparency_mask(picture, name)
+    if inside is not None:
+        return _binary(inside, f"The mask {name} was read from its transparency.")
+    if picture.mode in _ALPHA_MODES:
+        picture = picture.convert("RGB" if picture.mode in ("PA", "RGBA", "RGBa") else "L")
+    if picture.mode == "RGB":
+        picture = _one_channel(picture, name, tolerance=LOSSY_SPREAD if lossy else 0)
+    if picture.mode == "F":
+        return _fractions(np.asarray(picture), name)
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
         raise ImageError(
-            f"{_name(source)} has colour mode {picture.mode}. A mask must contain ids: one grey "
-            "channel, a palette PNG, or 16-bit grey."
+            f"{name} has colour mode {picture.mode}. A mask must contain ids: one grey channel, a "
+            "palette PNG, or 16-bit grey."
         )
-    return np.asarray(picture).astype(np.int64)
+    values = np.asarray(picture).astype(np.int64)
+    return _black_or_white(values, name) if lossy else Loaded(values)
+
+
+def load_binary_mask(source: str | Path | BinaryIO) -> Loaded:
+    """Read a mask of one object whatever its values are: 1-bit, palette, grey or transparency.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        ImageError: as :func:`open_image`.
+    """
+    picture, name = _load(source), _name(source)
+    picture = _upright(picture)
+    inside = _transparency_mask(picture, name)
+    if inside is None:
+        grey = _to_rgb(picture).values[..., 0]
+        inside = grey > (0 if grey.max() == 1 else 127)
+    return Loaded(inside)
+
+
+def _transparency_mask(picture: Image.Image, name: str) -> np.ndarray | None:
+    """Return where a picture of a single colour is opaque, bool (H, W).
+
+    ``None`` if it has no transparency, or if what it hides is one grey level, as the background of
+    a mask of ids.
+
+    Raises:
+        ImageError: the picture has several colours as well as transparency.
+    """
+    if picture.mode not in _ALPHA_MODES:
+        return None
+    alpha = np.asarray(picture.getchannel("A"))
+    if alpha.min() == alpha.max():
+        return None
+    colours = np.asarray(picture.convert("RGBA"))[..., :3]
+    seen = colours[alpha > alpha.max() // 2]  # Colours of faint pixels are rounding errors.
+    if (seen == seen[0]).all():
+        return alpha > 127
+    hidden = colours[alpha == 0]
+    grey = (colours == colours[..., :1]).all()
+    if grey and ((alpha == 0) | (alpha == 255)).all() and (hidden == hidden[0]).all():
+        return None
+    raise ImageError(
+        f"{name} has several colours as well as transparency. A mask must contain ids in one grey "
+        "channel or a palette, or be a single colour with transparency around it."
+    )
+
+
+def _one_channel(picture: Image.Image, name: str, tolerance: int) -> Image.Image:
+    """Reduce a colour picture whose channels are equal to one of them.
+
+    Raises:
+        ImageError: the channels differ by more than ``tolerance`` levels.
+    """
+    channels = np.asarray(picture)
+    if np.ptp(channels, axis=2).max() > tolerance:
+        raise ImageError(
+            f"{name} is a colour image. A mask must contain ids: one grey channel, a palette PNG, "
+            "or 16-bit grey."
+        )
+    return picture.getchannel("G")
+
+
+def _black_or_white(values: np.ndarray, name: str) -> Loaded:
+    """Cut a compressed mask, int (H, W) of 8-bit levels, in the middle.
+
+    Raises:
+        ImageError: it is not black and white.
+    """
+    middle = np.count_nonzero((values > 63) & (values < 192))
+    if values.any() and (values.max() < 192 or 2 * middle > values.size):
+        raise ImageError(f"{name} is a JPEG, whose compression changes ids. Save the mask as PNG.")
+    note = f"The mask {name} is a JPEG, so it was read as black and white, cut in the middle."
+    return _binary(values > 127, note)
+
+
+def _fractions(values: np.ndarray, name: str) -> Loaded:
+    """Read a mask of floating-point numbers: whole numbers are ids, others a binary mask.
+
+    Raises:
+        ImageError: a number is not finite or outside 0..1 and 0..255.
+    """
+    finite = np.isfinite(values).all() and values.min() >= 0
+    if finite and values.max() <= 65535 and (values == values.round()).all():
+        return Loaded(values.astype(np.int64))
+    if not finite or values.max() > 255:
+        raise ImageError(
+            f"{name} holds floating-point numbers. A mask must contain ids (whole numbers from 0), "
+            "or fractions from 0 to 1."
+        )
+    top = 1.0 if values.max() <= 1 else 255.0
+    note = f"The mask {name} holds fractions, so it was read as binary, cut at {top / 2:g}."
+    return _binary(values > top / 2, note)
+
+
+def _binary(inside: np.ndarray, note: str) -> Loaded:
+    return Loaded(np.where(inside, 255, 0).astype(np.int64), note)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Apply EXIF rotation; a damaged EXIF block says nothing."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # Pillow does not document what a damaged block raises.
+        return picture
+
+
+def _logged(loaded: Loaded) -> np.ndarray:
+    if loaded.note:
+        logger.warning(loaded.note)
+    return loaded.values
 
 
 def _load(source: str | Path | BinaryIO) -> Image.Image:
@@ -133,17 +293,25 @@ def _name(source: str | Path | BinaryIO) -> str:
     return Path(str(name)).name
 
 
-def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Convert 16-bit or 32-bit grey levels to uint8, by the range of the format or of the image.
+GREY_BITS = (8, 10, 12, 14, 16)
+"""Depths of grey levels that cameras and scanners write into 16 or 32 bits."""
 
-    NaN becomes 0.
+
+def _to_eight_bits(values: np.ndarray, name: str) -> Loaded:
+    """Convert deep grey levels to uint8 by the range that they use, and say which, unless plain.
+
+    Plain are 8 bits, and 16 bits that are used in full. NaN becomes 0.
     """
+    whole = np.issubdtype(values.dtype, np.integer)
     values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
-    if low >= 0 and high <= 255:
-        scaled = values
-    elif low >= 0 and high <= 65535:
-        scaled = values / 257
+    bits = next((bits for bits in GREY_BITS if low >= 0 and high <= 2**bits - 1), None)
+    if not whole and low >= 0 and high <= 1:
+        scaled, used = values * 255, "0 to 1"
+    elif bits is not None:
+        scaled = values * (255 / (2**bits - 1))
+        used = "" if bits in (8, 16) else f"0 to {2**bits - 1:,} ({bits} bits)"
     else:
-        scaled = (values - low) / ((high - low) or 1.0) * 255
-    return scaled.round().astype(np.uint8)
+        scaled, used = (values - low) / ((high - low) or 1.0) * 255, f"{low:g} to {high:g}"
+    note = f"{name} was scaled to 8 bits from the range {used}." if used else ""
+    return Loaded(scaled.round().astype(np.uint8), note)

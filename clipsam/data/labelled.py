@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from .images import ImageError, open_image, open_mask
+from ..names import fold_name
+from .images import ImageError, Loaded, load_image, load_mask
+from .label_values import LabelNames
+from .pairing import PICTURE_ENDINGS, is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
 from .readers.common import list_pairs
-from .samples import BACKGROUND, VOID, VOID_IDS, VOID_NAMES, LabelledImage
+from .samples import BACKGROUND, LabelledImage
 from .uploads import Source, check_class_count, from_zip, read_class_list
 
 MAX_IMAGES = 32
@@ -48,44 +52,47 @@ def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> 
     return _picture(key, image, classes, names)
 
 
-def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> LabelledImage:
-    """Build a labelled image from a mask of ids.
+def from_ids(
+    key: str,
+    image: np.ndarray,
+    ids: np.ndarray,
+    names: Sequence[str],
+    holds_ids: Callable[[], bool] = lambda: False,
+) -> LabelledImage:
+    """Build a labelled image from the values of a mask, whose meaning :mod:`.label_values` says.
 
     Args:
         key: its name.
         image: uint8 (H, W, 3).
-        ids: int (H, W), as :func:`open_mask` reads it.
+        ids: int (H, W), as :func:`load_mask` reads it.
         names: class names, index = id, of which ``background`` and ``unlabelled`` are none; or one
             name, for a binary mask.
+        holds_ids: whether other masks hold ids, asked only if this one could be binary.
 
     Raises:
-        DataError: sizes that differ, a name twice, an id without a name, no foreground.
+        DataError: sizes that differ, an id without a name, no foreground.
     """
-    names = check_names(names)
     _check_size(key, image, ids)
-    found = [int(value) for value in np.unique(ids)]
-    known = [value for value in found if value not in VOID_IDS or value < len(names)]
-    if len(names) == 1:
-        shown = [value for value in known if value] or [value for value in found if value]
-        if len(shown) > 1:
-            raise DataError(
-                f"{key}: the mask contains the ids {', '.join(map(str, shown[:5]))}, but only "
-                f"“{names[0]}” is named. Name all ids in order: background, dog, cat."
-            )
-        values = {0: BACKGROUND} | dict.fromkeys(shown, 0)
-    else:
-        unnamed = [value for value in known if value >= len(names)]
-        if unnamed:
-            raise DataError(
-                f"{key}: the mask contains the id {unnamed[0]}, but names are given for 0 to "
-                f"{len(names) - 1} only. Name all ids in order, including 0: background, dog, cat."
-            )
-        special = {"background": BACKGROUND, **dict.fromkeys(VOID_NAMES, VOID)}
-        values = {index: special.get(name.lower(), index) for index, name in enumerate(names)}
-    classes = np.full(ids.shape, VOID, np.int16)
-    for number, value in values.items():
-        classes[ids == number] = value
-    return _picture(key, image, classes, names)
+    try:
+        labels = LabelNames(_clean(names))
+        classes = labels.read(ids, f"{key}: the mask", holds_ids)
+    except ImageError as error:
+        raise DataError(str(error)) from None
+    made = _picture(key, image, classes.values, labels.names)
+    return dataclasses.replace(made, note=classes.note)
+
+
+def _clean(names: Sequence[str]) -> tuple[str, ...]:
+    """Remove extra spaces from class names.
+
+    Raises:
+        DataError: no name, an empty one, or too many.
+    """
+    check_class_count(names, "The list of class names")
+    clean = tuple(" ".join(name.split()) for name in names)
+    if not clean or not all(clean):
+        raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
+    return clean
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -94,13 +101,10 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DataError: no name, an empty one, a duplicate, ignoring case, or too many.
     """
-    check_class_count(names, "The list of class names")
-    clean = tuple(" ".join(name.split()) for name in names)
-    if not clean or not all(clean):
-        raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
-    lower = [name.lower() for name in clean]
+    clean = _clean(names)
+    folded = [fold_name(name) for name in clean]
     for name in clean:
-        if lower.count(name.lower()) > 1:
+        if folded.count(fold_name(name)) > 1:
             raise DataError(f"Two classes are named “{name}”, expected unique names.")
     return clean
 
@@ -158,8 +162,7 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
                 raise DataError(source.describe_error(error)) from None
     pairs = _paired(paths)
     _check_number(len(pairs))
-    names = check_names(names)
-    return [_read(key, *files, names) for key, files in sorted(pairs.items())]
+    return _read_all(sorted(pairs.items()), names)
 
 
 def _of_archive(source: Source, typed: Sequence[str]) -> Iterator[LabelledImage]:
@@ -174,16 +177,18 @@ def _of_archive(source: Source, typed: Sequence[str]) -> Iterator[LabelledImage]
             _check_number(MAX_IMAGES - left)
             for sample in map(data.__getitem__, range(len(data))):
                 key = f"{name}/{sample.key}" if several else sample.key
-                yield _picture(key, sample.image, sample.classes, sample.names)
+                made = _picture(key, sample.image, sample.classes, sample.names)
+                yield dataclasses.replace(made, note=sample.note)
             continue
-        pairs = list_pairs(folder / "images", folder / "masks")
+        pairs = list_pairs(folder / "images", folder / "masks", endings=PICTURE_ENDINGS)
         if not pairs:
             raise DataError(f"{source.name} has no folder images/ with images.")
         left -= len(pairs)
         _check_number(MAX_IMAGES - left)
-        names = check_names(read_class_list(folder) or typed)
-        for image, mask in pairs:
-            yield _read(f"{name}/{image.stem}" if several else image.stem, image, mask, names)
+        stems = (stem_of(image) for image, _ in pairs)
+        keys = [f"{name}/{stem}" if several else stem for stem in stems]
+        names = read_class_list(folder) or typed
+        yield from _read_all([*zip(keys, pairs, strict=True)], names)
 
 
 def _check_number(count: int) -> None:
@@ -196,9 +201,28 @@ def _check_number(count: int) -> None:
         raise DataError(f"{count} images are more than the limit of {MAX_IMAGES}.")
 
 
-def _read(key: str, picture: Path, mask: Path, names: Sequence[str]) -> LabelledImage:
+def _read_all(
+    files: Sequence[tuple[str, tuple[Path, Path]]], names: Sequence[str]
+) -> list[LabelledImage]:
+    """Read (image, mask) files by key; whether 255 is void depends on all masks together."""
+    labels = LabelNames(_clean(names))
+
+    @cache
+    def holds_ids() -> bool:
+        return any(labels.has_ids(_load(load_mask, mask).values) for _, (_, mask) in files)
+
+    made = []
+    for key, (picture, mask) in files:
+        image, ids = _load(load_image, picture), _load(load_mask, mask)
+        one = from_ids(key, image.values, ids.values, names, holds_ids)
+        notes = filter(None, (image.note, one.note or ids.note))
+        made.append(dataclasses.replace(one, note=" ".join(notes)))
+    return made
+
+
+def _load(load: Callable[[Path], Loaded], path: Path) -> Loaded:
     try:
-        return from_ids(key, open_image(picture), open_mask(mask), names)
+        return load(path)
     except ImageError as error:
         raise DataError(str(error)) from None
 
@@ -207,20 +231,24 @@ def _paired(paths: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
     """Pair (image, mask) files by their common stem."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        groups[_stem(path)].append(path)
+        if not is_litter(PurePath(path.name)):
+            groups[_stem(path)].append(path)
+    if not groups:
+        raise DataError("Choose files first: images with their masks, or one zip.")
     return {key: _told_apart(key, files) for key, files in groups.items()}
 
 
 def _stem(path: Path) -> str:
+    stem = stem_of(path)
     for ending in MASK_ENDINGS:
-        if path.stem.lower().endswith(ending):
-            return path.stem[: -len(ending)]
-    return path.stem
+        if stem.lower().endswith(ending):
+            return stem[: -len(ending)]
+    return stem
 
 
 def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
     """Decide which file of a stem is the image, and which the mask."""
-    masks = [path for path in files if path.stem != key]
+    masks = [path for path in files if stem_of(path) != key]
     masks = masks or [path for path in files if path.suffix.lower() == ".png"]
     pictures = [path for path in files if path not in masks]
     if len(pictures) == 1 and not masks:
@@ -272,7 +300,7 @@ class LabelledImages:
         first: dict[str, str] = {}
         for picture in pictures:
             for name in picture.names:
-                first.setdefault(name.lower(), name)
+                first.setdefault(fold_name(name), name)
         self.names = tuple(first.values())
         self._place = {name: index for index, name in enumerate(first)}
 
@@ -282,6 +310,6 @@ class LabelledImages:
     def __getitem__(self, index: int) -> LabelledImage:
         picture = self._pictures[index]
         own = picture.classes
-        places = np.array([self._place[name.lower()] for name in picture.names], np.int16)
+        places = np.array([self._place[fold_name(name)] for name in picture.names], np.int16)
         classes = np.where(own >= 0, places[np.maximum(own, 0)], own)
         return dataclasses.replace(picture, classes=classes, names=self.names)

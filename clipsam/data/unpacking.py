@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
+from .pairing import is_litter
 from .readers.common import DataError
 
 CLASSES = "classes.json"
@@ -39,9 +40,6 @@ MAX_NAMES_BYTES = 2**20
 """Bytes of :data:`CLASSES`."""
 
 CHUNK = 2**20
-
-_LITTER = frozenset({"__macosx", ".ds_store", "thumbs.db", "desktop.ini"})
-"""Files that systems add by themselves, in lower case."""
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -96,21 +94,12 @@ def unpacked(path: Path) -> Path:
 def without_wrapping(root: Path) -> Path:
     """Return the innermost folder that contains everything."""
     while True:
-        visible = [
-            path
-            for path in root.iterdir()
-            if path.name[0] != "." and not is_litter(PurePosixPath(path.name))
-        ]
+        visible = [path for path in root.iterdir() if not is_litter(PurePosixPath(path.name))]
         if len(visible) != 1 or visible[0].is_symlink() or not visible[0].is_dir():
             return root
         if visible[0].name in ("images", "masks"):
             return root
         root = visible[0]
-
-
-def is_litter(path: PurePosixPath) -> bool:
-    """Return whether a file was added by the system that packed it."""
-    return any(part.startswith("._") or part.lower() in _LITTER for part in path.parts)
 
 
 def _check_directory(file: BinaryIO, name: str) -> None:

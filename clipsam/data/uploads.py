@@ -127,8 +127,8 @@ class Source:
         inner = found.folder / found.name
         return inner if (inner / "images").is_dir() else found.folder
 
-    def describe_error(self, error: Exception) -> str:
-        """Describe an error in one sentence, with paths as the user knows them."""
+    def describe_error(self, error: Exception | str) -> str:
+        """Describe an error or a note in one sentence, with paths as the user knows them."""
         text = str(error)
         for path, shown in self._shown.items():
             text = text.replace(path, shown)

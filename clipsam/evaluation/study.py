@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ..data.checking import NoteLog
 from ..data.readers import DataError
 from ..data.samples import LabelledImage, SegmentationData
 from ..data.splits import some_images
@@ -180,8 +181,11 @@ class Study:
         name = f"{shard.index}-of-{shard.count}"
         bar = tqdm(total=len(mine), initial=len(mine) - len(left), desc="evaluate", mininterval=1.0)
         with bar, RowWriter(folder / f"{name}.jsonl") as writer:
+            notes = NoteLog()
             for index in left:
-                rows = self._score(self.data[index])
+                sample = self.data[index]
+                notes.add(sample.note)
+                rows = self._score(sample)
                 writer.add(self.keys[index], rows)
                 running.add(rows)
                 bar.set_postfix(running.figures(), refresh=False)

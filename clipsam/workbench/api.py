@@ -21,7 +21,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from pycocotools import mask as coco
 
-from ..data.images import ImageError, open_image, open_mask
+from ..data.images import ImageError, load_image, load_mask
 from ..encoded_image import EncodedImage
 from ..errors import ClipsamError, PromptError
 from ..evaluation.metrics import dice, iou
@@ -103,6 +103,7 @@ class Segmentation(TypedDict):
 
     preset: str
     size: list[int]
+    notes: list[str]
     methods: list[SegmentedMethod]
 
 
@@ -130,6 +131,7 @@ class TruthComparison(TypedDict):
     """Scores of all requested methods, in order."""
 
     preset: str
+    notes: list[str]
     methods: list[ScoredMethod]
 
 
@@ -191,6 +193,7 @@ class Api:
             masks: "png" for files (0 or 255), "rle" for COCO's run-length encoding.
 
         Returns:
+            notes on how the image was read
             for each method its run time and memory, or an error message
             for each class its mask
             presence from 0 to 1
@@ -198,7 +201,8 @@ class Api:
             points and boxes used as SAM prompts
         """
         with _errors_for_caller():
-            encoded = EncodedImage(open_image(_content(image, "image")))
+            picture = load_image(_content(image, "image"))
+            encoded = EncodedImage(picture.values)
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             if masks not in ("png", "rle"):
@@ -209,7 +213,12 @@ class Api:
                 for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
                 if is_there()
             ]
-        return {"preset": preset, "size": list(encoded.size), "methods": answers}
+        return {
+            "preset": preset,
+            "size": list(encoded.size),
+            "notes": [picture.note] if picture.note else [],
+            "methods": answers,
+        }
 
     def list_methods(self, preset: PresetName = "tiny") -> list[MethodDescription]:
         """List the segmentation methods, what each does, and whether it can run here.
@@ -275,18 +284,20 @@ class Api:
             seed: Random seed of the points sampled from CLIP's similarity map.
 
         Returns:
+            notes on how image and mask were read
             for each method its mean IoU, or an error message
             for each class in the mask IoU and Dice
             presence from 0 to 1
             area as a fraction
         """
         with _errors_for_caller():
-            encoded = EncodedImage(open_image(_content(image, "image")))
-            ids = open_mask(_content(truth, "truth"))
+            picture = load_image(_content(image, "image"))
+            encoded = EncodedImage(picture.values)
+            mask = load_mask(_content(truth, "truth"))
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             known = match_truth(
-                ids,
+                mask.values,
                 encoded.size,
                 prompt,
                 read_names(_text(truth_names, "truth_names")),
@@ -296,7 +307,8 @@ class Api:
                 _scored(method, mode, result, known, limit)
                 for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
             ]
-        return {"preset": preset, "methods": answers}
+        notes = [text for text in (picture.note, mask.note, known.note) if text]
+        return {"preset": preset, "notes": notes, "methods": answers}
 
     def _run(
         self, encoded: EncodedImage, prompt: Prompt, preset: str, methods: Sequence[str], seed: int

@@ -234,7 +234,7 @@ def test_mask_values_are_not_touched(tmp_path, kind):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK", "F"])
 def test_masks_that_hold_no_ids_are_refused(tmp_path, mode):
-    picture = Image.fromarray(COLOUR).convert("L" if mode == "F" else mode).convert(mode)
-    path = write(tmp_path, "mask.tiff", picture)
+    picture = Image.fromarray(COLOUR[..., 0] - 300.5) if mode == "F" else Image.fromarray(COLOUR)
+    path = write(tmp_path, "mask.tiff", picture.convert(mode))
     with pytest.raises(ImageError, match=r"mask\.tiff .*must contain ids"):
         open_mask(path)

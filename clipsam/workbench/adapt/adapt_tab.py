@@ -250,7 +250,9 @@ class AdaptTab:
             state.pictures = with_more(state.pictures, more)
         except ClipsamError as error:
             return {self.message: problem(str(error))}
-        return {self.state: state, **self.show(state), self.files: None}
+        said = " ".join(picture.note for picture in more if picture.note)
+        shown = {**self.show(state), self.message: note(said) if said else ""}
+        return {self.state: state, **shown, self.files: None}
 
     def remove(self, state: AdaptState, chosen: gr.EventData) -> Updates:
         """Remove the image whose button was clicked."""

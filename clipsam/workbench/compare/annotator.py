@@ -10,7 +10,8 @@ import numpy as np
 from ... import drawing
 from ...errors import PromptError
 from ...marks import Mark, find_class, prompt_with_marks, read_mark
-from ...types import Prompt, fold_name, parse_classes
+from ...names import fold_name
+from ...types import Prompt, parse_classes
 from ..limits import MAX_CLASSES, MAX_TEXT, check_marks, read_classes
 
 _HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ...data.images import ImageError, open_image
+from ...data.images import ImageError, load_image
 from ...data.readers import DataError
 from ...errors import PromptError
 from ...evaluation.truth import TruthFile
@@ -237,11 +237,14 @@ class CompareTab:
         if path is None:
             return {self.message: problem("The upload was empty. Choose an image.")}
         try:
-            image = open_image(path)
+            loaded = load_image(path)
         except ImageError as error:
             return {self.message: problem(str(error))}
         awaited = session.awaited
+        image = loaded.values
         updates = self._show(session, image)
+        if loaded.note:
+            updates[self.message] = note(loaded.note)
         if awaited is not None and awaited.size == image.shape[:2]:
             updates[self.annotator] = with_picture(image, awaited.value)
         return updates

@@ -377,11 +377,14 @@ def _told(measuring: Measuring) -> str:
 
 
 def _left_out(measuring: Measuring) -> str:
-    """List the images that could not be used, with reasons."""
-    if not measuring.left_out:
-        return ""
-    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in measuring.left_out)
-    return (
-        f"<details><summary>{len(measuring.left_out)} images could not be "
-        f"used</summary><ul>{listed}</ul></details>"
+    """List the images that could not be used or were not read plainly, with reasons."""
+    return _listed("images could not be used", measuring.left_out) + _listed(
+        "remarks on how images were read", measuring.notes
     )
+
+
+def _listed(heading: str, sentences: Sequence[str]) -> str:
+    if not sentences:
+        return ""
+    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<details><summary>{len(sentences)} {heading}</summary><ul>{listed}</ul></details>"

@@ -79,6 +79,7 @@ class Measuring:
     Attributes:
         request: the request.
         left_out: one sentence for each image that cannot be used.
+        notes: one sentence for each image that was not read plainly.
         stopped: set to stop after the current class.
         is_there: whether the page of the evaluation still waits for it.
     """
@@ -96,6 +97,7 @@ class Measuring:
         """
         self.request = request
         self.left_out: list[str] = []
+        self.notes: list[str] = []
         self.stopped = False
         self.is_there: Callable[[], bool] = lambda: True
         self._models = models
@@ -216,7 +218,10 @@ class Measuring:
     def _read(self, index: int) -> LabelledImage | None:
         """Read an image; ``None`` if it must be left out."""
         try:
-            return self._data[index]
+            sample = self._data[index]
+            if sample.note:
+                self.notes.append(self._source.describe_error(sample.note))
+            return sample
         except ClipsamError as error:
             self.left_out.append(self._source.describe_error(error))
         except Exception:
