@@ -15,6 +15,7 @@ from .bundles import SessionBundles
 from .compare.compare_tab import CompareTab
 from .evaluate.evaluate_tab import EvaluateTab
 from .events import FILED, MAX_RUNNING
+from .image_store import ImageStore
 from .model_store import ModelStore
 from .presence import OpenPages
 from .zero_gpu import ON_ZERO_GPU
@@ -51,14 +52,15 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
         delete_cache=(HOUR, HOUR),  # Uploaded files are read once: none is kept for longer.
     ) as page:
         gr.HTML(HEADER, elem_id="header")
+        images = ImageStore()
         bundles = gr.State(SessionBundles(), delete_callback=SessionBundles.close)
         with gr.Tabs() as tabs:
             with gr.Tab("Compare", id=COMPARE):
-                compare = CompareTab(models, bundles)
+                compare = CompareTab(models, bundles, images)
             with gr.Tab("Evaluate"):
                 evaluate = EvaluateTab(models, bundles, folders)
             with gr.Tab("Adapt"):
-                adapt = AdaptTab(models, bundles)
+                adapt = AdaptTab(models, bundles, images)
         compare.join(adapt)
         compare.open_links(page)
         evaluate.join(adapt)
