@@ -25,6 +25,7 @@ from ..encoded_image import EncodedImage
 from ..measure import hardware
 from ..predictor import Predictor
 from ..weights.backbones import Precision
+from ..writing import check_folder, write_text
 from .metrics import Counts, iou
 from .report import write_report
 from .rows import Row, RowWriter, read_rows
@@ -144,13 +145,13 @@ class Study:
             "weights": {name: _weights(p.network()) for name, p in self.predictors.items()},
         }
         config = json.loads(json.dumps(config))
+        check_folder(self.out)
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 _write(path, json.dumps(config, indent=2, ensure_ascii=False))
-            written = json.loads(path.read_text())
+            written = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DataError(f"{self.out} cannot be written ({error.strerror}).") from None
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from None
         except ValueError:
             raise DataError(f"{path} is not valid JSON. Choose another --out.") from None
         for name, value in config.items():
@@ -276,7 +277,7 @@ class _Running:
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _weights(network: nn.Module) -> str:
@@ -305,7 +306,5 @@ def _plain(value: object) -> object:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a whole file, since two shards that end together may both write it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Replace a whole file; two shards that end together may both write it."""
+    write_text(path, text, os.getpid())

@@ -26,8 +26,8 @@ def annotator() -> gr.HTML:
     """
     return gr.HTML(
         value=nothing_marked(),
-        html_template=(_HERE / "annotator.html").read_text(),
-        js_on_load=(_HERE / "annotator.js").read_text(),
+        html_template=(_HERE / "annotator.html").read_text(encoding="utf-8"),
+        js_on_load=(_HERE / "annotator.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id="annotator",
         picture="",
