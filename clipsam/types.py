@@ -46,6 +46,8 @@ class Concept:
         names = tuple(" ".join(name.split()) for name in self.synonyms)
         if not names or not all(names):
             raise PromptError("A class needs a name.")
+        if any("\ud800" <= letter <= "\udfff" for name in names for letter in name):
+            raise PromptError("A class name contains half a character. Type it again.")
         points = np.asarray(self.points, np.float32)
         labels = np.asarray(self.labels, np.int64)
         if points.ndim != 2 or points.shape[1] != 2:

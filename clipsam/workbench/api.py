@@ -26,7 +26,7 @@ from ..encoded_image import EncodedImage
 from ..errors import ClipsamError, PromptError
 from ..evaluation.metrics import dice, iou
 from ..evaluation.truth import Truth, match_truth, read_names
-from ..marks import Box, Point, find_class, points_json, prompt_with_marks
+from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
 from ..predictor import PredictOptions
 from ..registry import describe_methods, find_method
 from ..types import Prediction, Prompt
@@ -372,12 +372,10 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
     """Build the prompt from classes, points and boxes."""
     names = read_classes(_text(classes, "classes"))
-    given = [_rows(points), _rows(boxes)]
-    check_marks(sum(map(len, given)))
-    marks = [
-        kind.from_row(row) for kind, rows in zip((Point, Box), given, strict=True) for row in rows
-    ]
-    return prompt_with_marks(names, marks)
+    point_rows, box_rows = _rows(points), _rows(boxes)
+    check_marks(len(point_rows) + len(box_rows))
+    marks: list[Mark] = [Point.from_row(row) for row in point_rows]
+    return prompt_with_marks(names, [*marks, *map(Box.from_row, box_rows)])
 
 
 def _rows(rows: object) -> list:

@@ -45,8 +45,9 @@ def caller_is_there() -> Callable[[], bool]:
     """
     try:
         blocks, event = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-        found = None if blocks is None or event is None else blocks._queue.event_ids_to_events
-        running = None if found is None else found.get(event)
+        if blocks is None or event is None:
+            return lambda: True
+        running = blocks._queue.event_ids_to_events.get(event)
     except AttributeError:
         return lambda: True
     return lambda: getattr(running, "alive", True)
