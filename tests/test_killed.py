@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from clipsam.data.synthetic import SceneData
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.reference_checkpoint import reference_design, write_reference_checkpoint
 from clipsam.registry import methods_with_bundles
-from clipsam.weights.backbones import Backbones, has_weights
+from clipsam.weights.availability import has_weights
+from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import load_bundle, read_config
 from clipsam.weights.bundle_transfer import push_bundle
 from clipsam.weights.checkpoints import find_checkpoint
@@ -51,11 +54,11 @@ def in_child(work: Callable[[], object], folder: Path, moment: int = 0) -> int:
                 if done == moment:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            import sys
-
             sys.addaudithook(watch)
             code = 0 if work() in (0, None) else 2
             os.write(sink, str(done).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(sink)
