@@ -77,6 +77,13 @@ def some(count: int, wanted: int, seed: int) -> list[int]:
     return sorted({*drawn.tolist(), count})
 
 
+def timeless(value: object) -> object:
+    """Leave all run times out of a JSON value."""
+    if isinstance(value, dict):
+        return {key: timeless(part) for key, part in value.items() if "seconds" not in key}
+    return [timeless(part) for part in value] if isinstance(value, list) else value
+
+
 def train(out: Path) -> Callable[[], int]:
     words = ["train", "sam-decoder", "--data", "scenes:4", "--split", "3", "--seed", "3"]
     words += ["--set", "batch_size=2", "--set", "precision=float32", "--set", "validations=1"]
@@ -92,7 +99,7 @@ def test_train(tmp_path: Path) -> None:
     unbroken = tmp_path / "unbroken"
     count = in_child(train(unbroken), unbroken)
     _, expected = load_bundle(unbroken)
-    for moment in some(count, 4, seed=1):
+    for moment in some(count, 3, seed=1):
         out = tmp_path / str(moment)
         in_child(train(out), out, moment)
         in_child(train(out), out)
@@ -118,20 +125,17 @@ def test_evaluate(tmp_path: Path) -> None:
         words = ["evaluate", "--data", f"folder:{data}", "--method", "sam", "--out", str(out)]
         return lambda: main(words)
 
-    def figures(out: Path) -> list[dict]:
-        found = json.loads((out / "results.json").read_text())["methods"]
-        return [{k: v for k, v in one.items() if "seconds" not in k} for one in found]
+    def figures(out: Path) -> object:
+        return timeless(json.loads((out / "results.json").read_text())["methods"])
 
     unbroken = tmp_path / "unbroken"
     count = in_child(evaluate(unbroken), unbroken)
-    for moment in some(count, 4, seed=2):
+    for moment in some(count, 3, seed=2):
         out = tmp_path / str(moment)
         in_child(evaluate(out), out, moment)
         in_child(evaluate(out), out)
         assert figures(out) == figures(unbroken)
-        assert (out / "report.html").read_text().endswith("</html>\n") or (
-            "</html>" in (out / "report.html").read_text()
-        )
+        assert "</html>" in (out / "report.html").read_text()
 
 
 def test_push_to_a_folder(tmp_path: Path) -> None:
