@@ -236,7 +236,7 @@ class Api:
             number of parameters
         """
         with _errors_for_caller():
-            chosen = find_preset(preset)
+            chosen = find_preset(_text(preset, "preset"))
         described: list[MethodDescription] = []
         for method in describe_methods(chosen):
             described.append(
@@ -315,7 +315,7 @@ class Api:
     ) -> Iterator[tuple[str, str | None, Prediction | str]]:
         """Yield method, mode, and prediction or error message, one method at a time."""
         prompt.check_inside(encoded.size)
-        chosen = find_preset(preset)
+        chosen = find_preset(_text(preset, "preset"))
         if not isinstance(methods, list) or not methods:
             raise PromptError("methods must be a list with at least one method.")
         if not isinstance(seed, int):
@@ -361,7 +361,7 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
         except binascii.Error:
             raise ImageError(f"{name} is a data URL without valid base64.") from None
     path = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(path, str):
+    if not isinstance(path, str) or "\0" in path:
         raise ImageError(f"{name} must be an uploaded file or a data URL.")
     uploaded = Path(path).resolve()
     if not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
