@@ -36,7 +36,7 @@ WORDS = ("cheetah", "grass", "sky", "fur", "ground", "eye", "tree", "water", "st
 
 METHOD = "clip-guided-sam"
 
-START_SECONDS = 180
+START_SECONDS = 600
 """Time that the page may take to start, seconds."""
 
 
