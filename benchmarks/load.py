@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-report", action="store_true", help="print the table only")
     args = parser.parse_args(argv)
     with _page() as address:
-        expected = [_ask(Client(address, verbose=False), question) for question in _questions()]
+        expected = [_ask(_client(address), question) for question in _questions()]
         alone = _round(address, args.clients, args.requests, expected)
         with _greedy(address) as greedy:
             beside = _round(address, args.clients, args.requests, expected)
@@ -81,6 +81,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _questions() -> list[str]:
     """Return the class names of each question."""
     return [f"{word}, {other}" for word, other in zip(WORDS, WORDS[1:] + WORDS[:1], strict=True)]
+
+
+def _client(address: str) -> Client:
+    """Return a client that waits as long as a busy page takes."""
+    return Client(address, verbose=False, httpx_kwargs={"timeout": START_SECONDS})
 
 
 def _ask(client: Client, classes: str) -> str:
@@ -102,7 +107,7 @@ def _round(address: str, clients: int, requests: int, expected: Sequence[str]) -
     ready = threading.Barrier(clients)
 
     def work(number: int) -> None:
-        client = Client(address, verbose=False)
+        client = _client(address)
         ready.wait()
         for request in range(requests):
             index = (number + request) % len(questions)
@@ -129,7 +134,7 @@ def _round(address: str, clients: int, requests: int, expected: Sequence[str]) -
 def _greedy(address: str) -> Iterator[Outcome]:
     """Let one more client ask for as many classes as it may during the block, without a pause."""
     outcome, ends = Outcome(), threading.Event()
-    client = Client(address, verbose=False)
+    client = _client(address)
     classes = ", ".join(f"thing {number}" for number in range(MAX_CLASSES))
 
     def work() -> None:
