@@ -17,7 +17,8 @@ from typing import ClassVar
 import numpy as np
 
 from .errors import PromptError
-from .types import Concept, Prompt, fold_name
+from .names import fold_name
+from .types import Concept, Prompt
 
 
 @dataclass(frozen=True)

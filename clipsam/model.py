@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from .weights.backbones import load_backbones
 from .weights.bundle_transfer import fetch_bundle, push_bundle
 from .weights.checkpoints import find_checkpoint
 from .weights.presets import find_preset
+
+logger = logging.getLogger(__name__)
 
 Row = Sequence[str | float]
 """A class name followed by numbers."""
@@ -204,4 +207,7 @@ def _truth(
     if isinstance(truth, Mapping):
         return Truth.from_masks(truth, size, prompt)
     ids = truth if isinstance(truth, np.ndarray) else open_mask(truth)
-    return match_truth(ids.astype(np.int64), size, prompt, names)
+    known = match_truth(ids.astype(np.int64), size, prompt, names)
+    if known.note:
+        logger.warning(known.note)
+    return known

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
 import torch
 from torch import nn
@@ -17,11 +18,14 @@ from .encoded_image import EncodedImage
 from .errors import PromptError
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
-from .memory import FallbackPlan, move_tensors, run_with_fallback, weights
+from .memory import CPU, FallbackPlan, move_tensors, run_with_fallback, weights
 from .prompting import PointSampling, PromptSettings
 from .registry import MethodInfo
 from .types import Concept, ConceptResult, Prediction, Prompt
 from .weights.backbones import Backbones
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,53 @@ class PredictOptions:
         return replace(defaults, **self.overrides)
 
 
+class Turn(Protocol):
+    """A context in which predictions are made, shared with others who want the same machine."""
+
+    def __enter__(self) -> object:
+        """Wait until it is this one's turn; again inside it, do nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let others go on."""
+
+    def check(self) -> None:
+        """Raise an exception of its own if the prediction is not wanted any more."""
+
+    def pause(self) -> object:
+        """Check, and let others go on for a while if it is time."""
+
+
+class _Alone:
+    """The turn of a program that shares the machine with nobody."""
+
+    def __enter__(self) -> _Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def check(self) -> None:
+        return
+
+    def pause(self) -> None:
+        return
+
+
+ALONE = _Alone()
+
+
 class Predictor(ABC):
     """Base class of methods; predicts from an image and a prompt and holds no image."""
 
     info: ClassVar[MethodInfo]
     joint: ClassVar[bool] = False
     """Whether classes compete, so that the result for one depends on the others."""
+    _turn: Turn = ALONE
 
     def __init__(self, backbones: Backbones) -> None:
         self.backbones = backbones
@@ -120,6 +165,23 @@ class Predictor(ABC):
         view = copy.copy(self)
         view.backbones = backbones
         return view
+
+    def during(self, turn: Turn) -> Self:
+        """Return the same method, which predicts only during a turn and gives way between classes.
+
+        On a GPU, whose memory a prediction has for itself, it gives way between predictions only.
+        """
+        view = copy.copy(self)
+        view._turn = turn
+        return view
+
+    def _give_way(self, watch: Stopwatch) -> None:
+        """Let others go on between two pieces of a prediction; the time does not count."""
+        with watch.excluding():
+            if self.backbones.device == CPU:
+                self._turn.pause()
+            else:
+                self._turn.check()
 
     def to(self, device: torch.device) -> None:
         """Move all weights of the method, including networks shared with other methods."""
@@ -203,7 +265,8 @@ class Predictor(ABC):
             return there._predict(encoded, prompt, modes, given, progress, kept)
 
         device, classes = self.backbones.device, len(prompt.concepts)
-        prediction, note, lost = run_with_fallback(run, device, classes)
+        with self._turn:
+            prediction, note, lost = run_with_fallback(run, device, classes)
         if not note:
             return prediction
         return replace(prediction, seconds={"out of memory": lost, **prediction.seconds}, note=note)
@@ -224,7 +287,13 @@ class Predictor(ABC):
         keys = prompt.keys
         pending = [index for index, key in enumerate(keys) if key not in kept]
         concepts, how = [prompt.concepts[i] for i in pending], [modes[i] for i in pending]
-        found = self._predict_all(encoded, concepts, how, options, watch, progress)
+
+        def step(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+            self._give_way(watch)
+
+        found = self._predict_all(encoded, concepts, how, options, watch, step)
         answers = dict(kept)
         answers.update(zip((keys[index] for index in pending), found, strict=True))
         return Prediction(

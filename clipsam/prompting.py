@@ -204,5 +204,5 @@ REFERENCE_DENSE_LOGIT = 255.0
 
 def stable_seed(text: str, seed: int) -> int:
     """Return a seed that depends on the class and is the same in every process."""
-    digest = hashlib.sha256(f"{seed}/{text}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{text}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:7], "big")

@@ -11,6 +11,7 @@ import torch
 
 from .errors import PromptError
 from .geometry import SquareTransform
+from .names import fold_name
 
 NOTHING = -32.0
 """Logit of every pixel of an empty mask."""
@@ -45,6 +46,8 @@ class Concept:
         names = tuple(" ".join(name.split()) for name in self.synonyms)
         if not names or not all(names):
             raise PromptError("A class needs a name.")
+        if any("\ud800" <= letter <= "\udfff" for name in names for letter in name):
+            raise PromptError("A class name contains half a character. Type it again.")
         points = np.asarray(self.points, np.float32)
         labels = np.asarray(self.labels, np.int64)
         if points.ndim != 2 or points.shape[1] != 2:
@@ -128,11 +131,6 @@ class Prompt:
                         f"{concept.text}: ({x:g}, {y:g}) lies outside the image, which is "
                         f"{width} × {height} pixels."
                     )
-
-
-def fold_name(name: str) -> str:
-    """Return a class name in lower case without extra spaces."""
-    return " ".join(name.split()).lower()
 
 
 def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:

@@ -17,12 +17,12 @@ from clipsam.cli import main
 from clipsam.data.readers import open_data
 from clipsam.data.samples import BACKGROUND
 from clipsam.data.synthetic import SceneData
+from clipsam.data.uploads import Source
 from clipsam.evaluation.metric_table import METRICS, Metric, mean_of
 from clipsam.registry import METHODS, MethodInfo
 from clipsam.weights.backbones import Backbones
 from clipsam.workbench.bundles import SessionBundles
 from clipsam.workbench.evaluate.evaluate_tab import PRESENT, EvaluateTab
-from clipsam.workbench.evaluate.image_sources import Source
 from clipsam.workbench.evaluate.measuring import EvaluateSession
 from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import build_page

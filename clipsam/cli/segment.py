@@ -25,6 +25,7 @@ from ..method_args import (
 )
 from ..predictor import PredictOptions
 from ..types import OVERLAPS, Prompt, parse_classes
+from ..writing import check_folder, printable
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="NAME:CLASS:1|2|3",
         help="use one of SAM's candidate masks as the result; NAME is the method's output folder",
     )
-    parser.add_argument("--truth", type=Path, help="index PNG with the class id of each pixel")
+    parser.add_argument(
+        "--truth", type=Path, help="binary mask, or PNG with the class id of each pixel"
+    )
     parser.add_argument("--truth-classes", type=Path, help="JSON list of class names by id")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.set_defaults(run=run)
@@ -81,6 +84,9 @@ def run(args: argparse.Namespace) -> None:
     if args.truth is not None:
         names = None if args.truth_classes is None else _read_names(args.truth_classes)
         truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
+        if truth.note:
+            logger.warning(truth.note)
+    check_folder(args.out)
     encoded = EncodedImage(image)
     choices = load_methods_from_args(args.method, args.preset, args.precision)
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
@@ -97,11 +103,12 @@ def run(args: argparse.Namespace) -> None:
                 args.threshold,
                 truth,
                 args.overlap,
-                args.image.name,
+                printable(args.image.name),
             )
         )
+        # After each, so that a run that ends early leaves what it has done.
+        write_results(args.out, printable(args.image), prompt, report)
         logger.info("%s: %.2f s", choice.name, prediction.total_seconds)
-    write_results(args.out, str(args.image), prompt, report)
 
 
 def _candidates(
@@ -125,7 +132,7 @@ def _candidates(
 
 def _read_names(path: Path) -> list[str]:
     try:
-        names = json.loads(path.read_text())
+        names = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TruthError(f"{path} is not a JSON list of class names: {error}.") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -1,13 +1,36 @@
-"""Validation of every image before training, so that damaged ones are found early."""
+"""Validation of every image before training, and remarks on how images were read."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import ClipsamError
 from .readers import DataError
 from .samples import SegmentationData
+
+MOST_NOTES = 5
+"""Remarks of one data set that are logged."""
+
+logger = logging.getLogger(__name__)
+
+
+class NoteLog:
+    """Log of the remarks on how the images of a data set were read, the first few only."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, note: str) -> None:
+        """Log the remark of one image, which may be empty."""
+        if not note:
+            return
+        self._count += 1
+        if self._count <= MOST_NOTES:
+            logger.warning(note)
+        elif self._count == MOST_NOTES + 1:
+            logger.warning("There are more such remarks.")
 
 
 @dataclass(frozen=True)
@@ -42,9 +65,12 @@ def check_data(
     """
     samples: list[tuple[int, int]] = []
     left_out: list[str] = []
+    notes = NoteLog()
     for done, index in enumerate(indices, start=1):
         try:
-            samples.extend((index, value) for value in data[index].present())
+            sample = data[index]
+            notes.add(sample.note)
+            samples.extend((index, value) for value in sample.present())
         except ClipsamError as error:
             if not skip_bad:
                 raise DataError(str(error)) from None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
-from zipfile import BadZipFile, ZipFile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import cache, partial
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from .images import ImageError, open_image, open_mask
+from ..names import fold_name
+from .images import ImageError, Loaded, load_image, load_mask
+from .label_values import LabelNames
+from .pairing import PICTURE_ENDINGS, is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
-from .samples import BACKGROUND, VOID, VOID_IDS, VOID_NAMES, LabelledImage
+from .readers.combine import resize_nearest
+from .readers.common import list_pairs
+from .samples import BACKGROUND, LabelledImage
+from .uploads import Source, check_class_count, from_zip, read_class_list
 
 MAX_IMAGES = 32
 """Limit of labelled images."""
@@ -24,14 +27,8 @@ MAX_IMAGES = 32
 KEPT_SIDE = 1024
 """Long side above which a labelled image is reduced, pixels."""
 
-ZIP_BYTES = 500 * 10**6
-"""Size limit of an unpacked archive, bytes."""
-
 MASK_ENDINGS = ("_mask", "-mask")
 """Suffixes of a mask's file name after the stem of its image."""
-
-Source = Path | BinaryIO
-
 
 # ---- one picture ----
 
@@ -51,70 +48,76 @@ def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> 
     classes = np.full(image.shape[:2], BACKGROUND, np.int16)
     areas = [np.count_nonzero(mask) for mask in masks.values()]
     for index, mask in sorted(enumerate(masks.values()), key=lambda item: -areas[item[0]]):
-        _check_size(key, image, mask)
+        _check_size(key, image.shape[:2], mask.shape)
         classes[mask] = index
     return _picture(key, image, classes, names)
 
 
-def from_ids(key: str, image: np.ndarray, ids: np.ndarray, names: Sequence[str]) -> LabelledImage:
-    """Build a labelled image from a mask of ids.
+def from_ids(
+    key: str,
+    image: np.ndarray,
+    ids: np.ndarray,
+    names: Sequence[str],
+    holds_ids: Callable[[], bool] = lambda: False,
+) -> LabelledImage:
+    """Build a labelled image from the values of a mask, whose meaning :mod:`.label_values` says.
 
     Args:
         key: its name.
         image: uint8 (H, W, 3).
-        ids: int (H, W), as :func:`open_mask` reads it.
+        ids: int (H, W), as :func:`load_mask` reads it.
         names: class names, index = id, of which ``background`` and ``unlabelled`` are none; or one
             name, for a binary mask.
+        holds_ids: whether other masks hold ids, asked only if this one could be binary.
 
     Raises:
-        DataError: sizes that differ, a name twice, an id without a name, no foreground.
+        DataError: sizes that differ, an id without a name, no foreground.
     """
-    names = check_names(names)
-    _check_size(key, image, ids)
-    found = [int(value) for value in np.unique(ids)]
-    known = [value for value in found if value not in VOID_IDS or value < len(names)]
-    if len(names) == 1:
-        shown = [value for value in known if value] or [value for value in found if value]
-        if len(shown) > 1:
-            raise DataError(
-                f"{key}: the mask contains the ids {', '.join(map(str, shown[:5]))}, but only "
-                f"“{names[0]}” is named. Name all ids in order: background, dog, cat."
-            )
-        values = {0: BACKGROUND} | dict.fromkeys(shown, 0)
-    else:
-        unnamed = [value for value in known if value >= len(names)]
-        if unnamed:
-            raise DataError(
-                f"{key}: the mask contains the id {unnamed[0]}, but names are given for 0 to "
-                f"{len(names) - 1} only. Name all ids in order, including 0: background, dog, cat."
-            )
-        special = {"background": BACKGROUND, **dict.fromkeys(VOID_NAMES, VOID)}
-        values = {index: special.get(name.lower(), index) for index, name in enumerate(names)}
-    classes = np.full(ids.shape, VOID, np.int16)
-    for number, value in values.items():
-        classes[ids == number] = value
-    return _picture(key, image, classes, names)
+    _check_size(key, image.shape[:2], ids.shape)
+    try:
+        labels = LabelNames(_clean(names))
+        classes = labels.read(ids, f"{key}: the mask", holds_ids)
+    except ImageError as error:
+        raise DataError(str(error)) from None
+    made = _picture(key, image, classes.values, labels.names)
+    return dataclasses.replace(made, note=classes.note)
+
+
+def _clean(names: Sequence[str]) -> tuple[str, ...]:
+    """Remove extra spaces from class names.
+
+    Raises:
+        DataError: no name, an empty one, or too many.
+    """
+    check_class_count(names, "The list of class names")
+    clean = tuple(" ".join(name.split()) for name in names)
+    if not clean or not all(clean):
+        raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
+    return clean
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Check class names and remove extra spaces.
 
     Raises:
-        DataError: no name, an empty one, or a duplicate, ignoring case.
+        DataError: no name, an empty one, a duplicate, ignoring case, or too many.
     """
-    clean = tuple(" ".join(name.split()) for name in names)
-    if not clean or not all(clean):
-        raise DataError("Every class needs a name. Enter “dog”, or “background, dog, cat”.")
-    lower = [name.lower() for name in clean]
+    clean = _clean(names)
+    folded = [fold_name(name) for name in clean]
     for name in clean:
-        if lower.count(name.lower()) > 1:
+        if folded.count(fold_name(name)) > 1:
             raise DataError(f"Two classes are named “{name}”, expected unique names.")
     return clean
 
 
-def _check_size(key: str, image: np.ndarray, mask: np.ndarray) -> None:
-    if mask.shape != image.shape[:2]:
-        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+def _check_size(key: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Check the sizes (height, width) of an image and its mask.
+
+    Raises:
+        DataError: they differ.
+    """
+    if mask != image:
+        (height, width), (mask_height, mask_width) = image, mask
         raise DataError(
             f"{key}: the mask is {mask_width} × {mask_height} pixels, but the image is {width} × "
             f"{height}. Both must have the same size."
@@ -157,21 +160,81 @@ def read_upload(paths: Sequence[Path], names: Sequence[str]) -> list[LabelledIma
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if archives and len(paths) > 1:
         raise DataError("Choose either one zip, or images and masks, not both.")
-    pairs: dict[str, tuple[Source, Source]]
     if archives:
-        unpacked, own = _unpacked(archives[0])
-        pairs, names = dict(unpacked), own or names
-    else:
-        pairs = dict(_paired(paths))
-    if len(pairs) > MAX_IMAGES:
-        raise DataError(f"{len(pairs)} images are more than the limit of {MAX_IMAGES}.")
-    names = check_names(names)
-    return [_read(key, *sources, names) for key, sources in sorted(pairs.items())]
+        with closing(from_zip(archives[0])) as source:
+            try:
+                return [*_of_archive(source, names)]
+            except DataError as error:
+                raise DataError(source.describe_error(error)) from None
+    pairs = _paired(paths)
+    _check_number(len(pairs))
+    return _read_all(sorted(pairs.items()), names)
 
 
-def _read(key: str, picture: Source, mask: Source, names: Sequence[str]) -> LabelledImage:
+def _of_archive(source: Source, typed: Sequence[str]) -> Iterator[LabelledImage]:
+    """Read all parts of an archive; its own names come before the typed ones."""
+    several = len(source.parts) > 1
+    left = MAX_IMAGES
+    for name in source.parts:
+        folder = source.folder(name)
+        if folder is None:
+            data = source.open(name)
+            left -= len(data)
+            _check_number(MAX_IMAGES - left)
+            for sample in map(data.__getitem__, range(len(data))):
+                key = f"{name}/{sample.key}" if several else sample.key
+                made = _picture(key, sample.image, sample.classes, sample.names)
+                yield dataclasses.replace(made, note=sample.note)
+            continue
+        pairs = list_pairs(folder / "images", folder / "masks", endings=PICTURE_ENDINGS)
+        if not pairs:
+            raise DataError(f"{source.name} has no folder images/ with images.")
+        left -= len(pairs)
+        _check_number(MAX_IMAGES - left)
+        stems = (stem_of(image) for image, _ in pairs)
+        keys = [f"{name}/{stem}" if several else stem for stem in stems]
+        names = read_class_list(folder) or typed
+        yield from _read_all([*zip(keys, pairs, strict=True)], names)
+
+
+def _check_number(count: int) -> None:
+    """Check the number of labelled images.
+
+    Raises:
+        DataError: they are too many.
+    """
+    if count > MAX_IMAGES:
+        raise DataError(f"{count} images are more than the limit of {MAX_IMAGES}.")
+
+
+def _read_all(
+    files: Sequence[tuple[str, tuple[Path, Path]]], names: Sequence[str]
+) -> list[LabelledImage]:
+    """Read (image, mask) files by key; whether 255 is void depends on all masks together."""
+    check_class_count(names, "The list of class names")
+    labels = LabelNames(_clean(names))
+
+    @cache
+    def holds_ids() -> bool:
+        return any(labels.has_ids(_load(load_mask, mask).values) for _, (_, mask) in files)
+
+    made = []
+    for key, (picture, mask) in files:
+        image = _load(partial(load_image, side=KEPT_SIDE), picture)
+        ids = _load(load_mask, mask)
+        values = ids.values
+        if image.full_size is not None:
+            _check_size(key, image.full_size, values.shape)
+            values = resize_nearest(values, image.values.shape[:2])
+        one = from_ids(key, image.values, values, names, holds_ids)
+        notes = filter(None, (image.note, one.note or ids.note))
+        made.append(dataclasses.replace(one, note=" ".join(notes)))
+    return made
+
+
+def _load(load: Callable[[Path], Loaded], path: Path) -> Loaded:
     try:
-        return from_ids(key, open_image(picture), open_mask(mask), names)
+        return load(path)
     except ImageError as error:
         raise DataError(str(error)) from None
 
@@ -180,20 +243,24 @@ def _paired(paths: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
     """Pair (image, mask) files by their common stem."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        groups[_stem(path)].append(path)
+        if not is_litter(PurePath(path.name)):
+            groups[_stem(path)].append(path)
+    if not groups:
+        raise DataError("Choose files first: images with their masks, or one zip.")
     return {key: _told_apart(key, files) for key, files in groups.items()}
 
 
 def _stem(path: Path) -> str:
+    stem = stem_of(path)
     for ending in MASK_ENDINGS:
-        if path.stem.lower().endswith(ending):
-            return path.stem[: -len(ending)]
-    return path.stem
+        if stem.lower().endswith(ending):
+            return stem[: -len(ending)]
+    return stem
 
 
 def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
     """Decide which file of a stem is the image, and which the mask."""
-    masks = [path for path in files if path.stem != key]
+    masks = [path for path in files if stem_of(path) != key]
     masks = masks or [path for path in files if path.suffix.lower() == ".png"]
     pictures = [path for path in files if path not in masks]
     if len(pictures) == 1 and not masks:
@@ -206,64 +273,6 @@ def _told_apart(key: str, files: Sequence[Path]) -> tuple[Path, Path]:
             f"{key}.png or {key}_mask.png."
         )
     return pictures[0], masks[0]
-
-
-def _unpacked(path: Path) -> tuple[dict[str, tuple[BinaryIO, BinaryIO]], tuple[str, ...]]:
-    """Read (image, mask) by stem from an archive, and the class names by id if it has them.
-
-    Everything stays in memory; no path of the archive is written.
-    """
-    try:
-        with ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            if sum(info.file_size for info in members) > ZIP_BYTES:
-                raise DataError(
-                    f"{path.name} is larger than {ZIP_BYTES // 10**6} MB when unpacked."
-                )
-            folders: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
-            names: tuple[str, ...] = ()
-            for info in members:
-                place = PurePosixPath(info.filename)
-                if place.name.startswith(".") or "__MACOSX" in place.parts:
-                    continue
-                if place.name == "classes.json":
-                    names = _listed(archive.read(info))
-                elif place.parent.name in folders:
-                    if place.stem in folders[place.parent.name]:
-                        raise DataError(
-                            f"{path.name} contains {place.parent.name} {place.stem} twice."
-                        )
-                    folders[place.parent.name][place.stem] = info.filename
-            pictures, masks = folders["images"], folders["masks"]
-            if not pictures:
-                raise DataError(f"{path.name} has no folder images/ with images.")
-            missing = sorted(set(pictures) - set(masks))
-            if missing:
-                raise DataError(f"{path.name} has no masks/{missing[0]}.png for its image.")
-            if len(pictures) > MAX_IMAGES:
-                raise DataError(f"{len(pictures)} images are more than the limit of {MAX_IMAGES}.")
-
-            def opened(name: str) -> BinaryIO:
-                stream = io.BytesIO(archive.read(name))
-                stream.name = name
-                return stream
-
-            pairs = {key: (opened(name), opened(masks[key])) for key, name in pictures.items()}
-            return pairs, names
-    except (BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{path.name} is damaged, protected by a password, or not a zip: {error}."
-        ) from None
-
-
-def _listed(content: bytes) -> tuple[str, ...]:
-    try:
-        names = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"classes.json is not valid JSON: {error}.") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError("classes.json is not a list of class names.")
-    return tuple(names)
 
 
 # ---- several pictures ----
@@ -303,7 +312,7 @@ class LabelledImages:
         first: dict[str, str] = {}
         for picture in pictures:
             for name in picture.names:
-                first.setdefault(name.lower(), name)
+                first.setdefault(fold_name(name), name)
         self.names = tuple(first.values())
         self._place = {name: index for index, name in enumerate(first)}
 
@@ -313,6 +322,6 @@ class LabelledImages:
     def __getitem__(self, index: int) -> LabelledImage:
         picture = self._pictures[index]
         own = picture.classes
-        places = np.array([self._place[name.lower()] for name in picture.names], np.int16)
+        places = np.array([self._place[fold_name(name)] for name in picture.names], np.int16)
         classes = np.where(own >= 0, places[np.maximum(own, 0)], own)
         return dataclasses.replace(picture, classes=classes, names=self.names)

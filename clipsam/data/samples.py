@@ -17,9 +17,6 @@ BACKGROUND = -2
 VOID_IDS = (255, 65535)
 """Ids of unlabelled pixels in 8-bit and 16-bit index masks."""
 
-VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
-"""Class names of unlabelled pixels, in lower case."""
-
 
 @dataclass(frozen=True)
 class LabelledImage:
@@ -34,6 +31,7 @@ class LabelledImage:
         names: class names of the data set.
         vocabulary: those of ``names`` that were annotated in this image, so that their absence is
             known; ``None`` for all.
+        note: one sentence on how it was read, where that needs saying; else empty.
     """
 
     key: str
@@ -42,6 +40,7 @@ class LabelledImage:
     segments: np.ndarray
     names: tuple[str, ...]
     vocabulary: range | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ..data.checking import NoteLog
 from ..data.readers import DataError
 from ..data.samples import LabelledImage, SegmentationData
 from ..data.splits import some_images
@@ -25,6 +26,7 @@ from ..measure import hardware
 from ..predictor import PredictOptions, Predictor
 from ..prompting import PointSampling
 from ..weights.backbones import Precision
+from ..writing import check_folder, write_text
 from .metrics import Counts, iou
 from .report import write_report
 from .rows import Row, RowWriter, read_rows
@@ -166,13 +168,13 @@ class Study:
             "weights": {name: _weights(p.network()) for name, p in self.predictors.items()},
         }
         config = json.loads(json.dumps(config))
+        check_folder(self.out)
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 _write(path, json.dumps(config, indent=2, ensure_ascii=False))
-            written = json.loads(path.read_text())
+            written = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DataError(f"{self.out} cannot be written ({error.strerror}).") from None
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from None
         except ValueError:
             raise DataError(f"{path} is not valid JSON. Choose another --out.") from None
         for name, value in config.items():
@@ -203,8 +205,11 @@ class Study:
         name = f"{shard.index}-of-{shard.count}"
         bar = tqdm(total=len(mine), initial=len(mine) - len(left), desc="evaluate", mininterval=1.0)
         with bar, RowWriter(folder / f"{name}.jsonl") as writer:
+            notes = NoteLog()
             for index in left:
-                rows = self._score(self.data[index])
+                sample = self.data[index]
+                notes.add(sample.note)
+                rows = self._score(sample)
                 writer.add(self.keys[index], rows)
                 running.add(rows)
                 bar.set_postfix(running.figures(), refresh=False)
@@ -295,7 +300,7 @@ class _Running:
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _weights(network: nn.Module) -> str:
@@ -324,7 +329,5 @@ def _plain(value: object) -> object:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a whole file, since two shards that end together may both write it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Replace a whole file; two shards that end together may both write it."""
+    write_text(path, text, os.getpid())

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.samples import VOID_IDS, VOID_NAMES
+from ..data.images import ImageError
+from ..data.label_values import LabelNames, cut, is_soft, levels_of
+from ..data.samples import BACKGROUND, VOID, VOID_IDS
 from ..errors import ClipsamError
-from ..types import Prediction, Prompt, fold_name
+from ..names import BACKGROUND_NAMES, fold_name
+from ..types import Prediction, Prompt
 from .metric_table import MaskComparison
 from .metrics import Counts
+
+GROUND_TRUTH = "The ground truth"
 
 
 class TruthError(ClipsamError):
@@ -26,10 +31,12 @@ class TruthFile:
     Attributes:
         ids: int (H, W), values as stored in the file.
         names: class names, index = id; ``None`` if not given.
+        note: one sentence on how the file was read, where that needs saying; else empty.
     """
 
     ids: np.ndarray
     names: Sequence[str] | None = None
+    note: str = ""
 
 
 def read_names(text: str) -> tuple[str, ...] | None:
@@ -64,10 +71,12 @@ class Truth:
     Attributes:
         masks: bool (H, W) by class name as shown (``Concept.text``).
         valid: bool (H, W), pixels that are scored.
+        note: one sentence on how the mask was read, where that needs saying; else empty.
     """
 
     masks: Mapping[str, np.ndarray]
     valid: np.ndarray
+    note: str = ""
 
     @classmethod
     def from_masks(
@@ -124,22 +133,23 @@ def match_truth(
     names: Sequence[str] | None = None,
     binary_class: str | None = None,
 ) -> Truth:
-    """Find the requested classes in a mask of ids.
+    """Find the requested classes in a mask.
 
     Args:
-        ids: int (H, W), as :func:`clipsam.data.images.open_mask` reads it.
+        ids: int (H, W), as :func:`clipsam.data.images.load_mask` reads it.
         image_size: (height, width) of the image.
         prompt: the requested classes.
         names: class names, index = id; matched with the prompt's names and synonyms, whatever
-            their case. Without it a mask with one value besides 0 is binary, and any other holds
-            the number of the class in the prompt, from 1, with 0 as background; so does a mask of
-            0 and 1 if there are several classes and ``binary_class`` is not given. In a mask of
-            zeros, all requested classes are absent.
+            their case, see :mod:`clipsam.data.label_values`. Without it a mask with one value
+            besides 0 and a mask with soft edges are binary, and any other holds the number of the
+            class in the prompt, from 1, with 0 as background; so does a mask of 0 and 1 if there
+            are several classes and ``binary_class`` is not given. In a mask of zeros, all
+            requested classes are absent.
         binary_class: the class (``Concept.text``) that a binary mask shows; may be left out if
             there is only one class.
 
     Raises:
-        TruthError: another size than the image, or no requested class in it.
+        TruthError: another size than the image, an id without a name, or no requested class in it.
     """
     if ids.shape != tuple(image_size):
         raise TruthError(
@@ -149,43 +159,59 @@ def match_truth(
     concepts = prompt.concepts
     if names is not None:
         return _match_names(ids, prompt, names)
-    values = [int(value) for value in np.unique(ids) if value != 0]
+    values = [int(value) for value in levels_of(ids)[0] if value != 0]
     if not values:
         return Truth({c.text: ids != 0 for c in concepts}, np.ones(ids.shape, bool))
-    if len(values) <= 1 and (values != [1] or len(concepts) == 1 or binary_class is not None):
+    numbers = set(range(1, len(concepts) + 1))
+    inside, note = ids != 0, ""
+    soft = not set(values) <= numbers | set(VOID_IDS) and is_soft(ids)
+    if soft:
+        read = cut(ids, GROUND_TRUTH)
+        inside, note = read.values, read.note
+    one = len(values) == 1 and (values != [1] or len(concepts) == 1 or binary_class is not None)
+    if soft or one:
         text = binary_class or (concepts[0].text if len(concepts) == 1 else None)
         if text is None:
             raise TruthError(
                 "The ground truth is binary, but there are several classes. Select the class that "
                 "it shows."
             )
-        return Truth({text: ids != 0}, np.ones(ids.shape, bool))
-    numbers = set(range(1, len(concepts) + 1))
+        return Truth({text: inside}, np.ones(ids.shape, bool), note)
     if not numbers & set(values):
         raise TruthError(
             f"The ground truth contains the ids {_listed(values)}, but the requested classes are "
             f"numbered 1 to {len(concepts)}. Enter the class names by id."
         )
+    others = [value for value in values if value not in numbers and value not in VOID_IDS]
+    if others:
+        note = (
+            f"The ground truth also contains the ids {_listed(others)}, which are none of the "
+            f"requested classes, numbered 1 to {len(concepts)}."
+        )
     masks = {concept.text: ids == number for number, concept in enumerate(concepts, start=1)}
-    return Truth(masks, ~np.isin(ids, VOID_IDS))
+    return Truth(masks, ~np.isin(ids, VOID_IDS), note)
 
 
 def _match_names(ids: np.ndarray, prompt: Prompt, names: Sequence[str]) -> Truth:
-    by_name = {fold_name(str(name)): index for index, name in enumerate(names)}
-    void = [index for name, index in by_name.items() if name in VOID_NAMES]
-    void += [value for value in VOID_IDS if value >= len(names)]
+    try:
+        labels = LabelNames(names)
+        classes = labels.read(ids, GROUND_TRUTH)
+    except ImageError as error:
+        raise TruthError(str(error)) from None
+    by_name = {fold_name(name): index for index, name in enumerate(labels.names)}
+    by_name |= dict.fromkeys(BACKGROUND_NAMES, BACKGROUND)
     masks = {}
     for concept in prompt.concepts:
         known = [by_name[s] for s in map(fold_name, concept.synonyms) if s in by_name]
         if known:
-            masks[concept.text] = np.isin(ids, known)
+            masks[concept.text] = np.isin(classes.values, known)
     if not masks:
         requested = ", ".join(concept.text for concept in prompt.concepts)
         raise TruthError(
             f"None of the requested classes ({requested}) is among the class names by id "
             f"({_listed(names)})."
         )
-    return Truth(masks, ~np.isin(ids, void))
+    return Truth(masks, classes.values != VOID, classes.note)
 
 
 def _listed(values: Sequence[object]) -> str:

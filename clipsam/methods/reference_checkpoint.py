@@ -26,6 +26,7 @@ from ..weights.convert import (
 )
 from ..weights.files import read_pickle
 from ..weights.presets import Preset
+from ..writing import replacing
 from .clip_guided_sam import ClipGuidedSamPredictor
 from .tuned_sam import adapters
 
@@ -110,13 +111,8 @@ def write_reference_checkpoint(predictor: ClipGuidedSamPredictor, path: Path) ->
     clip = {**predictor.backbones.clip.state_dict(), **vision}
     if positions is not None:
         clip[TEXT_POSITIONS] = positions
-    partial = path.with_name(f"{path.name}.incomplete")
-    try:
+    with replacing(path) as partial:
         torch.save({SAM_KEY: adapters_to_reference(sam), CLIP_KEY: clip_to_openai(clip)}, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise WeightsError(f"{path} cannot be written ({error})") from None
 
 
 def _unwrapped(state: object, path: Path, key: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import binascii
 import io
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -21,7 +21,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from pycocotools import mask as coco
 
-from ..data.images import ImageError, open_image, open_mask
+from ..data.images import ImageError, load_image, load_mask
 from ..encoded_image import EncodedImage
 from ..errors import ClipsamError, PromptError
 from ..evaluation.metrics import dice, iou
@@ -29,12 +29,14 @@ from ..evaluation.truth import Truth, match_truth, read_names
 from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
 from ..predictor import PredictOptions
 from ..registry import describe_methods, find_info, find_method
-from ..types import Prediction, Prompt, parse_classes
+from ..types import Prediction, Prompt
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS, find_preset
 from .choices import why_not
 from .events import ON_GPU
+from .limits import check_marks, read_classes
 from .model_store import ModelStore
+from .presence import caller_is_there
 from .zero_gpu import MethodRequest, predict_all
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class Segmentation(TypedDict):
 
     preset: str
     size: list[int]
+    notes: list[str]
     methods: list[SegmentedMethod]
 
 
@@ -128,6 +131,7 @@ class TruthComparison(TypedDict):
     """Scores of all requested methods, in order."""
 
     preset: str
+    notes: list[str]
     methods: list[ScoredMethod]
 
 
@@ -189,6 +193,7 @@ class Api:
             masks: "png" for files (0 or 255), "rle" for COCO's run-length encoding.
 
         Returns:
+            notes on how the image was read
             for each method its run time and memory, or an error message
             for each class its mask
             presence from 0 to 1
@@ -196,16 +201,24 @@ class Api:
             points and boxes used as SAM prompts
         """
         with _errors_for_caller():
-            encoded = EncodedImage(open_image(_content(image, "image")))
+            picture = load_image(_content(image, "image"))
+            encoded = EncodedImage(picture.values)
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             if masks not in ("png", "rle"):
                 raise PromptError(f"masks is “{masks}”, expected png or rle.")
+            is_there = caller_is_there()
             answers = [
                 _segmented(method, mode, result, limit, masks)
                 for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
+                if is_there()
             ]
-        return {"preset": preset, "size": list(encoded.size), "methods": answers}
+        return {
+            "preset": preset,
+            "size": list(encoded.size),
+            "notes": [picture.note] if picture.note else [],
+            "methods": answers,
+        }
 
     def list_methods(self, preset: PresetName = "tiny") -> list[MethodDescription]:
         """List the segmentation methods, what each does, and whether it can run here.
@@ -223,7 +236,7 @@ class Api:
             number of parameters
         """
         with _errors_for_caller():
-            chosen = find_preset(preset)
+            chosen = find_preset(_text(preset, "preset"))
         described: list[MethodDescription] = []
         for method in describe_methods(chosen):
             described.append(
@@ -271,18 +284,20 @@ class Api:
             seed: Random seed of the points sampled from CLIP's similarity map.
 
         Returns:
+            notes on how image and mask were read
             for each method its mean IoU, or an error message
             for each class in the mask IoU and Dice
             presence from 0 to 1
             area as a fraction
         """
         with _errors_for_caller():
-            encoded = EncodedImage(open_image(_content(image, "image")))
-            ids = open_mask(_content(truth, "truth"))
+            picture = load_image(_content(image, "image"))
+            encoded = EncodedImage(picture.values)
+            mask = load_mask(_content(truth, "truth"))
             prompt = _prompt(classes, points, boxes)
             limit = _number(threshold, "threshold")
             known = match_truth(
-                ids,
+                mask.values,
                 encoded.size,
                 prompt,
                 read_names(_text(truth_names, "truth_names")),
@@ -292,14 +307,15 @@ class Api:
                 _scored(method, mode, result, known, limit)
                 for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
             ]
-        return {"preset": preset, "methods": answers}
+        notes = [text for text in (picture.note, mask.note, known.note) if text]
+        return {"preset": preset, "notes": notes, "methods": answers}
 
     def _run(
         self, encoded: EncodedImage, prompt: Prompt, preset: str, methods: Sequence[str], seed: int
     ) -> Iterator[tuple[str, str | None, Prediction | str]]:
         """Yield method, mode, and prediction or error message, one method at a time."""
         prompt.check_inside(encoded.size)
-        chosen = find_preset(preset)
+        chosen = find_preset(_text(preset, "preset"))
         if not isinstance(methods, list) or not methods:
             raise PromptError("methods must be a list with at least one method.")
         if not isinstance(seed, int):
@@ -313,12 +329,16 @@ class Api:
             if problem:
                 raise WeightsError(f"{predictor.info.name} is not available: {problem}.")
             requests.append(MethodRequest(method, mode or None))
+        is_there = caller_is_there()
+        options = PredictOptions(seed=seed)
         answers = predict_all(
-            self._models, encoded, prompt, preset, requests, PredictOptions(seed=seed)
+            self._models, encoded, prompt, preset, requests, options, lambda: not is_there()
         )
-        results = (answer.result for answer in answers if answer.result is not None)
-        for request, result in zip(requests, results, strict=True):
-            yield request.method, request.mode, result
+        with closing(answers):
+            for answer in answers:
+                if answer.result is not None:
+                    request = requests[answer.method_index]
+                    yield request.method, request.mode, answer.result
 
 
 @contextmanager
@@ -341,7 +361,7 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
         except binascii.Error:
             raise ImageError(f"{name} is a data URL without valid base64.") from None
     path = file.get("path") if isinstance(file, dict) else None
-    if not isinstance(path, str):
+    if not isinstance(path, str) or "\0" in path:
         raise ImageError(f"{name} must be an uploaded file or a data URL.")
     uploaded = Path(path).resolve()
     if not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
@@ -351,14 +371,17 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
 
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
     """Build the prompt from classes, points and boxes."""
-    names = parse_classes(_text(classes, "classes"))
-    return prompt_with_marks(names, [*_marks(points, Point), *_marks(boxes, Box)])
+    names = read_classes(_text(classes, "classes"))
+    point_rows, box_rows = _rows(points), _rows(boxes)
+    check_marks(len(point_rows) + len(box_rows))
+    marks: list[Mark] = [Point.from_row(row) for row in point_rows]
+    return prompt_with_marks(names, [*marks, *map(Box.from_row, box_rows)])
 
 
-def _marks(rows: object, kind: type[Mark]) -> list[Mark]:
+def _rows(rows: object) -> list:
     if rows is None:
         return []
-    return [kind.from_row(row) for row in (rows if isinstance(rows, list) else [rows])]
+    return rows if isinstance(rows, list) else [rows]
 
 
 def _class_shown(prompt: Prompt, name: str) -> str | None:

@@ -105,7 +105,7 @@ def measured(method: str, preset: Preset) -> list[str]:
 
 @cache
 def _figures(card: Path) -> dict[str, dict[str, str]]:
-    return read_figures(card.read_text()) if card.is_file() else {}
+    return read_figures(card.read_text(encoding="utf-8")) if card.is_file() else {}
 
 
 def _link(paper: str) -> str:

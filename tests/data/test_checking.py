@@ -57,7 +57,7 @@ def gone(folder: Path) -> None:
     ("damage", "sentence"),
     [
         (wrong_size, r"masks/b\.png is 3 × 3 pixels, but its image .*images/b\.png is 3 × 2"),
-        (wrong_id, r"masks/b\.png contains class id 7, but .*classes\.json lists 3 names"),
+        (wrong_id, r"masks/b\.png contains the id 7, but names are given for 0 to 2 only"),
         (cut_off, r"images/b\.png: .*"),
         (gone, r"images/b\.png: b\.png does not exist"),
     ],

@@ -51,8 +51,8 @@ def test_numbers_that_fit_no_class():
 @pytest.mark.parametrize(
     ("names", "cat", "dog"),
     [
-        (["background", "CAT", "dog"], [1], [2]),
-        (["cat", "unlabelled", "Puppy"], [0], [2]),  # by synonym; id 1 is void
+        (["background", "CAT", "dog", "sky"], [1], [2]),
+        (["cat", "unlabelled", "Puppy", "sky"], [0], [2]),  # by synonym; id 1 is void
         (["sky", " cat ", "puppy", "Dog"], [1], [2, 3]),
     ],
 )
@@ -63,6 +63,13 @@ def test_names(names, cat, dog):
     np.testing.assert_array_equal(truth.masks["dog"], np.isin(mask, dog))
     void = [255] + [i for i, name in enumerate(names) if name == "unlabelled"]
     np.testing.assert_array_equal(truth.valid, ~np.isin(mask, void))
+
+
+def test_an_id_without_a_name_is_named():
+    with pytest.raises(TruthError, match="contains the id 3, but names are given for 0 to 2 only"):
+        match_truth(ids(0, 1, 2, 3, 2, 255), SIZE, TWO, names=["background", "cat", "dog"])
+    with pytest.raises(TruthError, match="contains the id 1, but names are given for 0, 2 only"):
+        match_truth(ids(0, 1, 2, 0, 2, 255), SIZE, TWO, names=["background", "", "dog"])
 
 
 def test_names_without_any_asked_class():

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..images import ImageError, Loaded, load_binary_mask
 from ..samples import BACKGROUND
-from .common import DataError, PairedData, list_pairs, read_image
+from .common import DataError, PairedData, list_pairs
 
 ANY_OBJECT = "camouflaged object"
 """Class of images whose file name contains no animal."""
@@ -57,10 +58,13 @@ class CamouflageData(PairedData):
         self._class_of = [names.index(name) for name in of_image]
         super().__init__(names, pairs, {}, "")
 
-    def _classes(self, index: int) -> np.ndarray:
-        # Read as a picture: some masks are 1-bit or have a palette, so values are not levels.
-        inside = read_image(self._pairs[index][1])[..., 0] > 127
-        return np.where(inside, self._class_of[index], BACKGROUND).astype(np.int16)
+    def _classes(self, index: int) -> Loaded:
+        path = self._pairs[index][1]
+        try:
+            inside = load_binary_mask(path).values
+        except ImageError as error:
+            raise DataError(f"{path}: {error}") from None
+        return Loaded(np.where(inside, self._class_of[index], BACKGROUND).astype(np.int16))
 
 
 def animal(stem: str) -> str:

@@ -64,7 +64,7 @@ class CocoPanopticData(DataReader):
         """
         annotation = self._annotations[index]
         mask_path = self.root / "annotations" / f"panoptic_{self.part}" / annotation["file_name"]
-        colours = read_image(mask_path).astype(np.int32)
+        colours = read_image(mask_path).values.astype(np.int32)
         ids = colours @ np.array([1, 256, 256**2], np.int32)
         classes = np.full(ids.shape, VOID, np.int16)
         segments = np.zeros(ids.shape, np.int32)
@@ -74,8 +74,10 @@ class CocoPanopticData(DataReader):
             segments[inside] = number
         image_path = self.root / self.part / self._files[index]
         image = read_image(image_path)
-        check_sizes(image, image_path, ids, mask_path)
-        return LabelledImage(self.keys[index], image, classes, segments, self.names)
+        check_sizes(image.values, image_path, ids, mask_path)
+        return LabelledImage(
+            self.keys[index], image.values, classes, segments, self.names, note=image.note
+        )
 
 
 class CocoInstancesData(DataReader):
@@ -141,8 +143,10 @@ class CocoInstancesData(DataReader):
             segments[inside] = number
         path = self._folder / listed["file_name"]
         image = read_image(path)
-        check_sizes(image, path, classes, self._listing)
-        return LabelledImage(self.keys[index], image, classes, segments, self.names)
+        check_sizes(image.values, path, classes, self._listing)
+        return LabelledImage(
+            self.keys[index], image.values, classes, segments, self.names, note=image.note
+        )
 
     def _decode(self, annotation: dict, size: tuple[int, int]) -> np.ndarray:
         """Decode the pixels of an annotation, bool (H, W), from polygons or run lengths."""

@@ -13,7 +13,8 @@ from scipy import ndimage
 from scipy.io import loadmat
 
 from ...errors import ClipsamError
-from ..images import ImageError, open_image, open_mask
+from ..images import ImageError, Loaded, load_image, load_mask
+from ..pairing import list_files, stem_of
 from ..samples import LabelledImage, SegmentationData
 
 
@@ -28,13 +29,17 @@ def read_json(path: Path) -> Any:
         DataError: missing, unreadable, or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not text in UTF-8, expected JSON") from None
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise DataError(f"{path} is not valid JSON: its brackets are nested too deeply") from None
 
 
 def read_lines(path: Path, holding: str) -> list[str]:
@@ -44,7 +49,7 @@ def read_lines(path: Path, holding: str) -> list[str]:
         DataError: missing, or not text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist, expected {holding}") from None
     except (OSError, UnicodeDecodeError):
@@ -52,26 +57,26 @@ def read_lines(path: Path, holding: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> Loaded:
     """Read an image, uint8 (H, W, 3).
 
     Raises:
         DataError: unreadable; the message has the whole path.
     """
     try:
-        return open_image(path)
+        return load_image(path)
     except ImageError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Read a mask of ids, int64 (H, W).
+def read_mask(path: Path) -> Loaded:
+    """Read the values of a mask, int64 (H, W).
 
     Raises:
         DataError: unreadable; the message has the whole path.
     """
     try:
-        return open_mask(path)
+        return load_mask(path)
     except ImageError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -112,13 +117,16 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
         )
 
 
-def list_pairs(images: Path, masks: Path, skip: str = "") -> list[tuple[Path, Path]]:
-    """Pair every image of a folder with the PNG of its stem in another folder, sorted.
+def list_pairs(
+    images: Path, masks: Path, skip: str = "", endings: Sequence[str] = (".png",)
+) -> list[tuple[Path, Path]]:
+    """Pair every image of a folder with the mask of its stem in another folder, sorted.
 
     Args:
-        images: folder of the images; hidden files are ignored.
+        images: folder of the images; hidden files and an operating system's own are ignored.
         masks: folder of the masks.
         skip: images with this in their name are ignored.
+        endings: of masks, of which an earlier one is preferred.
 
     Raises:
         DataError: no such folder, or an image without a mask.
@@ -126,14 +134,18 @@ def list_pairs(images: Path, masks: Path, skip: str = "") -> list[tuple[Path, Pa
     for folder in (images, masks):
         if not folder.is_dir():
             raise DataError(f"{folder.parent} has no folder {folder.name}/")
-    there = {path.name for path in masks.iterdir()}
+    there: dict[str, Path] = {}
+    ranks = {ending: rank for rank, ending in enumerate(endings)}
+    found = [mask for mask in list_files(masks) if mask.suffix.lower() in ranks]
+    for mask in sorted(found, key=lambda mask: ranks[mask.suffix.lower()]):
+        there.setdefault(stem_of(mask), mask)
     pairs = []
-    for image in sorted(images.iterdir()):
-        if image.name[0] == "." or (skip and skip in image.name) or not image.is_file():
+    for image in list_files(images):
+        if skip and skip in image.name:
             continue
-        if f"{image.stem}.png" not in there:
-            raise DataError(f"{image} has no mask {masks / image.stem}.png")
-        pairs.append((image, masks / f"{image.stem}.png"))
+        if stem_of(image) not in there:
+            raise DataError(f"{image} has no mask {masks / image.stem}{endings[0]}")
+        pairs.append((image, there[stem_of(image)]))
     return pairs
 
 
@@ -199,7 +211,7 @@ class PairedData(DataReader):
         self._table = np.full(max(values, default=0) + 2, UNLISTED, np.int16)
         for number, value in values.items():
             self._table[number] = value
-        self.keys = tuple(image.stem for image, _ in pairs)
+        self.keys = tuple(stem_of(image) for image, _ in pairs)
         if len(set(self.keys)) < len(self.keys):
             key, _ = Counter(self.keys).most_common(1)[0]
             folder = self._pairs[self.keys.index(key)][0].parent
@@ -216,12 +228,17 @@ class PairedData(DataReader):
         """
         image_path, mask_path = self._pairs[index]
         image, classes = read_image(image_path), self._classes(index)
-        check_sizes(image, image_path, classes, mask_path)
+        check_sizes(image.values, image_path, classes.values, mask_path)
         return LabelledImage(
-            self.keys[index], image, classes, connected_segments(classes), self.names
+            self.keys[index],
+            image.values,
+            classes.values,
+            connected_segments(classes.values),
+            self.names,
+            note=" ".join(filter(None, (image.note, classes.note))),
         )
 
-    def _classes(self, index: int) -> np.ndarray:
+    def _classes(self, index: int) -> Loaded:
         """Read the class map of an image, int16 (H, W)."""
         path = self._pairs[index][1]
         ids = self._ids(path)
@@ -230,11 +247,11 @@ class PairedData(DataReader):
         unknown = ids[classes == UNLISTED]
         if unknown.size:
             raise DataError(f"{path} contains class id {unknown.max()}, but {self._known}")
-        return classes
+        return Loaded(classes)
 
     def _ids(self, path: Path) -> np.ndarray:
         """Read the class ids of a mask file, int64 (H, W)."""
-        return read_mask(path)
+        return read_mask(path).values
 
 
 def connected_segments(classes: np.ndarray) -> np.ndarray:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
-from ..samples import BACKGROUND, VOID
-from .common import DataError, PairedData, list_pairs, read_json
+from ..images import ImageError, Loaded
+from ..label_values import LabelNames
+from ..pairing import PICTURE_ENDINGS
+from .common import DataError, PairedData, list_pairs, read_json, read_mask
+
+ASKED_MASKS = 64
+"""Masks of a set that are read to decide whether its 255 is void or the foreground."""
 
 
 class FolderData(PairedData):
-    """A plain folder: ``images/``, ``masks/`` (index PNGs of the same stems), ``classes.json``.
+    """A plain folder: ``images/``, ``masks/`` (of the same stems), ``classes.json``.
 
-    The class list may lie in the folder or one above it. A class named ``background`` becomes
-    :data:`BACKGROUND`, one named ``unlabelled`` becomes :data:`VOID`; so does id 255.
+    The class list may lie in the folder or one above it. What the values of a mask mean is said in
+    :mod:`..label_values`.
     """
 
     kinds = ("folder",)
@@ -33,14 +39,34 @@ class FolderData(PairedData):
         listed = read_json(classes)
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise DataError(f"{classes} is not a list of class names")
-        special = {"background": BACKGROUND, "unlabelled": VOID}
-        names = [name for name in listed if name not in special]
-        values = {255: VOID}
-        for index, name in enumerate(listed):
-            values[index] = special[name] if name in special else names.index(name)
-        pairs = list_pairs(self.folder / "images", self.folder / "masks")
-        known = f"{classes} lists {len(listed)} names (ids 0..{len(listed) - 1})"
-        super().__init__(names, pairs, values, known)
+        try:
+            self._labels = LabelNames(listed)
+        except ImageError as error:
+            raise DataError(f"{classes}: {error}") from None
+        if not self._labels.names:
+            raise DataError(f"{classes} names no class")
+        pairs = list_pairs(self.folder / "images", self.folder / "masks", endings=PICTURE_ENDINGS)
+        super().__init__(self._labels.names, pairs, {}, "")
+
+    def _classes(self, index: int) -> Loaded:
+        path = self._pairs[index][1]
+        mask = read_mask(path)
+        try:
+            classes = self._labels.read(mask.values, str(path), lambda: self._holds_ids)
+        except ImageError as error:
+            raise DataError(str(error)) from None
+        return Loaded(classes.values, classes.note or mask.note)
+
+    @cached_property
+    def _holds_ids(self) -> bool:
+        """Whether a mask shows ids besides 0 and void, so that 255 is void in all of them."""
+        for _, path in self._pairs[:: max(1, len(self._pairs) // ASKED_MASKS)]:
+            try:
+                if self._labels.has_ids(read_mask(path).values):
+                    return True
+            except DataError:
+                continue  # Said when this image is read.
+        return False
 
     @classmethod
     def open(cls, kind: str, root: Path, part: str) -> FolderData:

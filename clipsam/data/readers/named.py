@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..pairing import FileIndex
 from ..samples import VOID, LabelledImage
 from .common import DataError, read_image, read_json
 
@@ -32,12 +33,16 @@ class NamedData:
         self.keys = sorted(listed)
         self.names = tuple(sorted(set(listed.values())))
         self.labels = tuple(self.names.index(listed[key]) for key in self.keys)
+        self._images = FileIndex(self.folder / "images")
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        image = read_image(self.folder / "images" / self.keys[index])
-        size = image.shape[:2]
-        nothing = np.full(size, VOID, np.int16)
-        return LabelledImage(self.keys[index], image, nothing, np.zeros(size, np.int32), self.names)
+        key = self.keys[index]
+        image = read_image(self._images.find(key) or self.folder / "images" / key)
+        size = image.values.shape[:2]
+        nothing, segments = np.full(size, VOID, np.int16), np.zeros(size, np.int32)
+        return LabelledImage(
+            self.keys[index], image.values, nothing, segments, self.names, note=image.note
+        )

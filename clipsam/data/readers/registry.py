@@ -39,8 +39,8 @@ def open_data(spec: str, part: str) -> SegmentationData:
     """Open one part of a data set.
 
     Args:
-        spec: ``kind:path``, such as ``coco-panoptic:/data/coco``; for scenes ``scenes:N``,
-            ``scenes:N-unseen`` or ``scenes:N-camouflage``, N being their number.
+        spec: ``kind:path``, such as ``coco-panoptic:/data/coco``, of a folder or a zip; for scenes
+            ``scenes:N``, ``scenes:N-unseen`` or ``scenes:N-camouflage``, N being their number.
         part: ``train``, ``val``, or the data set's own name of a part.
 
     Raises:
@@ -53,6 +53,10 @@ def open_data(spec: str, part: str) -> SegmentationData:
         kinds = ", ".join((*readers(), SCENES))
         raise DataError(f"Unknown data set {spec!r}. Use KIND:PATH, where KIND is one of {kinds}")
     root = Path(path).expanduser()
+    if root.suffix.lower() == ".zip" and root.is_file():
+        from ..unpacking import unpacked  # It raises the error of this package.
+
+        root = unpacked(root)
     if not root.is_dir():
         raise DataError(f"The folder {root} of {spec} does not exist")
     return readers()[kind].open(kind, root, part)

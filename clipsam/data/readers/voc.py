@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..pairing import FileIndex
 from ..samples import BACKGROUND, VOID
 from .common import DataError, PairedData, read_lines, read_mask, read_mat
 
@@ -53,14 +54,14 @@ class VocData(PairedData):
             ]
         else:
             raise DataError(f"the part trainaug needs {aug} or {sbd}, but neither exists")
-        need_files(pairs)
+        pairs = need_files(pairs)
         values = {0: BACKGROUND, 255: VOID} | {i + 1: i for i in range(len(VOC_NAMES))}
         super().__init__(VOC_NAMES, pairs, values, "VOC's ids are 0..20 and 255")
 
     def _ids(self, path: Path) -> np.ndarray:
         if path.suffix == ".mat":
             return read_mat(path, "GTcls.Segmentation")
-        return read_mask(path)
+        return read_mask(path).values
 
 
 # fmt: off
@@ -113,25 +114,31 @@ class PascalContextData(PairedData):
             (root / "JPEGImages" / f"{stem}.jpg", root / "trainval" / f"{stem}.mat")
             for stem in _stems(chosen)
         ]
-        need_files(pairs)
+        pairs = need_files(pairs)
         super().__init__(CONTEXT_NAMES, pairs, values, f"{listing} does not list this id")
 
     def _ids(self, path: Path) -> np.ndarray:
         return read_mat(path, "LabelMap")
 
 
-def need_files(pairs: list[tuple[Path, Path]]) -> None:
-    """Check that every file of a list exists.
+def need_files(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Find every file of a list.
+
+    Returns:
+        The files as they are written on disk, see :class:`..pairing.FileIndex`.
 
     Raises:
-        DataError: the first one that does not.
+        DataError: the first one that does not exist.
     """
-    folders = {path.parent for pair in pairs for path in pair}
-    there = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    for pair in pairs:
-        for path in pair:
-            if path not in there:
-                raise DataError(f"{path} does not exist, but the list of the images names it")
+    folders = {path.parent: FileIndex(path.parent) for pair in pairs for path in pair}
+
+    def find(path: Path) -> Path:
+        found = folders[path.parent].find(path.name)
+        if found is None:
+            raise DataError(f"{path} does not exist, but the list of the images names it")
+        return found
+
+    return [(find(image), find(mask)) for image, mask in pairs]
 
 
 def _voc_list(root: Path, part: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..pairing import FileIndex, list_files
 from ..samples import BACKGROUND, VOID
 from .common import DataError, PairedData, read_json
 
@@ -124,12 +125,15 @@ def class_list(name: str) -> tuple[str, ...]:
 def _list_pairs(root: Path, layout: Layout) -> list[tuple[Path, Path]]:
     """Pair every mask with the JPEG of its stem, sorted; images without a mask are ignored."""
     images, masks = _folders(root, layout.folders)
-    there = {path.name for path in images.iterdir()}
+    there = FileIndex(images)
     pairs = []
-    for mask in sorted(masks.glob(f"[!.]*{layout.suffix}")):
-        if f"{mask.stem}.jpg" not in there:
+    for mask in list_files(masks):
+        if mask.suffix.lower() != layout.suffix:
+            continue
+        image = there.find(f"{mask.stem}.jpg")
+        if image is None:
             raise DataError(f"{mask} has no image {images / mask.stem}.jpg")
-        pairs.append((images / f"{mask.stem}.jpg", mask))
+        pairs.append((image, mask))
     if not pairs:
         raise DataError(f"{masks} contains no {layout.suffix} file, expected masks of that format")
     return pairs

@@ -10,7 +10,7 @@ let cursor = null; // [x, y] that the keyboard moves, while it does
 
 const marked = () => props.value || { active: null, marks: [] };
 // As clipsam/marks.py: the class shown under a name, else the first with such a synonym.
-const folded = (name) => String(name ?? "").trim().split(/\s+/).join(" ").toLowerCase();
+const folded = (name) => String(name ?? "").normalize("NFC").trim().split(/\s+/).join(" ").toLowerCase();
 const classNamed = (name) =>
   props.classes.find((one) => one.names[0] === folded(name)) ??
   props.classes.find((one) => one.names.includes(folded(name)));

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import gradio as gr
+import numpy as np
 from gradio.events import Dependency
 
-from ...data.images import open_mask
+from ...data.images import load_mask
 from ...errors import ClipsamError
 from ...evaluation.truth import TruthError, TruthFile, read_names
 from ..events import FILED, LATEST, Values, note, problem
@@ -33,8 +34,8 @@ class TruthPanel:
         self._session, self._display = session, display
         with gr.Accordion("Ground truth: IoU and Dice per class and method", open=False):
             gr.HTML(
-                "A mask of the image's size: binary, or class ids as palette PNG, 8-bit or 16-bit "
-                "greyscale. Pixel values are used unchanged."
+                "A mask of the image's size: binary (black and white, also with soft edges, or as "
+                "transparency), or class ids as palette PNG, 8-bit or 16-bit greyscale."
             )
             with gr.Row():
                 self.file = gr.File(
@@ -78,7 +79,10 @@ class TruthPanel:
         if path is None:
             return gr.skip()
         try:
-            session.take_truth(TruthFile(open_mask(path), read_names(names)))
+            mask = load_mask(path)
+            # A session keeps it: in as few bytes as its values need.
+            values = mask.values.astype(np.min_scalar_type(int(mask.values.max())))
+            session.take_truth(TruthFile(values, read_names(names), mask.note))
         except ClipsamError as error:
             session.take_truth(None, str(error))
         return session.next_version()
@@ -108,4 +112,5 @@ class TruthPanel:
         # A copy: a run in progress may add to it.
         made = dict(run.predictions)
         rows = score_table(made, run.titles, truth, display.threshold, display.overlap)
-        return "", table_html(rows)
+        said = " ".join(filter(None, (session.truth_file.note, truth.note)))
+        return note(said) if said else "", table_html(rows)

@@ -9,8 +9,8 @@ from pathlib import Path
 import gradio as gr
 
 from ...data.readers import DataError
+from ...data.uploads import RIGHT, Source, from_server, from_zip, offered
 from ..events import FILED, PRIVATE, Updates, note, problem
-from .image_sources import RIGHT, Source, from_server, from_zip, offered
 from .measuring import EvaluateSession
 
 logger = logging.getLogger(__name__)

@@ -201,8 +201,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     done: list[int] = []
 
     def counted(*arguments: object) -> AdaptationResult:
-        *others, watch = arguments
-        return adapt(*others, lambda step, figures: done.append(step) or watch(step, figures))
+        *others, watch, turn = arguments
+        return adapt(*others, lambda step, figures: done.append(step) or watch(step, figures), turn)
 
     monkeypatch.setattr(training_run, "adapt", counted)
     monkeypatch.setattr(training_run, "POLL", 0.05)
@@ -277,8 +277,8 @@ def test_a_fork_learns_the_same(lent: list[int], monkeypatch: pytest.MonkeyPatch
     """Three steps, for the clock decides about the rate of later ones."""
 
     def three_steps(*arguments: object) -> AdaptationResult:
-        *others, watch = arguments
-        return adapt(*others, lambda step, figures: watch(step, figures) or step == 3)
+        *others, watch, turn = arguments
+        return adapt(*others, lambda step, figures: watch(step, figures) or step == 3, turn)
 
     monkeypatch.setattr(training_run, "adapt", three_steps)
     threads = torch.get_num_threads()

@@ -21,9 +21,11 @@ import torch
 from PIL import Image
 
 from clipsam.cli import main
+from clipsam.data import unpacking, uploads
 from clipsam.data.readers import DataError, FolderData
 from clipsam.data.samples import BACKGROUND, VOID
 from clipsam.data.synthetic import SceneData
+from clipsam.data.uploads import Source, from_server, from_zip, offered
 from clipsam.evaluation import study
 from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.summary import present_figures
@@ -36,9 +38,8 @@ from clipsam.weights.backbones import Backbones
 from clipsam.workbench import zero_gpu
 from clipsam.workbench.adapt.adapt_tab import AdaptTab, example_pictures
 from clipsam.workbench.bundles import SessionBundle, SessionBundles
-from clipsam.workbench.evaluate import image_sources, measuring, unpacking
+from clipsam.workbench.evaluate import measuring
 from clipsam.workbench.evaluate.evaluate_tab import EVERY, PRESENT, EvaluateTab
-from clipsam.workbench.evaluate.image_sources import Source, from_server, from_zip, offered
 from clipsam.workbench.evaluate.measuring import CASES, FILES, EvaluateSession, sample_iou
 from clipsam.workbench.model_store import ModelStore
 from clipsam.workbench.page import launch
@@ -278,7 +279,8 @@ def test_bombs_are_counted_while_they_unpack(
     monkeypatch.setattr(unpacking, "MAX_FILES", 9)
     assert "contains 12 files, more than the limit of 9" in refused(path, room)
     monkeypatch.setattr(unpacking, "MAX_FILES", 20)
-    monkeypatch.setattr(unpacking, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr(unpacking, "MAX_BYTES", 2**30)
+    monkeypatch.setattr(unpacking, "MAX_NAMES_BYTES", 100)
     assert "classes.json of more than" in refused(path, room)
     assert not list(room.iterdir())
 
@@ -295,7 +297,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "endless depth": (
         lambda f: (f / "classes.json").write_text("[" * 100_000),
-        "“all” is damaged",
+        "classes.json is not valid JSON: its brackets are nested too deeply",
     ),
     "only background": (
         lambda f: (f / "classes.json").write_text('["background"]'),
@@ -934,7 +936,7 @@ def test_bad_uploads_are_one_red_sentence(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(image_sources, "unpack", fail)
+    monkeypatch.setattr(uploads, "unpack", fail)
     shown = panel.take_zip(session, str(tmp_path / "notes.zip"))
     assert "see the server log" in shown[panel.message]
     assert not list(room.iterdir())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
-from ...data.images import MAX_PIXELS
-from ...data.readers import DataError
-from ...data.readers.common import read_json
+from .images import MAX_PIXELS
+from .pairing import is_litter
+from .readers.common import DataError, read_json
 from .unpacking import MAX_JSON_BYTES
 
 PART = "all"
@@ -71,7 +71,7 @@ def find_listings(root: Path) -> list[Listing]:
 
 def folders_in(folder: Path) -> list[Path]:
     """Return the visible sub-folders of a folder."""
-    return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.is_dir())
+    return sorted(p for p in folder.iterdir() if not is_litter(PurePath(p.name)) and p.is_dir())
 
 
 def _read(path: Path, root: Path, folders: Sequence[Path]) -> Listing | None:

@@ -1,4 +1,4 @@
-"""The user's labelled images: a zip, or a folder on the server."""
+"""Labelled images that somebody else packed: a zip, or a folder on the server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ...data.readers import DataError, open_data
-from ...data.samples import SegmentationData
 from .listings import PART, find_listings, folders_in
-from .unpacking import unpack
+from .readers import DataError, open_data
+from .readers.common import read_json
+from .samples import SegmentationData
+from .unpacking import CLASSES, MAX_NAMES_BYTES, unpack, without_wrapping
 
 MAX_CLASSES = 1000
+"""Classes of labelled images."""
 
 RIGHT = (
     "Expected images/, masks/ (for each image a PNG of class ids with the same name) and "
@@ -57,7 +59,7 @@ class Source:
         """
         self.name = name
         self._room = room
-        root = _without_wrapping(root)
+        root = without_wrapping(root)
         self._shown = {f"{root}/": "", str(root): name}
         try:
             self.parts = _folder_parts(root) or self._listed_parts(root)
@@ -98,6 +100,12 @@ class Source:
                 f"{self.name} has no part “{part}”, expected {' or '.join(self.parts)}."
             )
         found = self.parts[part]
+        folder = self.folder(part)
+        if folder is not None:  # Before a reader compares the names with each other.
+            try:
+                read_class_list(folder)
+            except DataError as error:
+                raise DataError(f"{self.describe_error(error)} {RIGHT}") from None
         try:
             data = open_data(f"{found.kind}:{found.folder}", found.name)
         except DataError as error:
@@ -106,14 +114,21 @@ class Source:
             raise DataError(f"{self.name}: part “{part}” is damaged ({error}). {RIGHT}") from None
         if not len(data):
             raise DataError(f"{self.name}: part “{part}” contains no image. {RIGHT}")
-        if not 1 <= len(data.names) <= MAX_CLASSES:
-            raise DataError(
-                f"{self.name} has {len(data.names):,} classes, expected 1 to {MAX_CLASSES:,}."
-            )
+        if not data.names:
+            raise DataError(f"{self.name} has 0 classes, expected 1 to {MAX_CLASSES:,}.")
+        check_class_count(data.names, self.name)
         return data
 
-    def describe_error(self, error: Exception) -> str:
-        """Describe an error in one sentence, with paths as the user knows them."""
+    def folder(self, part: str) -> Path | None:
+        """Return the folder of a part's ``images/`` and ``masks/``; ``None`` if a JSON lists it."""
+        found = self.parts[part]
+        if found.kind != "folder":
+            return None
+        inner = found.folder / found.name
+        return inner if (inner / "images").is_dir() else found.folder
+
+    def describe_error(self, error: Exception | str) -> str:
+        """Describe an error or a note in one sentence, with paths as the user knows them."""
         text = str(error)
         for path, shown in self._shown.items():
             text = text.replace(path, shown)
@@ -122,6 +137,44 @@ class Source:
     def close(self) -> None:
         """Delete the unpacked files."""
         self._room.cleanup()
+
+
+def read_class_list(folder: Path) -> tuple[str, ...] | None:
+    """Read the class names of a folder of labelled images, index = id.
+
+    They stand in :data:`~.unpacking.CLASSES` in the folder or one above; ``None`` without it.
+
+    Raises:
+        DataError: it is no list of names, or too long.
+    """
+    path = next((p for f in (folder, folder.parent) if (p := f / CLASSES).is_file()), None)
+    if path is None:
+        return None
+    if path.stat().st_size > MAX_NAMES_BYTES:
+        raise DataError(
+            f"{path} is larger than {MAX_NAMES_BYTES // 2**20} MB, expected a list of class names"
+        )
+    names = read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path} is not a list of class names")
+    check_class_count(names, str(path))
+    return tuple(names)
+
+
+def check_class_count(names: Sequence[str], what: str) -> None:
+    """Check the number of classes.
+
+    Args:
+        names: of the classes.
+        what: where they stand, for the message.
+
+    Raises:
+        DataError: they are too many.
+    """
+    if len(names) > MAX_CLASSES:
+        raise DataError(
+            f"{what} has {len(names):,} classes, more than the limit of {MAX_CLASSES:,}."
+        )
 
 
 def from_zip(path: Path) -> Source:
@@ -170,17 +223,6 @@ def offered(folders: Sequence[Path]) -> dict[str, Path]:
                 name = inner.name if inner.name not in found else f"{folder.name}/{inner.name}"
                 found[name] = inner
     return found
-
-
-def _without_wrapping(root: Path) -> Path:
-    """Return the innermost folder that contains everything."""
-    while True:
-        visible = [path for path in root.iterdir() if path.name[0] != "."]
-        if len(visible) != 1 or visible[0].is_symlink() or not visible[0].is_dir():
-            return root
-        if visible[0].name in ("images", "masks"):
-            return root
-        root = visible[0]
 
 
 def _folder_parts(root: Path) -> dict[str, Part]:
