@@ -17,6 +17,7 @@ from .label_values import LabelNames
 from .pairing import PICTURE_ENDINGS, is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
 from .readers.common import list_pairs
+from .readers.registry import notes_of
 from .samples import BACKGROUND, LabelledImage
 from .uploads import Source, check_class_count, from_zip, read_class_list
 
@@ -175,10 +176,13 @@ def _of_archive(source: Source, typed: Sequence[str]) -> Iterator[LabelledImage]
             data = source.open(name)
             left -= len(data)
             _check_number(MAX_IMAGES - left)
+            notes = [*notes_of(data)]
             for sample in map(data.__getitem__, range(len(data))):
                 key = f"{name}/{sample.key}" if several else sample.key
                 made = _picture(key, sample.image, sample.classes, sample.names)
-                yield dataclasses.replace(made, note=sample.note)
+                notes = [source.describe_error(one) for one in (*notes, sample.note) if one]
+                yield dataclasses.replace(made, note=" ".join(notes))
+                notes = []  # Those of the whole part are said once.
             continue
         pairs = list_pairs(folder / "images", folder / "masks", endings=PICTURE_ENDINGS)
         if not pairs:

@@ -158,6 +158,8 @@ class DataReader:
     """The data set's own names of ``train``, ``val`` and ``test``, where different."""
     single_object: ClassVar[bool] = False
     """Whether each image shows at most one object."""
+    notes: tuple[str, ...] = ()
+    """One sentence for each kind of labels that was left out."""
 
     @classmethod
     def open(cls, kind: str, root: Path, part: str) -> SegmentationData:
