@@ -89,7 +89,7 @@ def test_types_and_defaults_are_told(page: Client) -> None:
     assert told["masks"]["type"]["enum"] == ["png", "rle"]
     required = [name for name, one in told.items() if not one["parameter_has_default"]]
     assert required == ["image", "classes", "methods"]
-    assert segment["returns"][0]["type"]["properties"].keys() == {"preset", "size", "methods"}
+    assert segment["returns"][0]["type"]["properties"].keys() == {"preset", "size", "notes", "methods"}
 
 
 @pytest.mark.parametrize("masks", ["png", "rle"])
