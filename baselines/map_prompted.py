@@ -14,12 +14,12 @@ from clipsam.measure import Stopwatch
 from clipsam.models.clip import SurgeryVision, similarity_grid
 from clipsam.predictor import PredictOptions
 from clipsam.prompting import Calibration
+from clipsam.registry import DENSE
 from clipsam.sam_prompting import empty_result, map_mask, map_points
 from clipsam.types import Concept, ConceptResult, SamPrompts
 
 from .prompted_sam import SamPrompter
 
-VANILLA, DENSE = "vanilla", "dense-prompt"
 """Modes: points from the map alone, or also the map as mask prompt, as in CLIP-Guided SAM."""
 
 

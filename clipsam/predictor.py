@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -18,33 +18,9 @@ from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
 from .memory import FallbackPlan, move_tensors, run_with_fallback, weights
 from .prompting import Calibration, PointSampling
+from .registry import MethodInfo
 from .types import Concept, ConceptResult, Prediction, Prompt
 from .weights.backbones import Backbones
-from .weights.presets import Preset
-from .weights.published import PublishedWeights
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """Metadata shown to users about a method.
-
-    Attributes:
-        id: name on the command line.
-        name: name on the page.
-        paper: its source.
-        kind: ``method`` of one of the three papers, or ``baseline``.
-        modes: its modes; the first is the default.
-        summary: one sentence about the method.
-        quoted: results of the published network, as reported in the paper.
-    """
-
-    id: str
-    name: str
-    paper: str
-    kind: Literal["method", "baseline"]
-    modes: tuple[str, ...]
-    summary: str
-    quoted: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,18 +67,11 @@ class Predictor(ABC):
     """Base class of methods; predicts from an image and a prompt and holds no image."""
 
     info: ClassVar[MethodInfo]
-    needs_training: ClassVar[bool] = False
-    """Whether the method has weights of its own, stored as a bundle."""
     joint: ClassVar[bool] = False
     """Whether classes compete, so that the result for one depends on the others."""
 
     def __init__(self, backbones: Backbones) -> None:
         self.backbones = backbones
-
-    @classmethod
-    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """Return the published networks needed in addition to the preset's SAM and CLIP."""
-        return ()
 
     @classmethod
     def load(cls, backbones: Backbones, folder: Path | None = None) -> Predictor:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import PromptError
 from ..geometry import Fit
-from ..models.clip import ClipSizes, FeatureNorm
-from ..models.sam_model import SamConfig
+from ..models.sizes import ClipSizes, FeatureNorm, SamConfig
 from .published import (
     CLIP_VIT_B16,
     CLIP_VIT_L14,

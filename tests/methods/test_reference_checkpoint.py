@@ -17,7 +17,8 @@ from clipsam.methods.reference_checkpoint import (
     write_reference_checkpoint,
 )
 from clipsam.models.clip import build_clip
-from clipsam.models.sam_model import SamConfig, build_sam
+from clipsam.models.sam_model import build_sam
+from clipsam.models.sizes import SamConfig
 from clipsam.weights.backbones import Backbones, assemble
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.convert import clip_from_openai

@@ -25,7 +25,8 @@ from clipsam.models.tuned_sam_model import TunedSamConfig
 from clipsam.registry import find_method, methods
 from clipsam.types import Concept, Prompt
 from clipsam.weights import checkpoints
-from clipsam.weights.backbones import has_weights, load_backbones
+from clipsam.weights.availability import has_weights
+from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import load_bundle
 from clipsam.weights.presets import TINY
 
