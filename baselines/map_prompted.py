@@ -56,7 +56,7 @@ class MapPromptedPredictor(SamPrompter):
         with watch.step("prompts"):
             shown = similarity[0].float().cpu().numpy()
             calibration, transform = self.calibration, self._transform(encoded)
-            points = map_points(similarity, transform, concept.text, calibration, options)
+            points = map_points(similarity, transform, concept.synonyms, calibration, options)
         if not len(points):
             note = f"Empty mask: {self.map_name} is constant."
             nothing = empty_result(self._mask_side, shown, note)
@@ -87,6 +87,9 @@ class ClipMapPredictor(MapPromptedPredictor):
     def network(self) -> nn.Module:
         """Return SAM and CLIP, both frozen."""
         return nn.ModuleList([super().network(), self.backbones.clip])
+
+    def _is_cut(self, name: str) -> bool:
+        return self.backbones.text.is_cut(name)
 
     def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIP text"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +53,10 @@ class PredictOptions:
         if self.classes_at_a_time is not None and self.classes_at_a_time < 1:
             raise PromptError(
                 f"classes_at_a_time is {self.classes_at_a_time}, expected at least 1."
+            )
+        if self.point_threshold is not None and not math.isfinite(self.point_threshold):
+            raise PromptError(
+                f"point_threshold is {self.point_threshold}, expected a finite number."
             )
         if self.num_points < 1:
             raise PromptError(f"num_points is {self.num_points}, expected at least 1.")
@@ -212,6 +217,7 @@ class Predictor(ABC):
         pending = [index for index, key in enumerate(keys) if key not in kept]
         concepts, how = [prompt.concepts[i] for i in pending], [modes[i] for i in pending]
         found = self._predict_all(encoded, concepts, how, options, watch, progress)
+        found = [self._noted(*one) for one in zip(found, concepts, strict=True)]
         answers = dict(kept)
         answers.update(zip((keys[index] for index in pending), found, strict=True))
         return Prediction(
@@ -224,6 +230,18 @@ class Predictor(ABC):
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
         )
+
+    def _is_cut(self, name: str) -> bool:
+        """Return whether the method reads only the beginning of a name, being so long."""
+        return False
+
+    def _noted(self, result: ConceptResult, concept: Concept) -> ConceptResult:
+        """Add to a result that a name of its class was cut."""
+        cut = [name for name in concept.synonyms if self._is_cut(name)]
+        if not cut:
+            return result
+        note = f"“{cut[0][:40]}…” is too long for {self.info.name}, which read its beginning only."
+        return replace(result, note=" ".join(filter(None, (result.note, note))))
 
     @classmethod
     def check_mode(cls, mode: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,14 @@ from torch import Tensor
 
 from .geometry import SquareTransform
 from .predictor import PredictOptions
-from .prompting import Calibration, dense_prompt, points_from_similarity, stable_seed
+from .prompting import Calibration, class_seed, dense_prompt, points_from_similarity
 from .types import NOTHING, ConceptResult, SamPrompts
 
 
 def map_points(
     similarity: Tensor,
     transform: SquareTransform,
-    text: str,
+    names: Sequence[str],
     calibration: Calibration,
     options: PredictOptions,
 ) -> np.ndarray:
@@ -26,7 +27,7 @@ def map_points(
     Args:
         similarity: raw map (1, h, w) over the whole image.
         transform: how the image lies in SAM's square input.
-        text: the class's name, which the random seed depends on.
+        names: of the class, which the random seed depends on, but not on their case and order.
         calibration: default threshold, unless ``options`` set one.
         options: number of points, threshold, sampling and seed.
 
@@ -38,7 +39,7 @@ def map_points(
         transform,
         options.map_threshold(calibration),
         options.num_points,
-        stable_seed(text, options.seed),
+        class_seed(names, options.seed),
         options.sampling,
     )
 

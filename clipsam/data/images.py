@@ -166,6 +166,16 @@ def load_binary_mask(source: str | Path | BinaryIO) -> Loaded:
     return Loaded(inside)
 
 
+def size_rule(image: tuple[int, int], mask: tuple[int, int]) -> str:
+    """Return the sentence that says what sizes must be, when those of image and mask differ."""
+    if image == mask[::-1]:
+        return (
+            "Both must have the same size; it seems that only one of them was turned, as an EXIF "
+            "orientation does."
+        )
+    return "Both must have the same size."
+
+
 def _transparency_mask(picture: Image.Image, name: str) -> np.ndarray | None:
     """Return where a picture of a single colour is opaque, bool (H, W).
 

@@ -64,7 +64,7 @@ def is_soft(ids: np.ndarray) -> bool:
     bright = np.count_nonzero((shares > 0.75) & (shares < 1))
     between = len(levels) - np.count_nonzero((shares < 0.25) | (shares > 0.75))
     gap = np.diff(shares, prepend=0.0).max()
-    return bool(gap <= WIDEST_GAP) or (dark >= 2 and bright >= 2 and not between)
+    return bool(gap <= WIDEST_GAP or (dark >= 2 and bright >= 2 and not between))
 
 
 def cut(ids: np.ndarray, where: str) -> Loaded:

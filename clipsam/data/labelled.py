@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from ..names import fold_name
-from .images import ImageError, Loaded, load_image, load_mask
+from .images import ImageError, Loaded, load_image, load_mask, size_rule
 from .label_values import LabelNames
 from .pairing import PICTURE_ENDINGS, is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
@@ -115,7 +115,7 @@ def _check_size(key: str, image: np.ndarray, mask: np.ndarray) -> None:
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         raise DataError(
             f"{key}: the mask is {mask_width} × {mask_height} pixels, but the image is {width} × "
-            f"{height}. Both must have the same size."
+            f"{height}. {size_rule((height, width), (mask_height, mask_width))}"
         )
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.images import ImageError
+from ..data.images import ImageError, size_rule
 from ..data.label_values import LabelNames, cut, is_soft, levels_of
 from ..data.samples import BACKGROUND, VOID, VOID_IDS
 from ..errors import ClipsamError
-from ..names import BACKGROUND_NAMES, fold_name
+from ..names import BACKGROUND_NAMES, SEPARATORS, fold_name
 from ..types import Prediction, Prompt
 from .metric_table import MaskComparison
 from .metrics import Counts
@@ -51,7 +51,7 @@ def read_names(text: str) -> tuple[str, ...] | None:
     if not text:
         return None
     if text[0] not in "[{":
-        return tuple(name.strip() for name in text.split(","))
+        return tuple(name.strip() for name in text.translate(SEPARATORS).split(","))
     try:
         names = json.loads(text)
         if isinstance(names, dict):
@@ -154,7 +154,7 @@ def match_truth(
     if ids.shape != tuple(image_size):
         raise TruthError(
             f"The ground truth is {ids.shape[1]} × {ids.shape[0]} pixels, but the image is "
-            f"{image_size[1]} × {image_size[0]}. Both must have the same size."
+            f"{image_size[1]} × {image_size[0]}. {size_rule(tuple(image_size), ids.shape)}"
         )
     concepts = prompt.concepts
     if names is not None:

@@ -16,6 +16,7 @@ from ..models.clip import similarity_grid
 from ..models.image_encoder import AdapterConfig
 from ..models.sam_model import decode_masks
 from ..models.tuned_sam_model import TunedSam, TunedSamConfig
+from ..names import canonical_names
 from ..predictor import PredictOptions
 from ..prompting import Calibration
 from ..sam_prompting import class_result, empty_result, map_mask, map_points, prompt_tensors
@@ -191,7 +192,7 @@ class TunedSamPredictor(TrainablePredictor):
                 transform = self._transform(encoded)
                 if prompts is None:
                     points = map_points(
-                        similarity, transform, concept.text, self.calibration, options
+                        similarity, transform, concept.synonyms, self.calibration, options
                     )
                     if len(points):
                         prompts = SamPrompts(points, np.ones(len(points), np.int64))
@@ -201,6 +202,10 @@ class TunedSamPredictor(TrainablePredictor):
                     )
                     prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return _ClassQuery(concept, prompts, text, tokens, shown, dense)
+
+    def _is_cut(self, name: str) -> bool:
+        reads = self.config.sees_text or self.config.clip is not None
+        return reads and self.backbones.text.is_cut(name)
 
     def _vision_name(self) -> str:
         """Return the cache key of CLIP's image features; frozen CLIP's are shared."""
@@ -217,7 +222,7 @@ class TunedSamPredictor(TrainablePredictor):
                 "tuned",
                 backbones.preset.name,
                 self.name,
-                adapters.sees_class and one.concept.synonyms,
+                adapters.sees_class and canonical_names(one.concept.synonyms),
             )
             for one in queries
         ]
