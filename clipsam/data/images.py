@@ -20,6 +20,9 @@ MAX_PIXELS = 100_000_000
 LOSSY = frozenset({"JPEG", "MPO", "JPEG2000"})
 """Formats, as Pillow names them, whose compression changes values."""
 
+MAYBE_LOSSY = frozenset({"WEBP", "AVIF"})
+"""Formats with and without such a compression; Pillow does not say which a file has."""
+
 LOSSY_SPREAD = 8
 """Levels by which the channels of a grey picture may differ after compression."""
 
@@ -128,7 +131,8 @@ def load_mask(source: str | Path | BinaryIO) -> Loaded:
         ImageError: as :func:`open_image`, or a mask that is neither ids nor binary.
     """
     picture, name = _load(source), _name(source)
-    lossy = picture.format in LOSSY
+    picture_format = picture.format
+    lossy = picture_format in LOSSY
     picture = _upright(picture)
     inside = _transparency_mask(picture, name)
     if inside is not None:
@@ -136,7 +140,8 @@ def load_mask(source: str | Path | BinaryIO) -> Loaded:
     if picture.mode in _ALPHA_MODES:
         picture = picture.convert("RGB" if picture.mode in ("PA", "RGBA", "RGBa") else "L")
     if picture.mode == "RGB":
-        picture = _one_channel(picture, name, tolerance=LOSSY_SPREAD if lossy else 0)
+        grey, exact = _one_channel(picture, name, lossy or picture_format in MAYBE_LOSSY)
+        picture, lossy = grey, lossy or not exact
     if picture.mode == "F":
         return _fractions(np.asarray(picture), name)
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
@@ -204,19 +209,22 @@ def _transparency_mask(picture: Image.Image, name: str) -> np.ndarray | None:
     )
 
 
-def _one_channel(picture: Image.Image, name: str, tolerance: int) -> Image.Image:
+def _one_channel(picture: Image.Image, name: str, compressed: bool) -> tuple[Image.Image, bool]:
     """Reduce a colour picture whose channels are equal to one of them.
 
+    Returns:
+        The channel, and whether the others are exactly equal.
+
     Raises:
-        ImageError: the channels differ by more than ``tolerance`` levels.
+        ImageError: the channels differ, by more than :data:`LOSSY_SPREAD` if it is compressed.
     """
-    channels = np.asarray(picture)
-    if np.ptp(channels, axis=2).max() > tolerance:
+    spread = int(np.ptp(np.asarray(picture), axis=2).max())
+    if spread > (LOSSY_SPREAD if compressed else 0):
         raise ImageError(
             f"{name} is a colour image. A mask must contain ids: one grey channel, a palette PNG, "
             "or 16-bit grey."
         )
-    return picture.getchannel("G")
+    return picture.getchannel("G"), not spread
 
 
 def _black_or_white(values: np.ndarray, name: str) -> Loaded:
@@ -227,8 +235,13 @@ def _black_or_white(values: np.ndarray, name: str) -> Loaded:
     """
     middle = np.count_nonzero((values > 63) & (values < 192))
     if values.any() and (values.max() < 192 or 2 * middle > values.size):
-        raise ImageError(f"{name} is a JPEG, whose compression changes ids. Save the mask as PNG.")
-    note = f"The mask {name} is a JPEG, so it was read as black and white, cut in the middle."
+        raise ImageError(
+            f"{name} is compressed like a photograph, which changes ids. Save the mask as PNG."
+        )
+    note = (
+        f"The mask {name} is compressed like a photograph, so it was read as black and white, cut "
+        "in the middle."
+    )
     return _binary(values > 127, note)
 
 

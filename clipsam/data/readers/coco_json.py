@@ -116,8 +116,8 @@ def read_coco(path: Path, panoptic: bool = False, rename: Callable[[str], str] =
 def _entries(content: dict, part: str, path: Path, needed: Sequence[str]) -> list[dict]:
     """Return the entries of a list, with ids in one form; annotations without an id get one."""
     for number, entry in enumerate(content[part], start=1):
-        if part == "annotations" and isinstance(entry, dict):
-            entry.setdefault("id", f"number {number}")
+        if part == "annotations" and isinstance(entry, dict) and entry.get("id") is None:
+            entry["id"] = f"number {number}"
         if not isinstance(entry, dict) or not all(field in entry for field in needed):
             raise DataError(
                 f"{path} is not COCO JSON: every entry of {part} must have {', '.join(needed)}, "
@@ -125,7 +125,7 @@ def _entries(content: dict, part: str, path: Path, needed: Sequence[str]) -> lis
             )
         for field in ("id", "image_id", "category_id"):
             value = entry.get(field, 0)
-            if isinstance(value, dict | list):
+            if isinstance(value, bool) or not isinstance(value, int | float | str):
                 raise DataError(
                     f"{path}: the {field} of {_which(entry, number)} in {part} must be a number"
                 )
