@@ -23,6 +23,9 @@ LOSSY = frozenset({"JPEG", "MPO", "JPEG2000"})
 MAYBE_LOSSY = frozenset({"WEBP", "AVIF"})
 """Formats with and without such a compression; Pillow does not say which a file has."""
 
+WEBP_HEAD = 4096
+"""Bytes at the beginning of a WebP file, in which its frame is named unless a profile is longer."""
+
 LOSSY_SPREAD = 8
 """Levels by which the channels of a grey picture may differ after compression."""
 
@@ -132,7 +135,7 @@ def load_mask(source: str | Path | BinaryIO) -> Loaded:
     """
     picture, name = _load(source), _name(source)
     picture_format = picture.format
-    lossy = picture_format in LOSSY
+    lossy = picture_format in LOSSY or (picture_format == "WEBP" and _is_lossy_webp(source))
     picture = _upright(picture)
     inside = _transparency_mask(picture, name)
     if inside is not None:
@@ -207,6 +210,18 @@ def _transparency_mask(picture: Image.Image, name: str) -> np.ndarray | None:
         f"{name} has several colours as well as transparency. A mask must contain ids in one grey "
         "channel or a palette, or be a single colour with transparency around it."
     )
+
+
+def _is_lossy_webp(source: str | Path | BinaryIO) -> bool:
+    """Return whether a WebP file holds a lossy frame, by the name of its chunk."""
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as file:
+            return b"VP8 " in file.read(WEBP_HEAD)
+    place = source.tell()
+    source.seek(0)
+    head = source.read(WEBP_HEAD)
+    source.seek(place)
+    return b"VP8 " in head
 
 
 def _one_channel(picture: Image.Image, name: str, compressed: bool) -> tuple[Image.Image, bool]:

@@ -51,17 +51,18 @@ def is_soft(ids: np.ndarray) -> bool:
     """Return whether a mask's values are grey levels of a binary mask with soft edges.
 
     Most pixels are then nearly black or nearly white, and the levels between have no wide gap; or,
-    after compression, there are several levels near either end.
+    after compression, there are several levels near either end, or levels next to white.
     """
     levels, counts = levels_of(ids)
-    if len(levels) < SOFT_LEVELS or levels[0] < 0:
-        return False
     top = next((top for top in VOID_IDS if levels[-1] <= top), None)
-    if top is None:
+    if top is None or levels[0] < 0:
         return False
     shares = levels / top
-    ends = counts[(shares <= END_SHARE) | (shares >= 1 - END_SHARE)].sum()
-    if shares[-1] < 0.75 or 2 * ends < counts.sum():
+    at_end = (shares <= END_SHARE) | (shares >= 1 - END_SHARE)
+    if at_end.all() and (at_end & (shares > 0.75) & (shares < 1)).any():
+        return True
+    few = len(levels) < SOFT_LEVELS or shares[-1] < 0.75
+    if few or 2 * counts[at_end].sum() < counts.sum():
         return False
     dark = np.count_nonzero((shares > 0) & (shares < 0.25))
     bright = np.count_nonzero((shares > 0.75) & (shares < 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def store_binary(rng: np.random.Generator, mask: np.ndarray, folder: Path) -> tu
             picture.putpalette(rng.integers(0, 256, 768).tolist())
             picture.save(path)
         case "again":
-            grey.save(folder / "first.jpg", quality=int(rng.integers(40, 100)))
+            # Above, a file of 0, 1 and 255 may come of it, which are ids.
+            grey.save(folder / "first.jpg", quality=int(rng.integers(40, 90)))
             Image.open(folder / "first.jpg").save(path)
         case "gif":
             path = folder / "mask.gif"
@@ -359,7 +361,7 @@ def spoil(coco: Coco, rng: np.random.Generator) -> None:
             del node[key]
             return
         else:
-            node[key] = VALUES[rng.integers(len(VALUES))]
+            node[key] = deepcopy(VALUES[rng.integers(len(VALUES))])
             return
 
 
