@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -27,11 +28,7 @@ from .weights.presets import Preset
 
 
 class EncodedImage:
-    """An image with a bounded cache of features; one per image and user, never shared.
-
-    Attributes:
-        image: uint8 (H, W, 3), RGB.
-    """
+    """An image with a bounded cache of features; one per image and user, never shared."""
 
     def __init__(self, image: ImageLike, max_bytes: int = 512 * 2**20) -> None:
         """Start with an empty cache.
@@ -43,9 +40,24 @@ class EncodedImage:
         Raises:
             ImageError: not an image that can be used.
         """
-        self.image = as_pixels(image)
+        self._pixels = as_pixels(image)
         self.max_bytes = max_bytes
         self._features: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    @property
+    def image(self) -> np.ndarray:
+        """The pixels, uint8 (H, W, 3), RGB."""
+        return self._pixels
+
+    def shows_same(self, other: EncodedImage) -> bool:
+        """Return whether two images have the same pixels."""
+        return np.array_equal(self.image, other.image)
+
+    def without_features(self) -> EncodedImage:
+        """Return the same image with an empty cache."""
+        other = copy.copy(self)
+        other._features = OrderedDict()
+        return other
 
     @property
     def size(self) -> tuple[int, int]:
@@ -174,7 +186,10 @@ class EncodedImage:
 
 def clip_input(image: np.ndarray, preset: Preset) -> Tensor:
     """Resize to a square and normalise for CLIP: uint8 (H, W, 3) → (1, 3, R, R)."""
-    square = SquareTransform(image.shape[:2], preset.clip.surgery_size, "squash")
+    side = preset.clip.surgery_size
+    if preset.clip_from_sam_input:
+        return F.interpolate(sam_input(image, preset), (side, side), mode="bilinear")
+    square = SquareTransform(image.shape[:2], side, "squash")
     return normalize(_to_tensor(square.image(image)), preset.clip_mean, preset.clip_std)
 
 

@@ -14,6 +14,7 @@ from .evaluation.runner import MANUAL, MethodRun
 from .evaluation.study import RESULTS, Settings, Shard, Study
 from .method_args import load_methods_from_args
 from .predictor import Predictor
+from .writing import check_folder
 
 
 def evaluate(data: str, methods: Sequence[str], out: str | Path, **settings: Any) -> list[dict]:
@@ -35,7 +36,7 @@ def evaluate(data: str, methods: Sequence[str], out: str | Path, **settings: Any
     defaults = {"part": "val", "preset": "tiny", "single_object": shows_single_objects(data)}
     chosen = Settings(data=data, methods=tuple(methods), **{**defaults, **settings})
     open_study(chosen, Path(out)).run(Shard())
-    return json.loads((Path(out) / RESULTS).read_text())["methods"]
+    return json.loads((Path(out) / RESULTS).read_text(encoding="utf-8"))["methods"]
 
 
 def open_study(settings: Settings, out: Path) -> Study:
@@ -49,6 +50,7 @@ def open_study(settings: Settings, out: Path) -> Study:
         ClipsamError: a method, preset, data set or folder that cannot be used.
     """
     data = open_data(settings.data, settings.part)
+    check_folder(out)
     runs: list[MethodRun] = []
     predictors: dict[str, Predictor] = {}
     loaded = load_methods_from_args(
@@ -60,7 +62,8 @@ def open_study(settings: Settings, out: Path) -> Study:
         method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"
         predictors.setdefault(method, choice.predictor)
         mode = choice.mode or info.modes[0]
-        run = MethodRun(method, mode, settings.clicks if mode == MANUAL else 0)
+        clicks = settings.clicks if mode == MANUAL else 0
+        run = MethodRun(method, mode, clicks, settings.options)
         if run in runs:
             raise PromptError(f"The method “{method}” is given twice in its mode {mode}.")
         runs.append(run)

@@ -17,6 +17,7 @@ from .evaluation.truth import Truth
 from .marks import points_json, prompt_json
 from .registry import find_method
 from .types import Overlap, Prediction, Prompt
+from .writing import check_folder, replacing, shorten, write_json, write_text
 
 LABEL_MAP = "label map"
 
@@ -39,18 +40,20 @@ def write_prediction(
     :func:`coco_annotations`. Where classes compete there is also ``label map.png``, an index PNG:
     0 for none of the classes, then 1, 2, … in their order.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     if find_method(prediction.method).joint:
         labels = prediction.label_map(threshold) + 1
         dtype = np.uint8 if len(prediction.results) < 256 else np.uint16
-        Image.fromarray(labels.astype(dtype)).save(folder / f"{LABEL_MAP}.png")
+        with replacing(folder / f"{LABEL_MAP}.png") as partial:
+            Image.fromarray(labels.astype(dtype)).save(partial)
     classes, found = [], []
     names = file_names(prediction.texts)
     masks = prediction.each_mask(threshold, None, overlap)
     for text, name, result, mask in zip(
         prediction.texts, names, prediction.results, masks, strict=True
     ):
-        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+        with replacing(folder / f"{name}.png") as partial:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(partial)
         found.append(run_lengths.encode(np.asfortranarray(mask.view(np.uint8))))
         entry = {
             "text": text,
@@ -62,7 +65,8 @@ def write_prediction(
             "boxes": result.prompts.boxes.tolist(),
         }
         if result.similarity is not None:
-            np.save(folder / f"{name}.similarity.npy", result.similarity.astype(np.float32))
+            with replacing(folder / f"{name}.similarity.npy") as partial:
+                np.save(partial, result.similarity.astype(np.float32))
             low, high = float(result.similarity.min()), float(result.similarity.max())
             entry["similarity_range"] = [low, high]
         if result.candidate is not None:
@@ -76,7 +80,7 @@ def write_prediction(
                 entry[name] = None if math.isnan(value) else value
         classes.append(entry)
     annotations = coco_annotations(prediction, found, image_name)
-    (folder / "annotations.json").write_text(json.dumps(annotations, ensure_ascii=False))
+    write_text(folder / "annotations.json", json.dumps(annotations, ensure_ascii=False))
     return {
         "id": prediction.method,
         "preset": prediction.preset,
@@ -84,6 +88,7 @@ def write_prediction(
         "seconds": prediction.total_seconds,
         "peak_memory_mb": prediction.peak_memory_mb,
         **({"note": prediction.note} if prediction.note else {}),
+        **({"settings": dict(prediction.overrides)} if prediction.overrides else {}),
         "classes": classes,
     }
 
@@ -129,12 +134,14 @@ def coco_annotations(
 def write_results(folder: Path, image_name: str, prompt: Prompt, methods: Sequence[dict]) -> None:
     """Write ``results.json``: the prompt, and the entries of :func:`write_prediction`."""
     results = {"image": image_name, "prompt": prompt_json(prompt), "methods": list(methods)}
-    (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False))
+    check_folder(folder)
+    write_json(folder / "results.json", results)
 
 
 def safe_name(text: str) -> str:
     """Convert a class name to a file name, replacing unsafe characters by underscores."""
-    return "".join("_" if c in '/\\:*?"<>|\0' else c for c in text).lstrip(".")[:100] or "_"
+    safe = "".join("_" if c in '/\\:*?"<>|\0' else c for c in text).lstrip(".")[:100]
+    return shorten(safe) or "_"
 
 
 def file_names(texts: Sequence[str]) -> list[str]:

@@ -20,18 +20,28 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
         self._device = device
+        self._excluded = 0.0
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Add the time of the block to ``name``; blocks must not be nested."""
-        start = time.perf_counter()
+        start, excluded = time.perf_counter(), self._excluded
         try:
             yield
         finally:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
-            elapsed = time.perf_counter() - start
+            elapsed = time.perf_counter() - start - (self._excluded - excluded)
             self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
+
+    @contextmanager
+    def excluding(self) -> Iterator[None]:
+        """Leave the time of the block out of all steps."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._excluded += time.perf_counter() - start
 
 
 class PeakMemory:

@@ -6,9 +6,10 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Protocol, get_args
 
 import torch
 from torch import nn
@@ -17,11 +18,14 @@ from .encoded_image import EncodedImage
 from .errors import PromptError
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
-from .memory import FallbackPlan, move_tensors, run_with_fallback, weights
-from .prompting import Calibration, PointSampling
+from .memory import CPU, FallbackPlan, move_tensors, run_with_fallback, weights
+from .prompting import PointSampling, PromptSettings
 from .registry import MethodInfo
 from .types import Concept, ConceptResult, Prediction, Prompt
 from .weights.backbones import Backbones
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,8 @@ class PredictOptions:
         mode: one of the method's modes; ``None`` decides for each class: a method that can take
             points takes them where there are some.
         seed: random seed of the points sampled from similarity maps.
-        num_points: points sampled per class (K = 5 in the paper).
-        point_threshold: on the min–max-scaled map; ``None`` takes the calibrated one.
-        sampling: how points are sampled.
-        dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
+        num_points, sampling, point_threshold, dense_logit: how prompts are made from a map, see
+            :class:`~clipsam.prompting.PromptSettings`; ``None`` takes the method's own.
         classes_at_a_time: a method that computes several classes at once takes at most so many,
             and answers the same with less memory; ``None`` leaves the number to the method. When
             memory runs out, a prediction lowers it by itself, see ``memory.run_with_fallback``.
@@ -43,10 +45,10 @@ class PredictOptions:
 
     mode: str | None = None
     seed: int = 0
-    num_points: int = 5
+    num_points: int | None = None
+    sampling: PointSampling | None = None
     point_threshold: float | None = None
-    sampling: PointSampling = "spread"
-    dense_logit: float = 8.0
+    dense_logit: float | None = None
     classes_at_a_time: int | None = None
 
     def __post_init__(self) -> None:
@@ -54,18 +56,68 @@ class PredictOptions:
             raise PromptError(
                 f"classes_at_a_time is {self.classes_at_a_time}, expected at least 1."
             )
-        if self.point_threshold is not None and not math.isfinite(self.point_threshold):
-            raise PromptError(
-                f"point_threshold is {self.point_threshold}, expected a finite number."
-            )
-        if self.num_points < 1:
+        if self.num_points is not None and self.num_points < 1:
             raise PromptError(f"num_points is {self.num_points}, expected at least 1.")
+        if self.sampling is not None and self.sampling not in get_args(PointSampling):
+            kinds = " or ".join(get_args(PointSampling))
+            raise PromptError(f"sampling is “{self.sampling}”, expected {kinds}.")
+        for name in ("point_threshold", "dense_logit"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise PromptError(f"{name} is {value}, expected a finite number.")
 
-    def map_threshold(self, calibration: Calibration) -> float:
-        """Return the threshold on the min–max-scaled similarity, by default as calibrated."""
-        if self.point_threshold is None:
-            return calibration.point_threshold
-        return self.point_threshold
+    @property
+    def overrides(self) -> dict[str, int | float | str]:
+        """The settings of prompts that are set here, by name."""
+        return {
+            field.name: value
+            for field in fields(PromptSettings)
+            if (value := getattr(self, field.name)) is not None
+        }
+
+    def prompt_settings(self, defaults: PromptSettings) -> PromptSettings:
+        """Return a method's own settings, with those that are set here in their place."""
+        return replace(defaults, **self.overrides)
+
+
+class Turn(Protocol):
+    """A context in which predictions are made, shared with others who want the same machine."""
+
+    def __enter__(self) -> object:
+        """Wait until it is this one's turn; again inside it, do nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let others go on."""
+
+    def check(self) -> None:
+        """Raise an exception of its own if the prediction is not wanted any more."""
+
+    def pause(self) -> object:
+        """Check, and let others go on for a while if it is time."""
+
+
+class _Alone:
+    """The turn of a program that shares the machine with nobody."""
+
+    def __enter__(self) -> _Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def check(self) -> None:
+        return
+
+    def pause(self) -> None:
+        return
+
+
+ALONE = _Alone()
 
 
 class Predictor(ABC):
@@ -74,6 +126,7 @@ class Predictor(ABC):
     info: ClassVar[MethodInfo]
     joint: ClassVar[bool] = False
     """Whether classes compete, so that the result for one depends on the others."""
+    _turn: Turn = ALONE
 
     def __init__(self, backbones: Backbones) -> None:
         self.backbones = backbones
@@ -112,6 +165,23 @@ class Predictor(ABC):
         view = copy.copy(self)
         view.backbones = backbones
         return view
+
+    def during(self, turn: Turn) -> Self:
+        """Return the same method, which predicts only during a turn and gives way between classes.
+
+        On a GPU, whose memory a prediction has for itself, it gives way between predictions only.
+        """
+        view = copy.copy(self)
+        view._turn = turn
+        return view
+
+    def _give_way(self, watch: Stopwatch) -> None:
+        """Let others go on between two pieces of a prediction; the time does not count."""
+        with watch.excluding():
+            if self.backbones.device == CPU:
+                self._turn.pause()
+            else:
+                self._turn.check()
 
     def to(self, device: torch.device) -> None:
         """Move all weights of the method, including networks shared with other methods."""
@@ -195,7 +265,8 @@ class Predictor(ABC):
             return there._predict(encoded, prompt, modes, given, progress, kept)
 
         device, classes = self.backbones.device, len(prompt.concepts)
-        prediction, note, lost = run_with_fallback(run, device, classes)
+        with self._turn:
+            prediction, note, lost = run_with_fallback(run, device, classes)
         if not note:
             return prediction
         return replace(prediction, seconds={"out of memory": lost, **prediction.seconds}, note=note)
@@ -216,7 +287,13 @@ class Predictor(ABC):
         keys = prompt.keys
         pending = [index for index, key in enumerate(keys) if key not in kept]
         concepts, how = [prompt.concepts[i] for i in pending], [modes[i] for i in pending]
-        found = self._predict_all(encoded, concepts, how, options, watch, progress)
+
+        def step(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+            self._give_way(watch)
+
+        found = self._predict_all(encoded, concepts, how, options, watch, step)
         found = [self._noted(*one) for one in zip(found, concepts, strict=True)]
         answers = dict(kept)
         answers.update(zip((keys[index] for index in pending), found, strict=True))
@@ -229,6 +306,7 @@ class Predictor(ABC):
             results=tuple(answers[key] for key in keys),
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
+            overrides=options.overrides,
         )
 
     def _is_cut(self, name: str) -> bool:

@@ -46,6 +46,23 @@ class Calibration:
         return 1 / (1 + math.exp(min(50.0, -self.presence_slope * excess)))
 
 
+@dataclass(frozen=True)
+class PromptSettings:
+    """How SAM prompts are made from a similarity map; a bundle stores those of its training.
+
+    Attributes:
+        num_points: points sampled per class (K = 5 in the paper).
+        sampling: how points are sampled, see :func:`sample_points`.
+        point_threshold: on the min–max-scaled map, for points and the dense prompt.
+        dense_logit: strength of the dense prompt, see :func:`dense_prompt`.
+    """
+
+    num_points: int = 5
+    sampling: PointSampling = "spread"
+    point_threshold: float = 0.8
+    dense_logit: float = 8.0
+
+
 FLAT = 1e-6
 """Range below which a map counts as constant: the rounding error of a cosine in float32."""
 
@@ -150,7 +167,8 @@ def points_from_similarity(
     scaled = similarity_map(similarity[None].float().cpu(), transform.content)[0]
     generator = torch.Generator().manual_seed(seed)
     points = sample_points(scaled > threshold, count, generator, sampling).numpy()
-    return transform.coordinates_back(points + 0.5)
+    # SAM's prompt encoder adds the half pixel that leads to a pixel's centre.
+    return transform.coordinates_back(points.astype(np.float32))
 
 
 def dense_prompt(
@@ -193,5 +211,5 @@ def class_seed(names: Sequence[str], seed: int) -> int:
 
 def stable_seed(text: str, seed: int) -> int:
     """Return a seed that depends on a text and is the same in every process."""
-    digest = hashlib.sha256(f"{seed}/{text}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{text}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:7], "big")

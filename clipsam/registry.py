@@ -43,6 +43,7 @@ class MethodInfo:
         summary: one sentence about the method.
         predictor: its class, ``module:class``.
         quoted: results of the published network, as reported in the paper.
+        remark: what a reader of the paper should know of this implementation.
         needs_training: whether the method has weights of its own, stored as a bundle.
         networks: published networks that it needs in addition to the preset's SAM and CLIP.
         uses_sam2: whether it needs the preset's SAM 2.1, too.
@@ -56,6 +57,7 @@ class MethodInfo:
     summary: str
     predictor: str
     quoted: str = ""
+    remark: str = ""
     needs_training: bool = False
     networks: tuple[PublishedWeights, ...] = ()
     uses_sam2: bool = False
@@ -95,6 +97,10 @@ _METHODS = (
             "all classes are predicted together, from their names alone."
         ),
         quoted="mIoU with CLIP B/16 35.6 (A-150), 59.0 (PC-59); with L/14 41.8 and 65.6",
+        remark=(
+            "No code was published; the foreground threshold α, the fusion, the state passed "
+            "between blocks and the class token given to SAM are decisions of this project."
+        ),
         predictor="clipsam.methods.esc_net:EscNetPredictor",
         needs_training=True,
     ),
@@ -131,7 +137,10 @@ _METHODS = (
             "CLIP's maps of all classes are refined together by attention, without SAM; CAT-Seg's "
             "idea in ESC-Net's form, not the published network."
         ),
-        quoted="mIoU with CLIP B/16 31.8 (A-150), 57.5 (PC-59); with L/14 37.9 and 63.3",
+        quoted=(
+            "mIoU with CLIP B/16 31.8 (A-150), 57.5 (PC-59), with L/14 37.9 and 63.3; in "
+            "2411.14723, ESC-Net without SAM, L/14: 24.2 and 50.4"
+        ),
         predictor="clipsam.methods.esc_net:CatSegPredictor",
         needs_training=True,
     ),

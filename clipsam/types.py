@@ -46,6 +46,8 @@ class Concept:
         names = tuple(" ".join(name.split()) for name in self.synonyms)
         if not names or not all(names):
             raise PromptError("A class needs a name.")
+        if any("\ud800" <= letter <= "\udfff" for name in names for letter in name):
+            raise PromptError("A class name contains half a character. Type it again.")
         points = np.asarray(self.points, np.float32)
         labels = np.asarray(self.labels, np.int64)
         if points.ndim != 2 or points.shape[1] != 2:
@@ -229,6 +231,7 @@ class Prediction:
         peak_memory_mb: peak memory during the prediction, MB (of the GPU if one is used,
             otherwise of the process).
         note: remark on the computation for the user; usually empty.
+        overrides: settings of prompts that the user set in place of the method's own, by name.
     """
 
     method: str
@@ -240,6 +243,7 @@ class Prediction:
     seconds: Mapping[str, float]
     peak_memory_mb: float
     note: str = ""
+    overrides: Mapping[str, int | float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = len(self.prompt.concepts)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
     {"errors", "geometry", "measure", "memory", "names"},
+    {"writing"},
     {"types", "prompting", "models", "data"},
     {"marks", "drawing", "weights"},
     {"encoded_image", "registry", "figure"},

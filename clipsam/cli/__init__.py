@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from ..errors import ClipsamError
+
+INTERRUPTED = 130
+"""Exit code of a command that was interrupted by Ctrl-C."""
 
 
 class Command(NamedTuple):
@@ -68,8 +73,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The process's exit code: 0, or 2 with one sentence on standard error.
+        The process's exit code: 0; 2 with one sentence on standard error; 130 if it was
+        interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # In a C locale, names are written as escapes.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nclipsam: interrupted; what was finished is kept.\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # Who read the output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except ClipsamError as error:
+        sys.stderr.write(f"clipsam: {error}\n")
+    except OSError as error:
+        where = f"{error.filename} cannot be used: " if error.filename else ""
+        sys.stderr.write(f"clipsam: {where}{error.strerror or error}.\n")
+    return 2
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="clipsam", description="Segment images, and train and evaluate methods."
     )
@@ -80,9 +106,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for library in ("httpx", "httpx2"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    try:
-        args.run(args)
-    except ClipsamError as error:
-        sys.stderr.write(f"clipsam: {error}\n")
-        return 2
+    args.run(args)
     return 0

@@ -11,6 +11,7 @@ from ..methods.reference_checkpoint import read_reference_checkpoint, write_refe
 from ..weights.backbones import load_backbones
 from ..weights.bundle import read_config, save_bundle
 from ..weights.presets import find_preset
+from ..writing import check_file, check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def declare_export(parser: argparse.ArgumentParser) -> None:
 
 def run_import(args: argparse.Namespace) -> None:
     """Convert a checkpoint to a bundle."""
+    check_folder(args.out)
     backbones = load_backbones(find_preset(args.preset))
     predictor = read_reference_checkpoint(args.checkpoint, backbones)
     config = predictor.bundle_config({"imported": args.checkpoint.name})
@@ -46,6 +48,7 @@ def run_import(args: argparse.Namespace) -> None:
 
 def run_export(args: argparse.Namespace) -> None:
     """Convert a bundle to a checkpoint."""
+    check_file(args.out)
     backbones = load_backbones(find_preset(read_config(args.bundle).get("preset", "")))
     write_reference_checkpoint(ClipGuidedSamPredictor.load(backbones, args.bundle), args.out)
     logger.info("Wrote %s.", args.out)

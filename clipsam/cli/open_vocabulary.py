@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import logging
 import math
 import time
@@ -33,6 +32,7 @@ from ..method_args import METHOD_ARG, load_methods_from_args
 from ..names import fold_name
 from ..predictor import MethodInfo, PredictOptions
 from ..types import Concept, Prompt
+from ..writing import check_folder, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +67,7 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate and log the result."""
     data, protocol = _open(args)
     if args.out is not None:
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{args.out} cannot be written ({error.strerror}).") from None
+        check_folder(args.out)
     (choice,) = load_methods_from_args([args.method], args.preset)
     predictor = choice.predictor
     mode = _words_alone(choice.mode, predictor.info)
@@ -171,13 +168,15 @@ def _ask_once(names: Sequence[str]) -> tuple[Prompt, np.ndarray]:
 
 def _write(out: Path, summary: dict, result: OpenVocabularyResult) -> None:
     names, confusion = result.protocol.scored, result.confusion
-    (out / "summary.json").write_text(
-        json.dumps(summary, indent=2, ensure_ascii=False), encoding="utf-8"
-    )
+    write_json(out / "summary.json", summary)
     pixels = confusion.counts.sum(1)
-    with (out / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(out / "per_class.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
         lines = csv.writer(file)
         lines.writerow(("class", "iou", "pixels"))
         for name, iou, count in zip(names, confusion.iou_per_class(), pixels, strict=True):
             lines.writerow((name, "" if math.isnan(iou) else f"{iou:.6f}", count))
-    np.savez_compressed(out / "confusion.npz", counts=confusion.counts, classes=np.array(names))
+    with replacing(out / "confusion.npz") as partial:
+        np.savez_compressed(partial, counts=confusion.counts, classes=np.array(names))

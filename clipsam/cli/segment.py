@@ -20,10 +20,13 @@ from ..method_args import (
     METHOD_ARG_HELP,
     PRECISION_HELP,
     PRECISIONS,
+    declare_prompt_settings,
     load_methods_from_args,
+    prompt_settings_of,
 )
 from ..predictor import PredictOptions
 from ..types import OVERLAPS, Prompt, parse_classes
+from ..writing import check_folder, printable
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of the points sampled from similarity maps"
     )
+    declare_prompt_settings(parser)
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
@@ -85,12 +89,13 @@ def run(args: argparse.Namespace) -> None:
         truth = match_truth(open_mask(args.truth), image.shape[:2], prompt, names)
         if truth.note:
             logger.warning(truth.note)
+    check_folder(args.out)
     encoded = EncodedImage(image)
     choices = load_methods_from_args(args.method, args.preset, args.precision)
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
-        options = PredictOptions(mode=choice.mode, seed=args.seed)
+        options = PredictOptions(choice.mode, args.seed, **prompt_settings_of(args))
         prediction = choice.predictor.predict(encoded, prompt, options)
         for index, candidate in candidates[choice.name]:
             prediction = prediction.with_candidate(index, candidate)
@@ -101,11 +106,12 @@ def run(args: argparse.Namespace) -> None:
                 args.threshold,
                 truth,
                 args.overlap,
-                args.image.name,
+                printable(args.image.name),
             )
         )
+        # After each, so that a run that ends early leaves what it has done.
+        write_results(args.out, printable(args.image), prompt, report)
         logger.info("%s: %.2f s", choice.name, prediction.total_seconds)
-    write_results(args.out, str(args.image), prompt, report)
 
 
 def _candidates(
@@ -129,7 +135,7 @@ def _candidates(
 
 def _read_names(path: Path) -> list[str]:
     try:
-        names = json.loads(path.read_text())
+        names = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TruthError(f"{path} is not a JSON list of class names: {error}.") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -22,6 +22,7 @@ from ..weights.availability import method_status
 from ..weights.backbones import load_backbones
 from ..weights.checkpoints import find_checkpoint
 from ..weights.presets import find_preset
+from ..writing import check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     if args.seed is not None:
         recipe = dataclasses.replace(recipe, seed=args.seed)
     split = choose_split(data, args.split, recipe.seed, args.data.partition(":")[0])
+    out = args.out or find_checkpoint(preset.name, method.info.id)
+    check_folder(out)
     backbones = load_backbones(preset, start_accelerator().device)
     start = args.start
     if start == "auto":
@@ -91,7 +94,6 @@ def run(args: argparse.Namespace) -> None:
                 "network. Add --start plain."
             )
     job = TrainingJob(args.data, data, split, recipe, start, args.mode, args.skip_bad)
-    out = args.out or find_checkpoint(preset.name, method.info.id)
     scores = train_method(predictor, job, out, args.resume)
     logger.info("Wrote %s.", out)
     if not math.isnan(scores["before"]):

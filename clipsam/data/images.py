@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import logging
+import stat
+import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ClipsamError
 
 MAX_PIXELS = 100_000_000
 """Pixel limit; the logits of larger images do not fit into a laptop's memory."""
+
+STRIP_PIXELS = 4_000_000
+"""Pixels converted at a time."""
+
+FORMATS = (
+    *("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF"),
+    *("PPM", "JPEG2000", "AVIF"),
+)
+"""Formats that are opened, as Pillow names them; its readers of others are rarely tried."""
 
 
 LOSSY = frozenset({"JPEG", "MPO", "JPEG2000"})
@@ -48,26 +61,58 @@ class Loaded:
     Attributes:
         values: pixels, ids or classes.
         note: one sentence on how they were read, where that needs saying; else empty.
+        full_size: (height, width) of an image that was reduced while it was decoded; else ``None``.
     """
 
     values: np.ndarray
     note: str = ""
+    full_size: tuple[int, int] | None = None
 
 
-def open_image(source: str | Path | BinaryIO) -> np.ndarray:
+class _DecodingBudget:
+    """Pixels that this process decodes at a time; who asks for more waits for the others."""
+
+    def __init__(self, pixels: int) -> None:
+        self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Hold pixels, at most :data:`MAX_PIXELS`, during the block."""
+        with self._changed:
+            while pixels > self._free:
+                self._changed.wait()
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+_decoding = _DecodingBudget(MAX_PIXELS)
+
+
+def open_image(source: str | Path | BinaryIO, side: int | None = None) -> np.ndarray:
     """Read an image as :func:`load_image`, and log how, if that needs saying.
 
     Returns:
         uint8 (H, W, 3), RGB.
     """
-    return _logged(load_image(source))
+    return _logged(load_image(source, side))
 
 
-def load_image(source: str | Path | BinaryIO) -> Loaded:
+def load_image(source: str | Path | BinaryIO, side: int | None = None) -> Loaded:
     """Read an image in RGB with its orientation applied.
 
     EXIF rotation is applied, transparency becomes white, deeper grey is scaled to 8 bits by the
     range that it uses, CMYK and palettes become RGB, and of an animation the first frame is taken.
+
+    Args:
+        source: the file.
+        side: if the caller reduces the image to this long side anyway, a JPEG is decoded at half,
+            a quarter or an eighth of its size, as long as it stays larger.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -75,8 +120,13 @@ def load_image(source: str | Path | BinaryIO) -> Loaded:
     Raises:
         ImageError: not an image, incomplete, missing, or above :data:`MAX_PIXELS`.
     """
-    picture = _load(source)
-    return _to_rgb(_upright(picture), _name(source))
+    with _loaded(source, side) as (picture, full):
+        upright = _upright(picture)
+        loaded = _to_rgb(upright, _name(source))
+        if full == picture.size:
+            return loaded
+        turned = upright.size != picture.size
+        return replace(loaded, full_size=full if turned else full[::-1])
 
 
 def as_pixels(image: ImageLike) -> np.ndarray:
@@ -106,10 +156,29 @@ def _to_rgb(picture: Image.Image, name: str = "The image") -> Loaded:
         grey = _to_eight_bits(np.asarray(picture), name)
         return Loaded(np.repeat(grey.values[..., None], 3, axis=2), grey.note)
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return Loaded(np.array(picture.convert("RGB")))
+        return Loaded(_by_strips(picture, _on_white))
+    return Loaded(_by_strips(picture, lambda strip: strip.convert("RGB")))
+
+
+def _by_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Convert an image to RGB strip by strip, since Pillow takes four bytes for each pixel."""
+    width, height = picture.size
+    rows = max(1, STRIP_PIXELS // width)
+    if rows >= height:
+        return np.array(convert(picture))
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        strip.info = picture.info  # A crop has no transparent colour of its own.
+        pixels[top : top + rows] = np.asarray(convert(strip))
+    return pixels
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """Convert a transparent image to RGB over white."""
+    picture = picture.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
 
 
 def open_mask(source: str | Path | BinaryIO) -> np.ndarray:
@@ -133,9 +202,13 @@ def load_mask(source: str | Path | BinaryIO) -> Loaded:
     Raises:
         ImageError: as :func:`open_image`, or a mask that is neither ids nor binary.
     """
-    picture, name = _load(source), _name(source)
+    with _loaded(source) as (picture, _):
+        webp = picture.format == "WEBP" and _is_lossy_webp(source)
+        return _mask_values(picture, _name(source), webp or picture.format in LOSSY)
+
+
+def _mask_values(picture: Image.Image, name: str, lossy: bool) -> Loaded:
     picture_format = picture.format
-    lossy = picture_format in LOSSY or (picture_format == "WEBP" and _is_lossy_webp(source))
     picture = _upright(picture)
     inside = _transparency_mask(picture, name)
     if inside is not None:
@@ -165,13 +238,13 @@ def load_binary_mask(source: str | Path | BinaryIO) -> Loaded:
     Raises:
         ImageError: as :func:`open_image`.
     """
-    picture, name = _load(source), _name(source)
-    picture = _upright(picture)
-    inside = _transparency_mask(picture, name)
-    if inside is None:
-        grey = _to_rgb(picture).values[..., 0]
-        inside = grey > (0 if grey.max() == 1 else 127)
-    return Loaded(inside)
+    with _loaded(source) as (picture, _):
+        picture = _upright(picture)
+        inside = _transparency_mask(picture, _name(source))
+        if inside is None:
+            grey = _to_rgb(picture).values[..., 0]
+            inside = grey > (0 if grey.max() == 1 else 127)
+        return Loaded(inside)
 
 
 def size_rule(image: tuple[int, int], mask: tuple[int, int]) -> str:
@@ -286,6 +359,8 @@ def _binary(inside: np.ndarray, note: str) -> Loaded:
 def _upright(picture: Image.Image) -> Image.Image:
     """Apply EXIF rotation; a damaged EXIF block says nothing."""
     try:
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return picture  # The other function would copy it.
         return ImageOps.exif_transpose(picture)
     except Exception:  # Pillow does not document what a damaged block raises.
         return picture
@@ -297,33 +372,82 @@ def _logged(loaded: Loaded) -> np.ndarray:
     return loaded.values
 
 
-def _load(source: str | Path | BinaryIO) -> Image.Image:
+@contextmanager
+def _loaded(
+    source: str | Path | BinaryIO, side: int | None = None
+) -> Iterator[tuple[Image.Image, tuple[int, int]]]:
+    """Decode an image, within the budget of pixels while it is in use.
+
+    Yields:
+        The image, and the (width, height) that it has in its file.
+    """
+    picture, full = _open(source, side)
+    width, height = picture.size
+    with _decoding.take(width * height):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                picture.load()
+        except Exception as error:  # Pillow's readers raise anything at damaged files.
+            raise _damaged(source, error) from None
+        yield picture, full
+
+
+def _open(source: str | Path | BinaryIO, side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    """Read the header of an image: the image, and its (width, height) before any reduction.
+
+    Raises:
+        ImageError: it is none, is missing, or has too many pixels.
+    """
+    name = _name(source)
     try:
+        if isinstance(source, str | Path) and not stat.S_ISREG(Path(source).stat().st_mode):
+            kind = "a folder" if Path(source).is_dir() else "no regular file"
+            raise ImageError(f"{name} is {kind}, expected an image.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(source)
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{_name(source)} has {width} × {height} pixels, more than the limit of "
-                    f"{MAX_PIXELS // 1_000_000} million. Reduce its size first."
-                )
-            picture.load()
+            warnings.simplefilter("ignore")
+            Image.init()  # Pillow may have been built without some.
+            formats = [name for name in FORMATS if name in Image.OPEN]
+            picture = Image.open(source, formats=formats)
+        full = picture.size
+        if side is not None and picture.format in ("JPEG", "MPO"):
+            picture.draft(None, (side, side))
+    except ImageError:
+        raise
     except FileNotFoundError:
-        raise ImageError(f"{_name(source)} does not exist.") from None
-    except IsADirectoryError:
-        raise ImageError(f"{_name(source)} is a folder, expected an image.") from None
+        raise ImageError(f"{name} does not exist.") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{_name(source)} has too many pixels. Reduce its size first.") from None
+        raise ImageError(
+            f"{name} has more pixels than the limit of {MAX_PIXELS // 1_000_000} million. Reduce "
+            "its size first."
+        ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{_name(source)} is not a supported image (PNG, JPEG, WebP, TIFF, BMP, GIF)."
+            f"{name} is not a supported image (PNG, JPEG, WebP, TIFF, BMP, GIF)."
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{_name(source)} is damaged or incomplete: {error}.") from None
-    return picture
+    except Exception as error:  # Pillow's readers raise anything at damaged files.
+        raise _damaged(source, error) from None
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {width} × {height} pixels, more than the limit of "
+            f"{MAX_PIXELS // 1_000_000} million. Reduce its size first."
+        )
+    if not width * height:
+        raise ImageError(f"{name} has no pixels.")
+    return picture, full
+
+
+def _damaged(source: str | Path | BinaryIO, error: Exception) -> ImageError:
+    """Explain in one sentence why an image cannot be decoded."""
+    name = _name(source)
+    if isinstance(error, MemoryError):
+        return ImageError(f"{name} does not fit into memory. Reduce its size first.")
+    if isinstance(error, OSError) and error.strerror:
+        return ImageError(f"{name} cannot be read ({error.strerror}).")
+    said = " ".join(str(error).split())[:200].rstrip(".")
+    told = isinstance(error, OSError | SyntaxError | ValueError) and said
+    return ImageError(f"{name} is damaged or incomplete{f': {said}' if told else ''}.")
 
 
 def _name(source: str | Path | BinaryIO) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -16,6 +16,7 @@ from .images import ImageError, Loaded, load_image, load_mask, size_rule
 from .label_values import LabelNames
 from .pairing import PICTURE_ENDINGS, is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
+from .readers.combine import resize_nearest
 from .readers.common import list_pairs
 from .readers.registry import notes_of
 from .samples import BACKGROUND, LabelledImage
@@ -48,7 +49,7 @@ def from_masks(key: str, image: np.ndarray, masks: Mapping[str, np.ndarray]) -> 
     classes = np.full(image.shape[:2], BACKGROUND, np.int16)
     areas = [np.count_nonzero(mask) for mask in masks.values()]
     for index, mask in sorted(enumerate(masks.values()), key=lambda item: -areas[item[0]]):
-        _check_size(key, image, mask)
+        _check_size(key, image.shape[:2], mask.shape)
         classes[mask] = index
     return _picture(key, image, classes, names)
 
@@ -73,7 +74,7 @@ def from_ids(
     Raises:
         DataError: sizes that differ, an id without a name, no foreground.
     """
-    _check_size(key, image, ids)
+    _check_size(key, image.shape[:2], ids.shape)
     try:
         labels = LabelNames(_clean(names))
         classes = labels.read(ids, f"{key}: the mask", holds_ids)
@@ -110,9 +111,14 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return clean
 
 
-def _check_size(key: str, image: np.ndarray, mask: np.ndarray) -> None:
-    if mask.shape != image.shape[:2]:
-        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+def _check_size(key: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Check the sizes (height, width) of an image and its mask.
+
+    Raises:
+        DataError: they differ.
+    """
+    if mask != image:
+        (height, width), (mask_height, mask_width) = image, mask
         raise DataError(
             f"{key}: the mask is {mask_width} × {mask_height} pixels, but the image is {width} × "
             f"{height}. {size_rule((height, width), (mask_height, mask_width))}"
@@ -209,6 +215,7 @@ def _read_all(
     files: Sequence[tuple[str, tuple[Path, Path]]], names: Sequence[str]
 ) -> list[LabelledImage]:
     """Read (image, mask) files by key; whether 255 is void depends on all masks together."""
+    check_class_count(names, "The list of class names")
     labels = LabelNames(_clean(names))
 
     @cache
@@ -217,8 +224,13 @@ def _read_all(
 
     made = []
     for key, (picture, mask) in files:
-        image, ids = _load(load_image, picture), _load(load_mask, mask)
-        one = from_ids(key, image.values, ids.values, names, holds_ids)
+        image = _load(partial(load_image, side=KEPT_SIDE), picture)
+        ids = _load(load_mask, mask)
+        values = ids.values
+        if image.full_size is not None:
+            _check_size(key, image.full_size, values.shape)
+            values = resize_nearest(values, image.values.shape[:2])
+        one = from_ids(key, image.values, values, names, holds_ids)
         notes = filter(None, (image.note, one.note or ids.note))
         made.append(dataclasses.replace(one, note=" ".join(notes)))
     return made

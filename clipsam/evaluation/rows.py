@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..data.readers import DataError
+from ..writing import check_folder, unwritable
 from .metrics import Counts, SampleScore, dice, iou
 
 
@@ -37,7 +38,8 @@ class RowWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        check_folder(path.parent)
         end = 0
         if path.exists():
             for image in _images(path):
@@ -54,14 +56,22 @@ class RowWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as close_error:  # What is in its buffer cannot be written either.
+            if error is None:
+                raise unwritable(self._path, close_error) from None
 
     def add(self, image: str, rows: Sequence[Row]) -> None:
         """Append an image with all its rows."""
-        lines = [json.dumps(_to_json(row), ensure_ascii=False) for row in rows]
-        lines.append(json.dumps({"done": image, "rows": len(rows)}, ensure_ascii=False))
-        self._file.write(("\n".join(lines) + "\n").encode())
-        self._file.flush()
+        # In ASCII: a name that cannot be decoded comes back from its escapes.
+        lines = [json.dumps(_to_json(row)) for row in rows]
+        lines.append(json.dumps({"done": image, "rows": len(rows)}))
+        try:
+            self._file.write(("\n".join(lines) + "\n").encode())
+            self._file.flush()
+        except OSError as error:
+            raise unwritable(self._path, error) from None
 
 
 def read_rows(folder: Path) -> dict[str, list[Row]]:

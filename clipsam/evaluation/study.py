@@ -23,8 +23,10 @@ from ..data.samples import LabelledImage, SegmentationData
 from ..data.splits import some_images
 from ..encoded_image import EncodedImage
 from ..measure import hardware
-from ..predictor import Predictor
+from ..predictor import PredictOptions, Predictor
+from ..prompting import PointSampling
 from ..weights.backbones import Precision
+from ..writing import check_folder, write_text
 from .metrics import Counts, iou
 from .report import write_report
 from .rows import Row, RowWriter, read_rows
@@ -51,6 +53,8 @@ class Settings:
         preset: of the backbones.
         precision: of SAM's encoders.
         compiled: whether SAM's encoder is.
+        num_points, sampling, point_threshold, dense_logit: how prompts are made from maps, see
+            :class:`~clipsam.prompting.PromptSettings`; ``None`` takes each method's own.
         clicks: points per class in manual modes.
         seeds: their number; they are 0, 1, …
         limit: number of images, drawn at random; ``None`` for all.
@@ -70,6 +74,24 @@ class Settings:
     single_object: bool = False
     precision: Precision = "auto"
     compiled: bool = False
+    num_points: int | None = None
+    sampling: PointSampling | None = None
+    point_threshold: float | None = None
+    dense_logit: float | None = None
+
+    @property
+    def options(self) -> PredictOptions:
+        """The options of every prediction, but for mode and seed.
+
+        Raises:
+            PromptError: a setting of prompts cannot have its value.
+        """
+        return PredictOptions(
+            num_points=self.num_points,
+            sampling=self.sampling,
+            point_threshold=self.point_threshold,
+            dense_logit=self.dense_logit,
+        )
 
     def command(self) -> str:
         """Return the command line of this evaluation."""
@@ -88,6 +110,8 @@ class Settings:
             words += ["--precision", self.precision]
         if self.compiled:
             words.append("--compile")
+        for name, value in self.options.overrides.items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
         return shlex.join(words)
 
 
@@ -144,13 +168,13 @@ class Study:
             "weights": {name: _weights(p.network()) for name, p in self.predictors.items()},
         }
         config = json.loads(json.dumps(config))
+        check_folder(self.out)
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 _write(path, json.dumps(config, indent=2, ensure_ascii=False))
-            written = json.loads(path.read_text())
+            written = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DataError(f"{self.out} cannot be written ({error.strerror}).") from None
+            raise DataError(f"{path} cannot be read ({error.strerror}).") from None
         except ValueError:
             raise DataError(f"{path} is not valid JSON. Choose another --out.") from None
         for name, value in config.items():
@@ -276,7 +300,7 @@ class _Running:
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _weights(network: nn.Module) -> str:
@@ -305,7 +329,5 @@ def _plain(value: object) -> object:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a whole file, since two shards that end together may both write it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Replace a whole file; two shards that end together may both write it."""
+    write_text(path, text, os.getpid())

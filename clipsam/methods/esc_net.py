@@ -181,7 +181,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         with watch.step("CLIP image"):
             features = self._features(encoded, WHOLE, lambda: self._pixels(encoded))
         with watch.step("ESC-Net"):
-            return self.model(features, text, self._chunk(features, text, most))
+            chunk = self._chunk(features, text, most)
+            return self.model(features, text, chunk, partial(self._give_way, watch))
 
     def _with_windows(
         self, encoded: EncodedImage, text: Tensor, whole: Tensor, watch: Stopwatch, most: int | None
@@ -203,7 +204,8 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             features = self._features(encoded, SLIDING, lambda: self._windows(encoded, corners))
         with watch.step("ESC-Net"):
             chunk = self._chunk(features, text, most)
-            windows = self.model(features, text, chunk).logits.float()
+            between = partial(self._give_way, watch)
+            windows = self.model(features, text, chunk, between).logits.float()
             count = whole.new_zeros(CANVAS, CANVAS)
             for y, x in corners:
                 count[y : y + WINDOW, x : x + WINDOW] += 1
@@ -215,6 +217,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
                     total[y : y + WINDOW, x : x + WINDOW] += _enlarge(part, WINDOW).sigmoid()
                 once = _enlarge(_enlarge(whole[index], WINDOW).sigmoid(), CANVAS)
                 out[index] = ((total / count + once) / 2).logit(eps=1e-6)
+                between()
             return out
 
     def _chunk(self, features: ClipFeatures, text: Tensor, most: int | None = None) -> int:

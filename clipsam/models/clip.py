@@ -233,6 +233,19 @@ def exceeds(tokenizer: PreTrainedTokenizerBase | None, text: str, limit: int) ->
     return len(tokenizer(text, verbose=False)["input_ids"]) > limit
 
 
+def with_text_positions(clip: CLIPModel, positions: nn.Parameter) -> CLIPModel:
+    """Return a CLIP that shares all weights but its position embedding of text.
+
+    Args:
+        clip: with CLIP's own text tower.
+        positions: (N, W), used as it is.
+    """
+    shared = {id(tensor): tensor for tensor in (*clip.parameters(), *clip.buffers())}
+    copied = copy.deepcopy(clip, shared)
+    copied.text_model.embeddings.position_embedding.weight = positions
+    return copied
+
+
 def text_device(clip: CLIPModel) -> torch.device:
     """Return the device of the text tower; the vision tower may be on another one."""
     return next(clip.text_model.parameters()).device

@@ -18,7 +18,7 @@ from ..encoded_image import EncodedImage
 from ..evaluation.metrics import count, iou
 from ..evaluation.runner import MANUAL, prompt_of
 from ..methods.base import TrainablePredictor
-from ..predictor import PredictOptions
+from ..predictor import ALONE, PredictOptions, Turn
 from ..types import Prediction
 from ..weights.backbones import Backbones, assemble, build_networks
 from ..weights.presets import Preset
@@ -125,6 +125,7 @@ def adapt(
     seconds: float,
     folder: Path,
     watch: Watch,
+    turn: Turn = ALONE,
 ) -> AdaptationResult:
     """Train a copy of a method's bundle on all but the last pictures, and compare on those.
 
@@ -135,6 +136,7 @@ def adapt(
         seconds: of training.
         folder: for the new bundle.
         watch: see :data:`Watch`.
+        turn: see :meth:`Predictor.during`.
 
     Raises:
         DataError: pictures that cannot be trained on.
@@ -143,7 +145,7 @@ def adapt(
     data = LabelledImages(pictures)
     trained = range(len(data) - held_out(len(data)))
     tested = tuple(data[index] for index in range(len(trained), len(data)))
-    predictor = method.load(backbones)
+    predictor = method.load(backbones).during(turn)
     mode = method.info.modes[0]
     before = tuple(_answer(predictor, picture, mode) for picture in tested)
     job = TrainingJob(
@@ -156,7 +158,7 @@ def adapt(
     )
     train_method(predictor, job, folder, watch=watch)
     # Bundles are stored in half precision: what is shown is what can be downloaded.
-    stored = method.load(backbones, folder)
+    stored = method.load(backbones, folder).during(turn)
     after = tuple(_answer(stored, picture, mode) for picture in tested)
     rows = tuple(
         row

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..registry import count_parameters, find_method
 from ..weights.backbones import load_backbones
+from ..writing import write_text
 from .card_figures import FIGURES, PRESET, SETS, WITHOUT, WORDS, tuned_methods
 from .synonyms import SYNONYMS
 
@@ -32,9 +33,11 @@ PARTS = {
 def write_card(bundle: Path, work: Path) -> None:
     """Write ``README.md`` of the bundle from its configs and the measured figures."""
     files = {name: work / FIGURES / f"{name}.json" for name in SETS}
-    figures = {name: json.loads(f.read_text()) for name, f in files.items() if f.is_file()}
+    figures = {
+        name: json.loads(f.read_text(encoding="utf-8")) for name, f in files.items() if f.is_file()
+    }
     configs = {
-        part: json.loads((bundle / part / "config.json").read_text())
+        part: json.loads((bundle / part / "config.json").read_text(encoding="utf-8"))
         for part in (*PARTS, *tuned_methods())
     }
     sections = [
@@ -46,7 +49,7 @@ def write_card(bundle: Path, work: Path) -> None:
         _words(work, figures),
         _limits(),
     ]
-    (bundle / "README.md").write_text("\n\n".join(sections) + "\n")
+    write_text(bundle / "README.md", "\n\n".join(sections) + "\n")
 
 
 def read_figures(card: str) -> dict[str, dict[str, str]]:
@@ -146,8 +149,9 @@ They were trained alike, for all of their modes at once, with two classes of eve
 and CAT-Seg have a head that starts from nothing, and saw more:
 {many}.
 Of every image they were asked eight classes, present and absent, and their loss was BCE + Dice (BCE
-alone in the papers); of CLIP's towers they tune the image's alone, for the text tower is a sentence
-encoder. No val photograph and no unseen pair was trained on. Recipes: `clipsam/training/`."""
+alone in CAT-Seg's code; ESC-Net's paper names none); of CLIP's towers they tune the image's alone,
+for the text tower is a sentence encoder. No val photograph and no unseen pair was trained on.
+Recipes: `clipsam/training/`."""
 
 
 def _figures(figures: Mapping[str, dict]) -> str:
@@ -210,7 +214,7 @@ def _words(work: Path, figures: Mapping[str, dict]) -> str:
     """Format the quality of maps and words without SAM and without masks."""
     sections = ["## Words"]
     if (file := work / FIGURES / f"{WORDS}.json").is_file():
-        words = json.loads(file.read_text())
+        words = json.loads(file.read_text(encoding="utf-8"))
         twins = 100 * np.array(words["twins"])
         auc = words["auc"]
         sections.append(
@@ -229,7 +233,7 @@ def _words(work: Path, figures: Mapping[str, dict]) -> str:
             + " |"
         )
     if (file := work / FIGURES / f"{WITHOUT}.json").is_file():
-        without = json.loads(file.read_text())
+        without = json.loads(file.read_text(encoding="utf-8"))
         rows = []
         for name, own in without.items():
             full = [seed["miou"] for seed in figures[name]["CLIP-Guided SAM, semi-automatic"]]

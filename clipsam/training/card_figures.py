@@ -20,6 +20,7 @@ from ..methods.base import TrainablePredictor
 from ..registry import find_method, methods
 from ..weights.backbones import load_backbones
 from ..weights.presets import HYBRID
+from ..writing import write_json
 from .map_figures import map_auc, name_accuracy, synonyms_found
 from .tiny_data import COCO
 
@@ -116,7 +117,7 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
         return
     data = held_back(name, photographs)
     file = work / FIGURES / f"{name}.json"
-    figures = json.loads(file.read_text()) if file.is_file() else {}
+    figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     missing = {label: run for label, run in RUNS.items() if label not in figures}
     if not missing:
         return
@@ -136,7 +137,7 @@ def measure(name: str, photographs: Path | None, bundle: Path, work: Path) -> No
     for label, run in missing.items():
         figures[label] = [summarize(scores[run, seed]) for seed in seeds[run]]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({label: figures[label] for label in RUNS}, indent=2))
+    write_json(file, {label: figures[label] for label in RUNS})
 
 
 def summarize(scores: Sequence[SampleScore]) -> dict[str, float]:
@@ -173,7 +174,7 @@ def measure_words(photographs: Path | None, bundle: Path, work: Path) -> None:
         mean_image_iou([one for one in scores[run, seed] if twins.is_twin(one)]) for seed in SEEDS
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(figures, indent=2))
+    write_json(file, figures)
 
 
 def measure_without_masks(photographs: Path | None, folder: Path, work: Path) -> None:
@@ -197,7 +198,7 @@ def measure_without_masks(photographs: Path | None, folder: Path, work: Path) ->
         seeds = [class_wise_miou(scores[run, seed]) for seed in SEEDS]
         figures[name] = {"miou": seeds, "auc": map_auc(backbones, data)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(figures, indent=2))
+    write_json(file, figures)
 
 
 class TwinScenes:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..writing import replacing
+
 
 def draw_curve(log: Path, picture: Path, title: str) -> None:
     """Draw loss, training IoU and validation of a run.
@@ -18,7 +20,7 @@ def draw_curve(log: Path, picture: Path, title: str) -> None:
         picture: PNG to write.
         title: of the picture.
     """
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = np.array([line["step"] for line in lines])
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -36,7 +38,8 @@ def draw_curve(log: Path, picture: Path, title: str) -> None:
     axes.plot([], [], color="tab:red", label=f"loss (mean of {window} steps)")
     handles = [*axes.get_legend_handles_labels()[0], *scores.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(picture, dpi=120)
+    with replacing(picture) as partial:
+        figure.savefig(partial, dpi=120)
 
 
 def _smooth(values: list[float], window: int) -> np.ndarray:

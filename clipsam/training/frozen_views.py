@@ -20,6 +20,7 @@ from ..data.stream import TrainingStream
 from ..geometry import normalize
 from ..models.trunk import STRIDE, Trunk
 from ..weights.presets import Preset
+from ..writing import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class FrozenViews(Dataset):
     def fill(self, trunk: Trunk, preset: Preset) -> None:
         """Compute what is missing; the trunk runs here, the loader prepares images beside it."""
         progress = self.folder / "done.json"
-        start = json.loads(progress.read_text()) if progress.is_file() else 0
+        start = json.loads(progress.read_text(encoding="utf-8")) if progress.is_file() else 0
         if start >= self.count:
             return
         loader = DataLoader(
@@ -78,7 +79,7 @@ class FrozenViews(Dataset):
             self.classes[start:stop] = batch["classes"].numpy()
             self.meta[start:stop] = torch.stack((batch["domain"], batch["name"]), 1).numpy()
             start = stop
-            progress.write_text(json.dumps(start))
+            write_json(progress, start)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         epoch, place = divmod(index, self.count)

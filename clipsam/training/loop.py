@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..types import PromptError
+from ..writing import replacing, unwritable, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -306,9 +307,8 @@ class _State:
             "best_step": self.best_step,
             "best_score": self.best_score,
         }
-        partial = self.file.with_suffix(".partial")
-        torch.save(content, partial)
-        partial.replace(self.file)
+        with replacing(self.file) as partial:
+            torch.save(content, partial)
 
     def load(self, device: torch.device) -> bool:
         """Take up the checkpoint; false if there is none."""
@@ -327,14 +327,17 @@ class _Log:
     """A JSON line per step; steps that an interrupted run will repeat are dropped first."""
 
     def __init__(self, file: Path, start: int) -> None:
-        kept = file.read_text().splitlines() if file.exists() and start else []
+        kept = file.read_text(encoding="utf-8").splitlines() if file.exists() and start else []
         kept = [line for line in kept if line.endswith("}") and json.loads(line)["step"] < start]
-        file.write_text("".join(line + "\n" for line in kept))
-        self._stream = file.open("a")
+        write_text(file, "".join(line + "\n" for line in kept))
+        self._file, self._stream = file, file.open("a", encoding="utf-8")
 
     def write(self, figures: dict[str, float]) -> None:
-        self._stream.write(json.dumps({k: round(v, 6) for k, v in figures.items()}) + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(json.dumps({k: round(v, 6) for k, v in figures.items()}) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            raise unwritable(self._file, error) from None
 
     def close(self) -> None:
         self._stream.close()

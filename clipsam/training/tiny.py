@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from ..types import PromptError
 from ..weights.backbones import load_backbones, read_tokenizer
 from ..weights.bundle import CONFIG, load_bundle, load_into, save_bundle
 from ..weights.presets import HYBRID
+from ..writing import write_json
 from .align_clip import AlignmentRecipe, AlignmentStage, encode_all, start_positions_as_waves
 from .calibration import calibrate_clip
 from .card import write_card
@@ -124,7 +124,7 @@ class TinyRecipe:
     clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(900, 32, warmup=50))
     alignment: AlignmentRecipe = dataclasses.field(default_factory=AlignmentRecipe)
     sam_half: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1100, 12))
-    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(300, 8, warmup=20))
+    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(400, 8, warmup=20))
     sam_lr: float = 6e-4
     tuned_sam: TunedSamRecipe = dataclasses.field(
         default_factory=lambda: replace(
@@ -194,7 +194,7 @@ class TinyTraining:
             "hardware": hardware(self.device),
             "torch": torch.__version__,
         }
-        (self.work / f"{stage}.json").write_text(json.dumps(record, indent=2))
+        write_json(self.work / f"{stage}.json", record)
         return record
 
     def import_sources(self) -> None:

@@ -24,7 +24,8 @@ from ..evaluation.runner import MethodRun, evaluate
 from ..measure import hardware
 from ..methods.base import TrainablePredictor
 from ..types import PromptError
-from ..weights.bundle import CONFIG, save_bundle
+from ..weights.bundle import CONFIG, read_config, save_bundle
+from ..writing import check_folder, write_json, write_text
 from .curve import draw_curve
 from .loop import Watch, start_accelerator, train
 from .recipe import Recipe
@@ -95,6 +96,9 @@ def train_method(
     predictor.check_mode(job.mode)
     work = out / WORK
     accelerator = start_accelerator()
+    if resume and (finished := _finished(out, predictor, job)) is not None:
+        logger.info("%s holds the finished bundle of this run already.", out)
+        return finished
     if accelerator.is_main_process:
         _claim(out, work, _identity(predictor, job), resume)
     accelerator.wait_for_everyone()
@@ -143,9 +147,12 @@ def train_method(
         "torch": torch.__version__,
     }
     if accelerator.is_main_process:
-        (work / f"{stage.name}.jsonl").replace(out / "log.jsonl")
+        # The bundle comes last, and all that it is made of stays until then: a run that ends in
+        # between writes the same again.
+        log = (work / f"{stage.name}.jsonl").read_text(encoding="utf-8")
+        write_text(out / "log.jsonl", log)
         draw_curve(out / "log.jsonl", out / "curve.png", f"{predictor.info.name} on {job.source}")
-        (out / "README.md").write_text(_card(predictor, training))
+        write_text(out / "README.md", _card(predictor, training))
         save_bundle(out, predictor.bundle_config(training), predictor.model.trainable_state())
         shutil.rmtree(work)
     after = float("nan") if result.best_score is None else result.best_score
@@ -178,17 +185,42 @@ def _identity(predictor: TrainablePredictor, job: TrainingJob) -> dict:
     )
 
 
+def _finished(
+    out: Path, predictor: TrainablePredictor, job: TrainingJob
+) -> dict[str, float] | None:
+    """Return the scores of a finished run if ``out`` holds it; it may have ended at its very end.
+
+    Raises:
+        WeightsError: it holds a damaged bundle.
+    """
+    if not (out / CONFIG).is_file():
+        return None
+    content, wanted = read_config(out), _identity(predictor, job)
+    training = content.get("training") or {}
+    found = {
+        **{name: content.get(name) for name in ("method", "preset", "network")},
+        **{name: training.get(name) for name in ("data", "split", "start", "recipe")},
+    }
+    if any(found[name] != wanted[name] for name in found):
+        return None
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    scores = training["validation_miou"]
+    return {name: math.nan if value is None else value for name, value in scores.items()}
+
+
 def _claim(out: Path, work: Path, identity: dict, resume: bool) -> None:
     """Make sure that ``out`` is free, or holds this very run, unfinished."""
-    if (out / CONFIG).is_file():
-        raise PromptError(f"{out} holds a finished bundle: choose another --out.")
+    check_folder(out)
     note = work / "run.json"
+    if (out / CONFIG).is_file():
+        shutil.rmtree(work, ignore_errors=True)  # Left by a run that ended right at its end.
+        raise PromptError(f"{out} holds a finished bundle: choose another --out.")
     if any(work.glob("*.pt")):
         if not resume:
             raise PromptError(
                 f"{out} holds an unfinished run: go on with --resume, or choose another --out."
             )
-        earlier = json.loads(note.read_text())
+        earlier = json.loads(note.read_text(encoding="utf-8"))
         differing = [key for key in identity if earlier.get(key) != identity[key]]
         if differing:
             raise PromptError(
@@ -198,7 +230,7 @@ def _claim(out: Path, work: Path, identity: dict, resume: bool) -> None:
     if work.is_dir():  # of a run that ended before its first checkpoint
         shutil.rmtree(work)
     work.mkdir(parents=True)
-    note.write_text(json.dumps(identity, indent=2))
+    write_json(note, identity)
 
 
 def _hold_out(job: TrainingJob) -> tuple[list[int], SegmentationData | None]:
@@ -229,8 +261,8 @@ def _in_memory(data: SegmentationData, images: int, side: int) -> SegmentationDa
 def _remembered(file: Path, compute: Callable[[], float]) -> float:
     """Compute a value once per run, even if the run is interrupted."""
     if not file.is_file():
-        file.write_text(json.dumps(compute()))
-    return json.loads(file.read_text())
+        write_json(file, compute())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _card(predictor: TrainablePredictor, training: dict) -> str:

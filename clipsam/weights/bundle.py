@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import ClipsamError
+from ..writing import check_folder, replacing, write_json
 from .quantize import dequantize, quantize
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -39,7 +40,7 @@ def save_bundle(
         base: base weights of some tensors; their matrices are stored as differences in 4 bits,
             other matrices in 8, and reading the bundle needs the same base.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     stored: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if base is not None and tensor.ndim > 1:
@@ -52,10 +53,14 @@ def save_bundle(
         else:
             kept = tensor.half() if tensor.is_floating_point() else tensor
             stored[name] = kept.contiguous().cpu()
-    partial = folder / f"{WEIGHTS}.partial"
-    save_file(stored, partial)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    partial.replace(folder / WEIGHTS)
+    # A folder is a bundle as long as it has a config, which therefore goes first and comes last.
+    (folder / CONFIG).unlink(missing_ok=True)
+    with replacing(folder / WEIGHTS) as partial:
+        try:
+            save_file(stored, partial)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+    write_json(folder / CONFIG, config)
 
 
 def read_config(folder: Path) -> dict:
@@ -68,7 +73,7 @@ def read_config(folder: Path) -> dict:
         if not (folder / name).is_file():
             raise WeightsError(f"{folder} is not a bundle: it has no {name}")
     try:
-        return json.loads((folder / CONFIG).read_text())
+        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise WeightsError(f"{folder} is damaged: {error}") from None
 

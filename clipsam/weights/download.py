@@ -8,6 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
+from ..writing import check_folder, replacing
 from .bundle import WeightsError
 from .extra_networks import read_network
 from .files import check_named_hash
@@ -120,14 +121,9 @@ def copy_from_folder(
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file atomically."""
-    partial = target.with_name(f"{target.name}.incomplete")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    check_folder(target.parent)
+    with replacing(target) as partial:
         shutil.copyfile(source, partial)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WeightsError(f"{source} cannot be copied to {target} ({error.strerror})") from None
 
 
 def _check(preset: Preset, files: Mapping[PublishedWeights, LocalFiles]) -> None:

@@ -104,7 +104,7 @@ def read_json(path: Path) -> dict:
         WeightsError: it is missing or not a JSON object.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):

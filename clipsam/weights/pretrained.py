@@ -96,7 +96,7 @@ def read_sam2_config(path: Path) -> Sam2Config:
         WeightsError: it is damaged, another network's, or of a SAM 2 that is not as published.
     """
     try:
-        return _sam2_config(path, json.loads(path.read_text()))
+        return _sam2_config(path, json.loads(path.read_text(encoding="utf-8")))
     except WeightsError:
         raise
     except (*_UNREADABLE, AttributeError, LookupError, StrictDataclassError) as error:
@@ -210,7 +210,7 @@ def _check_clip_config(path: Path, expected: CLIPConfig) -> None:
         WeightsError: a setting differs from our implementation.
     """
     try:
-        found = CLIPConfig.from_dict(json.loads(path.read_text()))
+        found = CLIPConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except _UNREADABLE as error:
         raise WeightsError(f"{path} is not a configuration of CLIP ({error})") from None
     for part in ("text_config", "vision_config"):

@@ -10,7 +10,7 @@ import binascii
 import io
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import unquote
@@ -30,12 +30,14 @@ from ..evaluation.truth import Truth, match_truth, read_names
 from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
 from ..predictor import PredictOptions
 from ..registry import describe_methods, find_info, find_method
-from ..types import Prediction, Prompt, parse_classes
+from ..types import Prediction, Prompt
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS, find_preset
 from .choices import why_not
 from .events import ON_GPU
+from .limits import check_marks, read_classes
 from .model_store import ModelStore
+from .presence import caller_is_there
 from .zero_gpu import MethodRequest, predict_all
 
 if TYPE_CHECKING:
@@ -209,9 +211,11 @@ class Api:
             limit = _number(threshold, "threshold")
             if masks not in ("png", "rle"):
                 raise PromptError(f"masks is “{masks}”, expected png or rle.")
+            is_there = caller_is_there()
             answers = [
                 _segmented(method, mode, result, limit, masks)
                 for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
+                if is_there()
             ]
         return {
             "preset": preset,
@@ -329,12 +333,16 @@ class Api:
             if problem:
                 raise WeightsError(f"{predictor.info.name} is not available: {problem}.")
             requests.append(MethodRequest(method, mode or None))
+        is_there = caller_is_there()
+        options = PredictOptions(seed=seed)
         answers = predict_all(
-            self._models, encoded, prompt, preset, requests, PredictOptions(seed=seed)
+            self._models, encoded, prompt, preset, requests, options, lambda: not is_there()
         )
-        results = (answer.result for answer in answers if answer.result is not None)
-        for request, result in zip(requests, results, strict=True):
-            yield request.method, request.mode, result
+        with closing(answers):
+            for answer in answers:
+                if answer.result is not None:
+                    request = requests[answer.method_index]
+                    yield request.method, request.mode, answer.result
 
 
 @contextmanager
@@ -372,14 +380,17 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
 
 def _prompt(classes: object, points: object, boxes: object) -> Prompt:
     """Build the prompt from classes, points and boxes."""
-    names = parse_classes(_text(classes, "classes"))
-    return prompt_with_marks(names, [*_marks(points, Point), *_marks(boxes, Box)])
+    names = read_classes(_text(classes, "classes"))
+    point_rows, box_rows = _rows(points), _rows(boxes)
+    check_marks(len(point_rows) + len(box_rows))
+    marks: list[Mark] = [Point.from_row(row) for row in point_rows]
+    return prompt_with_marks(names, [*marks, *map(Box.from_row, box_rows)])
 
 
-def _marks(rows: object, kind: type[Mark]) -> list[Mark]:
+def _rows(rows: object) -> list:
     if rows is None:
         return []
-    return [kind.from_row(row) for row in (rows if isinstance(rows, list) else [rows])]
+    return rows if isinstance(rows, list) else [rows]
 
 
 def _class_shown(prompt: Prompt, name: str) -> str | None:

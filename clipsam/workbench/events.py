@@ -12,6 +12,8 @@ from typing import Any
 
 import gradio as gr
 
+from .zero_gpu import ON_ZERO_GPU
+
 PRIVATE = MappingProxyType[str, Any]({"api_visibility": "private"})
 """Settings of queued events that are hidden from the API; programs use :mod:`.api`."""
 
@@ -24,8 +26,19 @@ QUICK = MappingProxyType[str, Any]({"queue": False, **FILED})
 LATEST = MappingProxyType[str, Any]({"trigger_mode": "always_last", **QUICK})
 """Settings of unqueued events that may fire faster than they are handled."""
 
-ON_GPU = MappingProxyType[str, Any]({"concurrency_id": "gpu", "concurrency_limit": 1})
-"""Settings of events that run one at a time, since they use the GPU or all cores."""
+MAX_RUNNING = 1 if ON_ZERO_GPU else 24
+"""Requests that share the models, see :mod:`.turns`; further ones wait in Gradio's queue."""
+
+ON_GPU = MappingProxyType[str, Any]({"concurrency_id": "gpu", "concurrency_limit": MAX_RUNNING})
+"""Settings of events that run models."""
+
+EVALUATING, TRAINING = (
+    ON_GPU
+    if ON_ZERO_GPU
+    else MappingProxyType[str, Any]({"concurrency_id": name, "concurrency_limit": most})
+    for name, most in (("evaluating", 4), ("training", 2))
+)
+"""Settings of long events, few at a time, since each keeps features or weights in memory."""
 
 Values = Mapping[gr.blocks.Block, Any]
 """Input values by component, as a listener receives them."""

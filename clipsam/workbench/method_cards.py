@@ -61,6 +61,8 @@ def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
     facts = {"Paper": _link(info.paper), "Training": escape(trained(info.id, preset, bundle))}
     if info.quoted:
         facts["Reported in the paper"] = f"{escape(info.quoted)}. With the published networks."
+    if info.remark:
+        facts["This implementation"] = escape(info.remark)
     figures = [] if bundle else measured(info.id, preset)
     if figures:
         facts[f"Measured here, {preset.name}"] = escape(
@@ -103,7 +105,7 @@ def measured(method: str, preset: Preset) -> list[str]:
 
 @cache
 def _figures(card: Path) -> dict[str, dict[str, str]]:
-    return read_figures(card.read_text()) if card.is_file() else {}
+    return read_figures(card.read_text(encoding="utf-8")) if card.is_file() else {}
 
 
 def _link(paper: str) -> str:

@@ -14,10 +14,11 @@ import torch
 from ..encoded_image import EncodedImage
 from ..memory import CPU, exclusive, move_tensors, weights
 from ..predictor import Predictor
-from ..registry import find_info, load_predictor
+from ..registry import count_parameters, find_info, load_predictor
 from ..types import prompt_from_classes
 from ..weights.backbones import Backbones, load_backbones
 from ..weights.presets import find_preset
+from .turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,14 @@ class ModelStore:
         max_bytes: limit of weights on the GPU; above it, the least recently used method is moved
             to the CPU until it runs again. Above the same limit there, or without a GPU, it is
             unloaded. The most recently requested method always stays.
+        turns: whose turn it is to use them. On a GPU, loading moves what others use, and belongs in
+            a turn as well.
     """
 
     def __init__(self, max_bytes: int = 4 * 2**30) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.max_bytes = max_bytes
+        self.turns = Turns()
         self._backbones: dict[str, Backbones] = {}
         self._predictors: OrderedDict[tuple[str, str, Path | None], Predictor] = OrderedDict()
         self._loading = threading.RLock()
@@ -85,9 +89,14 @@ class ModelStore:
             self._clear_gpu()
             return self._predictors[key]
 
+    def parameters(self, preset: str, method: str, bundle: Path | None = None) -> dict[str, int]:
+        """Count the parameters of a method, see :func:`count_parameters`; loads it if needed."""
+        known = self._predictors.get((preset, method, bundle))
+        return count_parameters(known or self.predictor(preset, method, bundle))
+
     def warm_up(self, preset: str, method: str) -> None:
         """Load a method and run it once, since a network's first pass is its slowest."""
-        with self._loading:
+        with self.turns.request(), self._loading:
             if (preset, method, None) in self._predictors:
                 return
             predictor = self.predictor(preset, method)

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from .adapt.adapt_tab import AdaptTab
 from .api import add_api
 from .bundles import SessionBundles
 from .compare.compare_tab import CompareTab
 from .evaluate.evaluate_tab import EvaluateTab
-from .events import FILED
+from .events import FILED, MAX_RUNNING
+from .image_store import ImageStore
 from .model_store import ModelStore
+from .presence import OpenPages
 from .zero_gpu import ON_ZERO_GPU
 
 TITLE = "CLIP-guided SAM workbench"
@@ -49,14 +52,15 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
         delete_cache=(HOUR, HOUR),  # Uploaded files are read once: none is kept for longer.
     ) as page:
         gr.HTML(HEADER, elem_id="header")
+        images = ImageStore()
         bundles = gr.State(SessionBundles(), delete_callback=SessionBundles.close)
         with gr.Tabs() as tabs:
             with gr.Tab("Compare", id=COMPARE):
-                compare = CompareTab(models, bundles)
+                compare = CompareTab(models, bundles, images)
             with gr.Tab("Evaluate"):
                 evaluate = EvaluateTab(models, bundles, folders)
             with gr.Tab("Adapt"):
-                adapt = AdaptTab(models, bundles)
+                adapt = AdaptTab(models, bundles, images)
         compare.join(adapt)
         compare.open_links(page)
         evaluate.join(adapt)
@@ -75,12 +79,16 @@ def launch(page: gr.Blocks, **where: Any) -> tuple[Any, str, str]:
         where: ``server_name``, ``server_port`` and other settings of ``gr.Blocks.launch``.
     """
     page.queue(max_size=MAX_QUEUE)
+    pages = OpenPages()
+    pages.sweep(page)
     return page.launch(
         theme=_theme(),
         css_paths=Path(__file__).parent / "page.css",
         footer_links=["api", "gradio", "settings"],
         max_file_size="200mb",
         mcp_server=True,
+        max_threads=2 * MAX_RUNNING + 40,  # Requests that wait for their turn hold a thread.
+        app_kwargs={"middleware": [Middleware(pages.around)]},
         **where,
     )
 

@@ -26,6 +26,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -39,6 +40,7 @@ from ..registry import find_info
 from ..types import Prediction, Prompt
 from ..weights.presets import find_preset
 from .model_store import ModelStore
+from .turns import Turn, Unwanted
 
 try:
     from spaces import GPU
@@ -200,6 +202,9 @@ def predict_all(
         requests: in execution order.
         options: all but the mode.
         is_stopped: called after each class to decide whether to stop; not in a forked process.
+
+    Here the methods take turns with other requests, see :mod:`.turns`; they stop when the iterator
+    is closed.
     """
     options = options or PredictOptions()
     if not ON_ZERO_GPU:
@@ -232,32 +237,42 @@ def _answers(
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Generator[Answer]:
     classes = len(prompt.concepts)
-    for index, request in enumerate(requests):
-        answer = partial(_predict, models, encoded, prompt, preset, request, options, is_stopped)
-        for done, result in _with_steps(answer):
-            if result is not None:
-                done = classes
-            elif is_stopped():
-                return
-            yield Answer(index, result, (index * classes + done, len(requests) * classes))
+    closed = Event()
+    turn = models.turns.request(lambda: not closed.is_set() and not is_stopped())
+    try:
+        for index, request in enumerate(requests):
+            answer = partial(_predict, models, encoded, prompt, preset, request, options, turn)
+            for done, result in _with_steps(answer, closed):
+                if result is not None:
+                    done = classes
+                elif is_stopped():
+                    return
+                yield Answer(index, result, (index * classes + done, len(requests) * classes))
+    finally:
+        closed.set()
 
 
 def _with_steps(
-    answer: Callable[[Callable[[int], None]], Prediction | str | None],
+    answer: Callable[[Callable[[int], None]], Prediction | str | None], closed: Event
 ) -> Iterator[tuple[int, Prediction | str | None]]:
-    """Run a method in a thread; yield the number of finished classes, finally the result."""
+    """Run a method in a thread; yield the number of finished classes, finally the result.
+
+    Args:
+        answer: runs the method.
+        closed: set when this iterator is closed, to stop the thread.
+    """
     steps: SimpleQueue[int | None] = SimpleQueue()
     yield 0, None
     with ThreadPoolExecutor(1) as thread:
         result = thread.submit(answer, steps.put)
         result.add_done_callback(lambda _: steps.put(None))
-        while (done := steps.get()) is not None:
-            yield done, None
+        try:
+            while (done := steps.get()) is not None:
+                yield done, None
+        finally:
+            if not result.done():
+                closed.set()
     yield 0, result.result()
-
-
-class _Stopped(Exception):
-    """Raised when the answer is no longer wanted."""
 
 
 def _predict(
@@ -267,23 +282,23 @@ def _predict(
     preset: str,
     request: MethodRequest,
     options: PredictOptions,
-    is_stopped: Callable[[], bool],
+    turn: Turn,
     step: Callable[[int], None],
 ) -> Prediction | str | None:
     """Return a method's prediction, or a sentence why it failed; ``None`` if it was stopped."""
 
     def progress(done: int, _: int) -> None:
-        if is_stopped():
-            raise _Stopped
+        turn.check()
         step(done)
 
     try:
-        predictor = models.predictor(preset, request.method, request.bundle)
-        options = replace(options, mode=request.mode)
-        return predictor.predict(encoded, prompt, options, progress, request.earlier)
+        with turn:
+            predictor = models.predictor(preset, request.method, request.bundle).during(turn)
+            options = replace(options, mode=request.mode)
+            return predictor.predict(encoded, prompt, options, progress, request.earlier)
     except ClipsamError as error:
         return str(error)
-    except _Stopped:
+    except Unwanted:
         return None
     except Exception:
         name = " · ".join(filter(None, (find_info(request.method).name, request.mode)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +237,7 @@ def test_decompression_bomb(tmp_path, monkeypatch):
     """Pillow's own limit must end in the same kind of sentence."""
     path = write(tmp_path, "bomb.png", Image.fromarray(COLOUR))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ImageError, match=r"bomb\.png has too many pixels"):
+    with pytest.raises(ImageError, match=r"bomb\.png has more pixels than the limit"):
         open_image(path)
 
 
@@ -273,3 +275,97 @@ def test_masks_that_hold_no_ids_are_refused(tmp_path, mode):
     path = write(tmp_path, "mask.tiff", picture.convert(mode))
     with pytest.raises(ImageError, match=r"mask\.tiff .*must contain ids"):
         open_mask(path)
+
+
+# ---- what costs too much, and what never ends ----
+
+
+def test_large_images_are_converted_in_strips(monkeypatch):
+    """In strips or at once: the same pixels, transparency over white and palettes included."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (40, 30, 4), np.uint8)
+    palette = Image.fromarray(levels[..., 0]).convert("P")
+    palette.info["transparency"] = 7
+    for picture in (
+        Image.fromarray(levels),
+        Image.fromarray(levels[..., :2].copy(), "LA"),
+        Image.fromarray(levels[..., 0] > 127),
+        Image.fromarray(levels, "CMYK"),
+        palette,
+    ):
+        monkeypatch.setattr(images, "STRIP_PIXELS", 10**6)
+        whole = images.as_pixels(picture)
+        monkeypatch.setattr(images, "STRIP_PIXELS", 7 * 30)
+        np.testing.assert_array_equal(images.as_pixels(picture), whole)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_jpeg_is_decoded_at_reduced_size_for_those_who_reduce_it(tmp_path, turn):
+    """Half of 4096 is still larger than what is asked; the true size is told, upright."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (1000, 16)))
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    found = images.load_image(tmp_path / "a.jpg", side=1000)
+    size, reduced = ((1000, 4096), (1000, 4096)) if turn == 1 else ((4096, 1000), (4096, 1000))
+    assert found.full_size is None and found.values.shape[:2] == size == reduced
+    found = images.load_image(tmp_path / "a.jpg", side=500)
+    assert found.full_size == size
+    assert found.values.shape[:2] == tuple(side // 2 for side in size)
+    whole = images.load_image(tmp_path / "a.jpg").values
+    halved = whole.reshape(size[0] // 2, 2, size[1] // 2, 2, 3).mean((1, 3))
+    assert np.abs(halved - found.values).mean() < 2
+
+
+def test_decoding_waits_for_others():
+    """Two of 60 pixels do not fit into 100; the second begins when the first has ended."""
+    budget = images._DecodingBudget(100)
+    order = []
+
+    def second():
+        with budget.take(60):
+            order.append("second")
+
+    with budget.take(60):
+        thread = threading.Thread(target=second)
+        thread.start()
+        with budget.take(40):
+            order.append("small")
+        thread.join(0.2)
+        order.append("first ends")
+    thread.join(5)
+    assert order == ["small", "first ends", "second"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (images.open_image, images.open_mask):
+        with pytest.raises(ImageError, match=r"pipe\.png is no regular file, expected an image"):
+            read(tmp_path / "pipe.png")
+
+
+def test_damaged_exif_says_nothing(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" * 3)
+    assert images.open_image(tmp_path / "a.jpg").shape == COLOUR.shape
+
+
+def test_unusual_formats_are_refused_by_name_of_the_usual_ones(tmp_path):
+    """What Pillow rarely opens is not tried, whatever the ending says."""
+    (tmp_path / "a.png").write_bytes(b"FTEX" + bytes(60))
+    (tmp_path / "b.png").write_bytes(b"icns" + (16).to_bytes(4, "big") + bytes(8))
+    for name in ("a.png", "b.png"):
+        with pytest.raises(ImageError, match="is not a supported image"):
+            images.open_image(tmp_path / name)
+
+
+def test_a_tiff_of_another_colour_space(tmp_path):
+    """YCbCr as Pillow writes it, which some of its versions cannot read: right, or told."""
+    picture = Image.fromarray(np.full((16, 16, 3), (200, 30, 60), np.uint8)).convert("YCbCr")
+    picture.save(tmp_path / "a.tif")
+    expected = np.asarray(picture.convert("RGB")).astype(int)
+    try:
+        found = images.open_image(tmp_path / "a.tif").astype(int)
+    except ImageError as error:
+        assert "a.tif is damaged or incomplete" in str(error)
+    else:
+        assert np.abs(found - expected).max() <= 2

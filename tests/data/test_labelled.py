@@ -242,3 +242,18 @@ def test_a_picture_is_there_once_and_there_are_at_most_32() -> None:
     again = from_ids("again", picture(2), square(), ["dog"])
     with pytest.raises(DataError, match="again is the same image as 2"):
         with_more(full[:4], [again])
+
+
+def test_a_large_photograph_is_decoded_small_and_its_mask_follows(tmp_path: Path) -> None:
+    """The left half, of a JPEG that is decoded at a quarter; a mask of another size is told."""
+    wide = np.zeros((1600, 8200, 3), np.uint8)
+    ids = np.zeros((1600, 8200), np.uint8)
+    wide[:, :4100], ids[:, :4100] = 255, 1
+    files = [save(tmp_path, "a.jpg", wide), save(tmp_path, "a_mask.png", ids)]
+    (one,) = read_upload(files, ["left"])
+    assert one.image.shape == (200, KEPT_SIDE, 3)
+    assert np.array_equal(one.classes == 0, one.image[..., 0] > 127)
+    assert one.classes[0, 511] == 0 and one.classes[0, 513] == BACKGROUND
+    save(tmp_path, "a_mask.png", ids[:, :8100])
+    with pytest.raises(DataError, match="the mask is 8100 × 1600 pixels, but the image is 8200 ×"):
+        read_upload(files, ["left"])

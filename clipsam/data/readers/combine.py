@@ -101,15 +101,17 @@ def shrink(sample: LabelledImage, side: int) -> LabelledImage:
     if scale >= 1:
         return sample
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-
-    def nearest(values: np.ndarray) -> np.ndarray:
-        picture = Image.fromarray(values.astype(np.int32))
-        return np.asarray(picture.resize(size, Image.Resampling.NEAREST)).astype(values.dtype)
-
     image = Image.fromarray(sample.image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
     return replace(
         sample,
         image=np.asarray(image),
-        classes=nearest(sample.classes),
-        segments=nearest(sample.segments),
+        classes=resize_nearest(sample.classes, size[::-1]),
+        segments=resize_nearest(sample.segments, size[::-1]),
     )
+
+
+def resize_nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize labels (H, W) to (height, width) by nearest neighbour."""
+    picture = Image.fromarray(values.astype(np.int32))
+    resized = picture.resize(size[::-1], Image.Resampling.NEAREST)
+    return np.asarray(resized).astype(values.dtype)

@@ -7,7 +7,7 @@ map. A light decoder increases the resolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -63,11 +63,15 @@ class EscBlock(nn.Module):
         self.fusion = VisionLanguageFusion(config, grid, last)
 
     def guide(
-        self, dense: Tensor, maps: list[Tensor], texts: list[Tensor]
+        self,
+        dense: Tensor,
+        maps: list[Tensor],
+        texts: list[Tensor],
+        between: Callable[[], None] = lambda: None,
     ) -> tuple[Tensor, PseudoPrompts | None]:
         """Refine F_v (B, D, h, w) to F'_v (B, 256, h, w), with 256 channels for the fusion."""
         image = self.neck(dense)
-        return (image, None) if self.sam is None else self.sam(image, maps, texts)
+        return (image, None) if self.sam is None else self.sam(image, maps, texts, between)
 
 
 class EscNet(nn.Module):
@@ -116,7 +120,11 @@ class EscNet(nn.Module):
         return encode_image(self.clip, pixels, self.config)
 
     def forward(
-        self, features: ClipFeatures, text: Tensor, chunk: int | None = None
+        self,
+        features: ClipFeatures,
+        text: Tensor,
+        chunk: int | None = None,
+        between: Callable[[], None] = lambda: None,
     ) -> EscNetOutput:
         """Segment B images into N_c classes.
 
@@ -128,6 +136,7 @@ class EscNet(nn.Module):
             features: of the images.
             text: F_l, unit-norm (N_c, D), see :func:`encode_classes`.
             chunk: classes at a time; ``None`` takes all at once.
+            between: called after each chunk.
         """
         texts = list(text.split(chunk or len(text)))
         correlation = correlate(features.dense, text)
@@ -137,16 +146,20 @@ class EscNet(nn.Module):
         traces = []
         for block in cast(Iterable[EscBlock], self.blocks):
             seen = torch.cat(maps, dim=1)
-            guidance, prompts = block.guide(features.dense, maps, texts)
+            guidance, prompts = block.guide(features.dense, maps, texts, between)
             traces.append(BlockInputs(seen.detach(), prompts))
             memory = block.fusion.classes.remember(torch.cat(words))
             for i, part in enumerate(words):
                 states[i], maps[i] = block.fusion(states[i], maps[i], guidance, part, memory)
+                between()
         if self.embed is not None:
             states = [self.embed(part[..., None]) for part in maps]
         skips = self.decoder.read_skips(features.skips)
-        logits = torch.cat([self.decoder(state, skips) for state in states], dim=1)
-        return EscNetOutput(logits, correlation.detach(), tuple(traces))
+        logits = []
+        for state in states:
+            logits.append(self.decoder(state, skips))
+            between()
+        return EscNetOutput(torch.cat(logits, dim=1), correlation.detach(), tuple(traces))
 
     def parameter_groups(
         self, lr: float = 2e-4, pretrained_lr: float = 2e-6, weight_decay: float = 1e-4

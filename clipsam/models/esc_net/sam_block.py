@@ -6,7 +6,7 @@ Paper: section 3.3, Eq. 2. The layers are segment-anything's own, with its own w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -238,7 +238,11 @@ class SamBlock(nn.Module):
             self.log_temperature = nn.Parameter(torch.tensor(math.log(FIRST_TEMPERATURE)))
 
     def forward(
-        self, image: Tensor, maps: Sequence[Tensor], texts: Sequence[Tensor]
+        self,
+        image: Tensor,
+        maps: Sequence[Tensor],
+        texts: Sequence[Tensor],
+        between: Callable[[], None] = lambda: None,
     ) -> tuple[Tensor, PseudoPrompts]:
         """Compute F'_v from F_a over all classes, with the memory of one chunk at a time.
 
@@ -246,6 +250,7 @@ class SamBlock(nn.Module):
             image: F_a (B, 256, h, w).
             maps: M^{k-1} (B, n, h, w) of each chunk of n classes.
             texts: F_l (n, D) of each chunk.
+            between: called after each chunk.
 
         Returns:
             F'_v (B, 256, h, w) = F_a + Conv1×1(Σ_n w_n · F'^n), and the SAM prompts of every
@@ -261,6 +266,7 @@ class SamBlock(nn.Module):
             with torch.autocast(image.device.type, enabled=False):
                 fused = fused + torch.einsum("bnp,bnpc->bcp", share, aware.float())
             block_prompts.append(prompts)
+            between()
         fused = self.fuse(fused.unflatten(2, image.shape[2:]))
         return image + fused, PseudoPrompts.cat(block_prompts, dim=1)
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from ...weights.availability import method_status
 from ...weights.presets import PRESETS, find_preset
 from .. import zero_gpu
 from ..bundles import SessionBundle, SessionBundles
-from ..events import LATEST, ON_GPU, PRIVATE, Updates, note, problem
+from ..events import LATEST, PRIVATE, TRAINING, Updates, note, problem
+from ..image_store import ImageStore
 from ..model_store import ModelStore
 from ..stop_button import StopButton
 from . import adapt_html
@@ -85,14 +86,18 @@ class AdaptTab:
         finished: event after a training, which may have made a new bundle.
     """
 
-    def __init__(self, models: ModelStore, bundles: gr.State) -> None:
+    def __init__(
+        self, models: ModelStore, bundles: gr.State, images: ImageStore | None = None
+    ) -> None:
         """Build the tab inside the open ``gr.Blocks``.
 
         Args:
             models: models with the SAM and CLIP of the trained copies.
             bundles: bundles trained in the session.
+            images: of all sessions; ``None`` for a store of its own.
         """
         self.models = models
+        self.images = images or ImageStore()
         self.bundles = bundles
         self.methods = _trainable()
         self.state = gr.State(AdaptState(), delete_callback=AdaptState.stop)
@@ -209,7 +214,7 @@ class AdaptTab:
                 self.download,
             ],
             show_progress_on=[self.status],
-            **ON_GPU,
+            **TRAINING,
             **PRIVATE,
         )
         self.stop.rest_after(self.finished)
@@ -230,9 +235,29 @@ class AdaptTab:
             DataError: it cannot be used, or exceeds the limit.
         """
         key = f"from Compare {state.sent + 1}"
-        state.pictures = with_more(state.pictures, [from_masks(key, image, masks)])
+        state.pictures = self._with_more(state.pictures, [from_masks(key, image, masks)])
         state.sent += 1
         return state
+
+    def _with_more(
+        self, pictures: Sequence[LabelledImage], more: Sequence[LabelledImage]
+    ) -> tuple[LabelledImage, ...]:
+        """Add labelled images, whose pixels and labels then lie on disk.
+
+        Raises:
+            ClipsamError: see :func:`with_more`; or there is no space.
+        """
+        joined = with_more(pictures, more)
+        stored = (
+            replace(
+                one,
+                image=self.images.hold(one.image),
+                classes=self.images.hold(one.classes),
+                segments=self.images.hold(one.segments),
+            )
+            for one in joined[len(pictures) :]
+        )
+        return (*joined[: len(pictures)], *stored)
 
     def show(self, state: AdaptState) -> Updates:
         """Show the current labelled images."""
@@ -247,7 +272,7 @@ class AdaptTab:
         """Add uploaded images, all of them or none."""
         try:
             more = read_upload([Path(path) for path in paths or ()], read_names(names) or ())
-            state.pictures = with_more(state.pictures, more)
+            state.pictures = self._with_more(state.pictures, more)
         except ClipsamError as error:
             return {self.message: problem(str(error))}
         said = " ".join(picture.note for picture in more if picture.note)

@@ -7,9 +7,11 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 from ...data.samples import LabelledImage
+from ...memory import CPU
 from ...methods.base import TrainablePredictor, find_trainable
 from ...training.adapt import AdaptationResult, adapt, held_out
 from ..model_store import ModelStore
@@ -98,21 +100,32 @@ def train(
     sent = 0
     began: float | None = None
 
+    closed = Event()
+    turn = models.turns.request(lambda: not closed.is_set())
+
+    def elapsed() -> float:
+        """Return the seconds since the first step in which this training had its turn."""
+        return 0.0 if began is None else time.monotonic() - turn.waited - began
+
     def watch(_: int, figures: Mapping[str, float]) -> bool:
         nonlocal began
-        began = began or time.monotonic()
+        began = began or time.monotonic() - turn.waited
         losses.append(figures["loss"])
+        if turn.pause() and models.device != CPU:
+            models.backbones(preset)  # Others may have moved them off the GPU meanwhile.
         return not keep_going.exists()
 
     def work() -> AdaptationResult:
-        backbones = models.backbones(preset)
-        return adapt(find_trainable(method), backbones, pictures, seconds, folder, watch)
+        with turn:
+            backbones = models.backbones(preset)
+            trained = find_trainable(method)
+            return adapt(trained, backbones, pictures, seconds, folder, watch, turn)
 
     def updates() -> TrainingUpdate:
         nonlocal sent
         new = tuple(losses[sent:])
         sent += len(new)
-        return TrainingUpdate(new, 0.0 if began is None else time.monotonic() - began)
+        return TrainingUpdate(new, elapsed())
 
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(work)
@@ -122,6 +135,8 @@ def train(
                 wait([job], POLL)
         finally:
             keep_going.unlink(missing_ok=True)  # The page may have been closed.
+            if not job.done():
+                closed.set()
     yield updates()
     yield job.result()
 

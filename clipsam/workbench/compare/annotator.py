@@ -12,6 +12,7 @@ from ...errors import PromptError
 from ...marks import Mark, find_class, prompt_with_marks, read_mark
 from ...names import fold_name
 from ...types import Prompt, parse_classes
+from ..limits import MAX_CLASSES, MAX_TEXT, check_marks, read_classes
 
 _HERE = Path(__file__).parent
 
@@ -25,8 +26,8 @@ def annotator() -> gr.HTML:
     """
     return gr.HTML(
         value=nothing_marked(),
-        html_template=(_HERE / "annotator.html").read_text(),
-        js_on_load=(_HERE / "annotator.js").read_text(),
+        html_template=(_HERE / "annotator.html").read_text(encoding="utf-8"),
+        js_on_load=(_HERE / "annotator.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id="annotator",
         picture="",
@@ -51,7 +52,7 @@ def with_picture(image: np.ndarray, marks: object = None) -> gr.HTML:
 def with_classes(text: str) -> gr.HTML:
     """Return an update that offers the typed classes and hides marks of others."""
     classes: dict[str, tuple[str, ...]] = {}
-    for synonyms in parse_classes(text):
+    for synonyms in parse_classes(text[:MAX_TEXT])[:MAX_CLASSES]:
         classes.setdefault(synonyms[0], synonyms)
     return gr.HTML(
         classes=[
@@ -80,7 +81,8 @@ def read_marks(text: str, value: object) -> list[Mark]:
     marks = value.get("marks") if isinstance(value, dict) else None
     if not isinstance(marks, list):
         raise PromptError("The points and boxes on the image must be a list.")
-    classes = parse_classes(text)
+    check_marks(len(marks))
+    classes = read_classes(text)
     read = map(read_mark, marks)
     return [mark for mark in read if find_class(mark.name, classes) is not None]
 
@@ -91,4 +93,4 @@ def read_prompt(text: str, value: object) -> Prompt:
     Raises:
         PromptError: no class, a duplicate class, or an invalid value.
     """
-    return prompt_with_marks(parse_classes(text), read_marks(text, value))
+    return prompt_with_marks(read_classes(text), read_marks(text, value))

@@ -75,19 +75,21 @@ def write_zip(
             "overlap": display.overlap,
             "seed": run.seed,
         }
-        (room / "prompt.json").write_text(json.dumps(request, indent=2, ensure_ascii=False))
+        (room / "prompt.json").write_text(
+            json.dumps(request, indent=2, ensure_ascii=False), encoding="utf-8"
+        )
         scored = {
             key: (maps or {}).get(key) or ({} if truth is None else score_maps(prediction, truth))
             for key, prediction in predictions.items()
         }
-        with (room / "scores.csv").open("w", newline="") as file:
+        with (room / "scores.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, score_columns())
             table.writeheader()
             for key, entry in entries.items():
                 known = run.parameters.get(key, {})
                 table.writerows(_scores(entry, run.titles[key], scored[key], known))
         write_figure(room, run, display, truth)
-        (room / "reproduce.txt").write_text(_reproduction(words))
+        (room / "reproduce.txt").write_text(_reproduction(words), encoding="utf-8")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for source in sorted(room.rglob("*")):
                 if source.is_file():

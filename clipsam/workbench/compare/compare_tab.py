@@ -11,9 +11,9 @@ import numpy as np
 
 from ...data.images import ImageError, load_image
 from ...data.readers import DataError
+from ...encoded_image import EncodedImage
 from ...errors import PromptError
 from ...evaluation.truth import TruthFile
-from ...registry import count_parameters
 from ...types import Prediction
 from ..adapt.adapt_tab import AdaptState, AdaptTab
 from ..bundles import SessionBundles
@@ -22,8 +22,10 @@ from ..evaluate.evaluate_tab import EvaluateTab
 from ..evaluate.measuring import EvaluateSession
 from ..events import FILED, LATEST, ON_GPU, PRIVATE, QUICK, Updates, Values, note, problem
 from ..examples import all_examples
+from ..image_store import ImageStore
 from ..model_store import ModelStore
 from ..picker import DEFAULT_PRESET, MethodPicker, ready
+from ..presence import caller_is_there
 from ..stop_button import StopButton
 from ..thumbnail_strip import Thumbnail, strip, strip_html
 from ..zero_gpu import ON_ZERO_GPU, MethodRequest, predict_all
@@ -54,14 +56,18 @@ RUN_LINKED = """() => {
 class CompareTab:
     """Layout and events of the tab; user data lives in the :class:`Session` only."""
 
-    def __init__(self, models: ModelStore, bundles: gr.State) -> None:
+    def __init__(
+        self, models: ModelStore, bundles: gr.State, images: ImageStore | None = None
+    ) -> None:
         """Build the tab inside the open ``gr.Blocks``.
 
         Args:
             models: the loaded models.
             bundles: bundles trained in the session.
+            images: of all sessions; ``None`` for a store of its own.
         """
         self.models = models
+        self.images = images or ImageStore()
         self.bundles = bundles
         self.examples = all_examples()
         self.session = gr.State(Session())
@@ -218,9 +224,10 @@ class CompareTab:
         def take(session: Session, theirs: EvaluateSession, chosen: gr.EventData) -> Updates:
             try:
                 example = other.case(theirs, int(chosen.index))
-            except DataError as error:
+                image = self.images.keep(example.image)
+            except (DataError, ImageError) as error:
                 return {self.message: problem(str(error)), tabs: gr.Tabs(selected=name)}
-            updates = self._show(session, example.image, example.truth)
+            updates = self._show(session, image, example.truth)
             return {**updates, self.classes: example.classes, tabs: gr.Tabs(selected=name)}
 
         other.cases.click(
@@ -238,11 +245,12 @@ class CompareTab:
             return {self.message: problem("The upload was empty. Choose an image.")}
         try:
             loaded = load_image(path)
+            stored = self.images.keep(loaded.values)
         except ImageError as error:
             return {self.message: problem(str(error))}
         awaited = session.awaited
         image = loaded.values
-        updates = self._show(session, image)
+        updates = self._show(session, stored)
         if loaded.note:
             updates[self.message] = note(loaded.note)
         if awaited is not None and awaited.size == image.shape[:2]:
@@ -287,7 +295,10 @@ class CompareTab:
     def restore(self, session: Session, bundles: SessionBundles, chosen: gr.EventData) -> Updates:
         """Restore an earlier run: image, classes, marks, methods and results."""
         entry = session.history[int(chosen.index)]
-        updates = self._show(session, entry.run.encoded.image)
+        try:
+            updates = self._show(session, entry.run.encoded)
+        except ImageError as error:
+            return {self.message: problem(str(error))}
         session.restore(entry)
         run = entry.run
         return {
@@ -303,17 +314,18 @@ class CompareTab:
     def _show(
         self,
         session: Session,
-        image: np.ndarray,
+        image: np.ndarray | EncodedImage,
         truth: TruthFile | None = None,
         example: str = "",
     ) -> Updates:
+        pixels = image.image if isinstance(image, EncodedImage) else image
         session.show(image, truth, example)
         return {
             self.session: session,  # Unchanged, but Gradio forgets in time what it saw returned.
             self.message: "",
             self.status: "",
             self.stale: "",
-            self.annotator: with_picture(image),
+            self.annotator: with_picture(pixels),
             self.truth.file: None,
             self.version: session.next_version(),
             **self.cards.hide(session),
@@ -376,13 +388,14 @@ class CompareTab:
             )
             for choice in chosen
         ]
+        is_there = caller_is_there()
         answers = predict_all(
             self.models,
             run.encoded,
             run.prompt,
             run.preset,
             requests,
-            is_stopped=lambda: run.stopped or session.run is not run,
+            is_stopped=lambda: run.stopped or session.run is not run or not is_there(),
         )
         with closing(answers):
             for index, result, done in answers:
@@ -416,8 +429,8 @@ class CompareTab:
             return
         run.predictions[choice.key] = result
         if not ON_ZERO_GPU:  # there, the network was in another process
-            predictor = self.models.predictor(run.preset, choice.method, choice.bundle)
-            run.parameters[choice.key] = count_parameters(predictor)
+            counts = self.models.parameters(run.preset, choice.method, choice.bundle)
+            run.parameters[choice.key] = counts
 
     def freshness(self, values: Values) -> str:
         """Return a message if the results shown belong to an earlier prompt."""
@@ -453,7 +466,7 @@ class CompareTab:
                 return {self.message: problem("This card shows no mask to use as a label.")}
             try:
                 other.add(theirs, run.encoded.image, masks)
-            except DataError as error:
+            except (DataError, ImageError) as error:
                 return {self.message: problem(str(error))}
             count = len(theirs.pictures)
             pictures = "image is" if count == 1 else "images are"
@@ -475,12 +488,12 @@ class CompareTab:
 
 def _earlier(session: Session) -> str:
     """Format the strip of earlier runs."""
-    items = [
-        Thumbnail(
-            entry.run.encoded.image,
-            entry.classes,
-            f"{len(entry.run.choices)} methods, {entry.run.preset}",
-        )
-        for entry in session.history
-    ]
+    items = []
+    for entry in session.history:
+        try:
+            image = entry.run.encoded.image
+        except ImageError:  # Deleted for others; clicking it says so.
+            image = np.full((64, 64, 3), 127, np.uint8)
+        about = f"{len(entry.run.choices)} methods, {entry.run.preset}"
+        items.append(Thumbnail(image, entry.classes, about))
     return strip_html(EARLIER, items)

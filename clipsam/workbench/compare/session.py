@@ -20,7 +20,10 @@ MapScores = dict[str, dict[str, MapScore]]
 """Scores by key of the choice, then by class."""
 
 MAX_HISTORY = 12
-"""Runs kept per session; each holds an image and logits, a few megabytes."""
+"""Runs kept per session; each holds logits, a few megabytes."""
+
+MAX_HISTORY_BYTES = 256 * 2**20
+"""Bytes of the predictions of all runs kept per session."""
 
 
 @dataclass
@@ -119,10 +122,13 @@ class Session:
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None
 
     def show(
-        self, image: np.ndarray, truth_file: TruthFile | None = None, example: str = ""
+        self,
+        image: np.ndarray | EncodedImage,
+        truth_file: TruthFile | None = None,
+        example: str = "",
     ) -> None:
-        """Set a new image (uint8 (H, W, 3)) and forget everything about the old one."""
-        self.encoded = EncodedImage(image)
+        """Set a new image (uint8 (H, W, 3), or stored) and forget everything about the old one."""
+        self.encoded = image if isinstance(image, EncodedImage) else EncodedImage(image)
         self.example = example
         self.awaited = None
         self.run = None
@@ -157,14 +163,21 @@ class Session:
     def remember(self, classes: str, marks: object) -> None:
         """Add the latest run to the history, replacing an earlier one with the same request."""
         latest = self.current_run()
-        run = replace(latest, encoded=EncodedImage(latest.encoded.image))
+        run = replace(latest, encoded=latest.encoded.without_features())
         entry = HistoryEntry(run, classes, marks, self.example, self.truth_file)
         others = [one for one in self.history if not _same_request(one, entry)]
-        self.history = (entry, *others)[:MAX_HISTORY]
+        kept, size = [entry], _bytes(run)
+        for one in others[: MAX_HISTORY - 1]:
+            size += _bytes(one.run)
+            if size > MAX_HISTORY_BYTES:
+                break
+            kept.append(one)
+        self.history = tuple(kept)
 
     def restore(self, entry: HistoryEntry) -> None:
         """Restore an earlier run."""
-        self.show(entry.run.encoded.image, entry.truth_file, entry.example)
+        image = entry.run.encoded.without_features()
+        self.show(image, entry.truth_file, entry.example)
         self.run = replace(entry.run, encoded=self.current_image())
 
     def take_truth(self, truth_file: TruthFile | None, problem: str = "") -> None:
@@ -222,9 +235,19 @@ class Session:
 
 
 def _same_request(one: HistoryEntry, other: HistoryEntry) -> bool:
-    same_image = np.array_equal(one.run.encoded.image, other.run.encoded.image)
     return (
-        same_image
-        and one.run.choices == other.run.choices
+        one.run.choices == other.run.choices
         and one.run.answers(other.run.prompt, other.run.preset)
+        and one.run.encoded.shows_same(other.run.encoded)
+    )
+
+
+def _bytes(run: ComparisonRun) -> int:
+    """Return the size of a run's predictions."""
+    return sum(
+        values.nbytes
+        for prediction in run.predictions.values()
+        for result in prediction.results
+        for values in (result.logits, result.candidates, result.similarity)
+        if values is not None
     )

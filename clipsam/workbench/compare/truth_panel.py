@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import gradio as gr
+import numpy as np
 from gradio.events import Dependency
 
 from ...data.images import load_mask
@@ -79,7 +80,9 @@ class TruthPanel:
             return gr.skip()
         try:
             mask = load_mask(path)
-            session.take_truth(TruthFile(mask.values, read_names(names), mask.note))
+            # A session keeps it: in as few bytes as its values need.
+            values = mask.values.astype(np.min_scalar_type(int(mask.values.max())))
+            session.take_truth(TruthFile(values, read_names(names), mask.note))
         except ClipsamError as error:
             session.take_truth(None, str(error))
         return session.next_version()

@@ -16,11 +16,13 @@ from ...weights.presets import find_preset
 from ..adapt.adapt_tab import AdaptTab
 from ..bundles import SessionBundles
 from ..choices import DEFAULT_KEYS, MethodChoice
-from ..events import LATEST, ON_GPU, PRIVATE, QUICK, Updates, Values, note, problem
+from ..events import EVALUATING, LATEST, PRIVATE, QUICK, Updates, Values, note, problem
 from ..examples import Example
 from ..model_store import ModelStore
 from ..picker import DEFAULT_PRESET, all_offered, preset_dropdown, ready
+from ..presence import caller_is_there
 from ..stop_button import StopButton
+from ..turns import Unwanted
 from ..zero_gpu import refusal_message
 from .data_panel import DataPanel
 from .leaderboard import cases_html, cases_strip, leaderboard, per_class, table
@@ -188,7 +190,7 @@ class EvaluateTab:
             request,
             [*results, *self.downloads.values()],
             show_progress_on=[self.status],
-            **ON_GPU,
+            **EVALUATING,
             **PRIVATE,
         )
         self.stop.rest_after(run)
@@ -241,6 +243,8 @@ class EvaluateTab:
             yield {self.status: "", self.message: problem(str(error))}
         except gr.Error as error:
             yield {self.message: problem(refusal_message(error))}
+        except Unwanted:
+            return  # The page is gone.
         except Exception:
             logger.exception("evaluation failed")
             sentence = "The evaluation failed with an unexpected error; see the server log."
@@ -255,6 +259,7 @@ class EvaluateTab:
             session.measuring.close()
         measuring = session.measuring = Measuring(self.models, session.source, request)
         measuring.stopped = session.stopped
+        measuring.is_there = caller_is_there()
         yield self.without_results()
         try:
             yield from self._measure(session, measuring, progress)

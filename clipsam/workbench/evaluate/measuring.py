@@ -31,6 +31,7 @@ from .. import zero_gpu
 from ..choices import MethodChoice
 from ..examples import Example
 from ..model_store import ModelStore
+from ..turns import Unwanted
 from .tasks import (
     FAILED,
     EvaluationRequest,
@@ -80,7 +81,8 @@ class Measuring:
         request: the request.
         left_out: one sentence for each image that cannot be used.
         notes: one sentence for each image that was not read plainly.
-        stopped: set to stop after the current methods.
+        stopped: set to stop after the current class.
+        is_there: whether the page of the evaluation still waits for it.
     """
 
     def __init__(self, models: ModelStore, source: Source, request: EvaluationRequest) -> None:
@@ -98,7 +100,10 @@ class Measuring:
         self.left_out: list[str] = []
         self.notes: list[str] = []
         self.stopped = False
+        self.is_there: Callable[[], bool] = lambda: True
         self._models = models
+        self._concluding = False
+        self._turn = models.turns.request(self._is_wanted)
         self._predictors: dict[str, Predictor] | None = None
         self._source = source
         whole = source.open(request.part)
@@ -139,6 +144,12 @@ class Measuring:
             WeightsError: weights are missing or damaged.
             gr.Error: no GPU was granted, or it was withdrawn; results so far are kept.
         """
+        try:
+            yield from self._measure(step)
+        except Unwanted:
+            return
+
+    def _measure(self, step: Callable[[int, MethodChoice], None]) -> Iterator[None]:
         for batch, seconds in self._batches():
             if not batch:
                 yield
@@ -168,8 +179,14 @@ class Measuring:
             arguments = (task, self.request, *arguments)
             return zero_gpu.lend(self._models, with_methods, arguments, seconds)
         if self._predictors is None:
-            self._predictors = load_methods(self._models, self.request)
+            with self._turn:
+                loaded = load_methods(self._models, self.request)
+            self._predictors = {key: one.during(self._turn) for key, one in loaded.items()}
         return task(self._predictors, self.request, *arguments)
+
+    def _is_wanted(self) -> bool:
+        """Return whether to go on; a report is written of what was stopped, too."""
+        return self.is_there() and (self._concluding or not self.stopped)
 
     def _batches(self) -> Iterator[tuple[dict[int, LabelledImage], float]]:
         """Yield batches of images by index with their estimated time, seconds.
@@ -264,6 +281,7 @@ class Measuring:
             DataError: there are no results.
             gr.Error: no GPU was granted for the report's images.
         """
+        self._concluding = True
         self._files = TemporaryDirectory(prefix="clipsam-")
         out = Path(self._files.name)
         measured = SubsetData(self._data, tuple(self._rows))

@@ -22,6 +22,7 @@ from ...evaluation.study import FEATURE_BYTES, Settings, Shard, Study
 from ...predictor import Predictor
 from ..choices import MethodChoice
 from ..model_store import ModelStore
+from ..turns import Unwanted
 
 SEED = 0
 """Seed of the points, equal to the command line's first."""
@@ -173,6 +174,8 @@ def score_images(
             yield from _score(predictors, request, index, sample)
         except PromptError as error:
             yield LeftOut(index, f"{sample.key}: {error}")
+        except Unwanted:
+            raise
         except Exception:
             logger.exception("evaluation failed")
             yield LeftOut(index, f"{sample.key} {FAILED}")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from clipsam.evaluation.truth import TruthFile
 from clipsam.types import prompt_from_classes
 from clipsam.workbench.choices import MethodChoice
+from clipsam.workbench.compare import session as session_module
 from clipsam.workbench.compare.session import MAX_HISTORY, ComparisonRun, Session
+
+
+def answer(classes: str) -> SimpleNamespace:
+    """A stand-in for a prediction, of a class with logits of 400 bytes."""
+    logits = np.zeros((10, 10), np.float32)
+    result = SimpleNamespace(logits=logits, candidates=None, similarity=None)
+    return SimpleNamespace(text=classes, results=(result,))
 
 
 def finished(session: Session, classes: str, preset: str = "tiny", seed: int = 0) -> ComparisonRun:
@@ -16,7 +27,7 @@ def finished(session: Session, classes: str, preset: str = "tiny", seed: int = 0
     session.show(image, TruthFile(np.zeros((8, 9), int)))
     asked = (MethodChoice("a", "b", "A · b", "It does."),)
     prompt = prompt_from_classes([[classes]])
-    session.run = ComparisonRun(session.encoded, prompt, preset, asked, {"a/b": classes})
+    session.run = ComparisonRun(session.encoded, prompt, preset, asked, {"a/b": answer(classes)})
     session.remember(classes, {"active": None, "marks": []})
     return session.run
 
@@ -57,7 +68,7 @@ def test_coming_back_brings_results_but_no_features() -> None:
     entry = session.history[1]
     assert not entry.run.encoded._features
     session.restore(entry)
-    assert session.run.predictions == {"a/b": "dog"}
+    assert session.run.predictions["a/b"].text == "dog"
     np.testing.assert_array_equal(session.encoded.image, first.encoded.image)
     assert session.run.encoded is session.encoded
     assert session.truth_file is truth
@@ -67,3 +78,12 @@ def test_coming_back_brings_results_but_no_features() -> None:
 def test_a_new_session_knows_nothing() -> None:
     finished(Session(), "dog")
     assert Session().history == ()
+
+
+def test_predictions_of_earlier_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two and a half of 400 bytes fit two."""
+    monkeypatch.setattr(session_module, "MAX_HISTORY_BYTES", 1000)
+    session = Session()
+    for classes in ("cat", "dog", "cow"):
+        finished(session, classes)
+    assert [entry.classes for entry in session.history] == ["cow", "dog"]

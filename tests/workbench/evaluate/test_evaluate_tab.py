@@ -279,7 +279,8 @@ def test_bombs_are_counted_while_they_unpack(
     monkeypatch.setattr(unpacking, "MAX_FILES", 9)
     assert "contains 12 files, more than the limit of 9" in refused(path, room)
     monkeypatch.setattr(unpacking, "MAX_FILES", 20)
-    monkeypatch.setattr(unpacking, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr(unpacking, "MAX_BYTES", 2**30)
+    monkeypatch.setattr(unpacking, "MAX_NAMES_BYTES", 100)
     assert "classes.json of more than" in refused(path, room)
     assert not list(room.iterdir())
 
