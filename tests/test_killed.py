@@ -22,7 +22,8 @@ from clipsam.data.synthetic import SceneData
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.reference_checkpoint import reference_design, write_reference_checkpoint
 from clipsam.registry import methods_with_bundles
-from clipsam.weights.backbones import Backbones, has_weights
+from clipsam.weights.availability import has_weights
+from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import load_bundle, read_config
 from clipsam.weights.bundle_transfer import push_bundle
 from clipsam.weights.checkpoints import find_checkpoint

@@ -208,6 +208,7 @@ def load_mask(source: str | Path | BinaryIO) -> Loaded:
 
 
 def _mask_values(picture: Image.Image, name: str, lossy: bool) -> Loaded:
+    """Read an opened mask, see :func:`load_mask`."""
     picture_format = picture.format
     picture = _upright(picture)
     inside = _transparency_mask(picture, name)
@@ -249,7 +250,7 @@ def load_binary_mask(source: str | Path | BinaryIO) -> Loaded:
 
 def size_rule(image: tuple[int, int], mask: tuple[int, int]) -> str:
     """Return the sentence that says what sizes must be, when those of image and mask differ."""
-    if image == mask[::-1]:
+    if tuple(image) == mask[::-1]:
         return (
             "Both must have the same size; it seems that only one of them was turned, as an EXIF "
             "orientation does."

@@ -152,9 +152,10 @@ def match_truth(
         TruthError: another size than the image, an id without a name, or no requested class in it.
     """
     if ids.shape != tuple(image_size):
+        height, width = ids.shape
         raise TruthError(
-            f"The ground truth is {ids.shape[1]} × {ids.shape[0]} pixels, but the image is "
-            f"{image_size[1]} × {image_size[0]}. {size_rule(tuple(image_size), ids.shape)}"
+            f"The ground truth is {width} × {height} pixels, but the image is "
+            f"{image_size[1]} × {image_size[0]}. {size_rule(image_size, (height, width))}"
         )
     concepts = prompt.concepts
     if names is not None:

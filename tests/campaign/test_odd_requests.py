@@ -17,7 +17,7 @@ import pytest
 from pycocotools import mask as coco
 
 from clipsam.data.synthetic import SceneData
-from clipsam.weights.backbones import has_weights
+from clipsam.weights.availability import has_weights
 from clipsam.weights.presets import TINY
 from clipsam.workbench.api import Api
 from clipsam.workbench.limits import MAX_CLASSES, MAX_MARKS

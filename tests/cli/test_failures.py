@@ -17,7 +17,7 @@ from PIL import Image
 from clipsam.cli import main
 from clipsam.data.synthetic import SceneData
 from clipsam.evaluation import study
-from clipsam.weights.backbones import has_weights
+from clipsam.weights.availability import has_weights
 from clipsam.weights.presets import TINY
 
 pytestmark = pytest.mark.skipif(not has_weights(TINY), reason="the tiny bundle is not here")

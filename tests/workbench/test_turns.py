@@ -18,7 +18,7 @@ from gradio_client import Client, handle_file
 from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.types import prompt_from_classes
-from clipsam.weights.backbones import has_weights
+from clipsam.weights.availability import has_weights
 from clipsam.weights.presets import TINY
 from clipsam.workbench import presence, turns
 from clipsam.workbench.limits import MAX_CLASSES, MAX_MARKS, check_marks, read_classes
