@@ -55,13 +55,19 @@ def read_names(text: str) -> tuple[str, ...] | None:
     try:
         names = json.loads(text)
         if isinstance(names, dict):
-            by_id = {int(key): str(name) for key, name in names.items()}
-            if min(by_id, default=0) < 0 or max(by_id, default=0) > 65535:
-                raise ValueError("an id is outside 0 … 65535")
+            for key in names:
+                if not key.strip().isdecimal() or len(key) > 9 or int(key) > VOID_IDS[-1]:
+                    raise ValueError(f"“{key[:20]}” is no id from 0 to {VOID_IDS[-1]}")
+            by_id = {int(key): name for key, name in names.items()}
             names = [by_id.get(index, "") for index in range(max(by_id, default=-1) + 1)]
-    except ValueError as error:
-        raise TruthError(f"The list of class names is not valid JSON: {error}.") from None
-    return tuple(str(name) for name in names)
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("every name must be a text in quotation marks")
+    except (ValueError, RecursionError) as error:
+        reason = (
+            "its brackets are nested too deeply" if isinstance(error, RecursionError) else error
+        )
+        raise TruthError(f"The list of class names is not valid JSON: {reason}.") from None
+    return tuple(names)
 
 
 @dataclass(frozen=True)
