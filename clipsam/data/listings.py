@@ -8,7 +8,8 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from .images import MAX_PIXELS
 from .pairing import FileIndex, is_litter, stem_of
-from .readers.coco_json import is_coco, is_panoptic, read_coco
+from .readers.coco import check_shape
+from .readers.coco_json import LISTS, CocoJson, is_coco, is_panoptic, read_coco
 from .readers.common import DataError, read_json
 from .unpacking import MAX_JSON_BYTES
 
@@ -79,16 +80,16 @@ def _read(path: Path, root: Path, folders: Sequence[Path]) -> Listing | None:
     if path.stat().st_size > MAX_JSON_BYTES:
         return None
     content = read_json(path)
-    if not is_coco(content):
+    if not isinstance(content, dict) or not all(name in content for name in LISTS):
         return None
-    panoptic = is_panoptic(content)
+    panoptic = is_coco(content) and is_panoptic(content)
     del content  # Up to a gigabyte of objects, which are read again in one form.
     listed = read_coco(path, panoptic)
     _check_names(listed.images, path)
     if panoptic:
         _check_names(listed.annotations, path)
-    for image in () if panoptic else listed.images:
-        _check_size(image, path)
+    else:
+        _check_shapes(listed)
     part = path.stem.removeprefix("instances_").removeprefix("panoptic_")
     of_images = _folder_of(listed.images, folders, part, path)
     others = [folder for folder in folders if folder != of_images]
@@ -112,6 +113,18 @@ def _check_names(entries: Iterable[Mapping], path: Path) -> None:
         if stem_of(name) in stems:
             raise DataError(f"{path} lists two files named “{name.stem}”, expected unique names")
         stems.add(stem_of(name))
+
+
+def _check_shapes(listed: CocoJson) -> None:
+    """Check sizes and shapes before any image is asked for."""
+    sizes: dict[object, tuple[int, int]] = {}
+    for image in listed.images:
+        _check_size(image, listed.path)
+        sizes[image["id"]] = (image["height"], image["width"])
+    for annotation in listed.annotations:
+        if annotation["segmentation"] is not None:
+            where = f"{listed.path}: the segmentation of annotation {annotation['id']}"
+            check_shape(annotation["segmentation"], sizes[annotation["image_id"]], where)
 
 
 def _check_size(image: Mapping, path: Path) -> None:

@@ -148,6 +148,42 @@ class CocoInstancesData(DataReader):
         )
 
 
+def check_shape(shape: list | dict, size: tuple[int, int], where: str) -> None:
+    """Check what can be seen of a shape without drawing it.
+
+    Args:
+        shape, size, where: see :func:`draw_shape`.
+
+    Raises:
+        DataError: run lengths of another size, or polygons that are none or have no end.
+    """
+    if not isinstance(shape, dict):
+        _polygons(shape, size, where)
+        return
+    try:
+        height, width = (int(value) for value in shape["size"])
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise DataError(f"{where} is neither polygons nor run lengths") from None
+    if (height, width) != size:
+        raise DataError(
+            f"{where} is {width} × {height} pixels, but its image is {size[1]} × {size[0]}"
+        )
+
+
+def _polygons(shape: list, size: tuple[int, int], where: str) -> list[list[float]]:
+    """Return the polygons of a shape, each a flat list of coordinates."""
+    try:
+        polygons = [np.array(polygon, np.float64) for polygon in shape]
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{where} is neither polygons nor run lengths") from None
+    if any(one.ndim != 1 or len(one) % 2 for one in polygons):
+        raise DataError(f"{where} is neither polygons nor run lengths")
+    # Compiled code draws them, and must not be given an endless one. NaN is not below either.
+    if not all((np.abs(one) <= 2 * max(size)).all() for one in polygons):
+        raise DataError(f"{where} extends far beyond its image")
+    return [one.tolist() for one in polygons]
+
+
 def draw_shape(shape: list | dict, size: tuple[int, int], where: str) -> np.ndarray:
     """Draw the pixels of an annotation, bool (H, W), from polygons or run lengths.
 
@@ -159,34 +195,21 @@ def draw_shape(shape: list | dict, size: tuple[int, int], where: str) -> np.ndar
     Raises:
         DataError: it is neither, or of another size.
     """
+    check_shape(shape, size, where)
     if isinstance(shape, dict):
-        return _draw_run_lengths(shape, size, where)
-    try:
-        polygons = [np.array(polygon, np.float64) for polygon in shape]
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{where} is neither polygons nor run lengths") from None
-    if any(one.ndim != 1 or len(one) % 2 or not np.isfinite(one).all() for one in polygons):
-        raise DataError(f"{where} is neither polygons nor run lengths")
-    if any(np.abs(one).max() > 2 * max(size) for one in polygons):
-        # Compiled code draws it, and must not be given an endless one.
-        raise DataError(f"{where} extends far beyond its image")
-    encoded = coco_mask.merge(coco_mask.frPyObjects([one.tolist() for one in polygons], *size))
+        return _draw_run_lengths(shape.get("counts"), size, where)
+    encoded = coco_mask.merge(coco_mask.frPyObjects(_polygons(shape, size, where), *size))
     return coco_mask.decode(encoded).astype(bool)
 
 
-def _draw_run_lengths(shape: dict, size: tuple[int, int], where: str) -> np.ndarray:
+def _draw_run_lengths(counts: object, size: tuple[int, int], where: str) -> np.ndarray:
     """Draw run lengths, which alternate between outside and inside, down the columns."""
-    counts, own = shape.get("counts"), shape.get("size")
     try:
-        height, width = (int(value) for value in own)  # type: ignore[union-attr]
-        lengths = uncompressed(counts) if isinstance(counts, str) else list(counts)  # type: ignore[arg-type]
+        lengths = uncompressed(counts) if isinstance(counts, str) else list(counts)  # type: ignore[call-overload]
         runs = np.array(lengths, np.float64)
     except (TypeError, ValueError, IndexError, OverflowError):
         raise DataError(f"{where} is neither polygons nor run lengths") from None
-    if (height, width) != size:
-        raise DataError(
-            f"{where} is {width} × {height} pixels, but its image is {size[1]} × {size[0]}"
-        )
+    height, width = size
     if runs.ndim != 1 or (runs < 0).any() or (runs % 1).any() or runs.sum() != height * width:
         raise DataError(
             f"{where} is damaged: its run lengths must add up to {width} × {height} pixels"

@@ -164,7 +164,7 @@ def _set_size(image: dict, path: Path) -> None:
         size = _whole(image.get(field))
         if size is None or size <= 0:
             raise DataError(
-                f"{path}: the {field} of {image['file_name']} must be a positive integer"
+                f"{path}: the size of {image['file_name']} must be two positive integers"
             )
         image[field] = size
 
