@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
 import torch
 from torch import nn
@@ -67,7 +67,7 @@ class PredictOptions:
                 raise PromptError(f"{name} is {value}, expected a finite number.")
 
     @property
-    def overrides(self) -> dict[str, int | float | str]:
+    def overrides(self) -> dict[str, Any]:
         """The settings of prompts that are set here, by name."""
         return {
             field.name: value
