@@ -78,6 +78,9 @@ class BoxPromptedPredictor(SamPrompter):
             possibly beyond its border.
         """
 
+    def _is_cut(self, name: str) -> bool:
+        return self.detector.is_cut(name)
+
     def _predict_concept(
         self,
         encoded: EncodedImage,

@@ -45,6 +45,9 @@ class ClipSegSamPredictor(MapPromptedPredictor):
         """Return SAM and CLIPSeg, both frozen."""
         return nn.ModuleList([super().network(), self.clipseg])
 
+    def _is_cut(self, name: str) -> bool:
+        return self.clipseg.is_cut(name)
+
     def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIPSeg text"):
             texts = torch.stack([self.clipseg.read_text(name) for name in concept.synonyms])

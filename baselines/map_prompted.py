@@ -13,7 +13,7 @@ from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.clip import SurgeryVision, similarity_grid
 from clipsam.predictor import PredictOptions
-from clipsam.prompting import Calibration, PromptSettings, stable_seed
+from clipsam.prompting import Calibration, PromptSettings, class_seed
 from clipsam.registry import DENSE
 from clipsam.sam_prompting import empty_result, map_mask, map_points
 from clipsam.types import Concept, ConceptResult, SamPrompts
@@ -60,7 +60,7 @@ class MapPromptedPredictor(SamPrompter):
             shown = similarity[0].float().cpu().numpy()
             transform = self._transform(encoded)
             settings = options.prompt_settings(self.prompt_settings)
-            seed = stable_seed(concept.text, options.seed)
+            seed = class_seed(concept.synonyms, options.seed)
             points = map_points(similarity, transform, settings, seed)
         if not len(points):
             note = f"Empty mask: {self.map_name} is constant."
@@ -92,6 +92,9 @@ class ClipMapPredictor(MapPromptedPredictor):
     def network(self) -> nn.Module:
         """Return SAM and CLIP, both frozen."""
         return nn.ModuleList([super().network(), self.backbones.clip])
+
+    def _is_cut(self, name: str) -> bool:
+        return self.backbones.text.is_cut(name)
 
     def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIP text"):

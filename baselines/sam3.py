@@ -52,6 +52,9 @@ class Sam3Predictor(Predictor):
     def _mask_side(self) -> int:
         return self.sam3.mask_side
 
+    def _is_cut(self, name: str) -> bool:
+        return self.sam3.is_cut(name)
+
     def _predict_concept(
         self,
         encoded: EncodedImage,

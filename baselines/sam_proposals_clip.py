@@ -21,6 +21,7 @@ from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
 from clipsam.memory import MAX_CACHED_TEXTS, LRUCache
 from clipsam.models.clip import encode_text
+from clipsam.names import canonical_names
 from clipsam.predictor import JointPredictor, PredictOptions
 from clipsam.registry import METHODS
 from clipsam.types import NOTHING, Concept, ConceptResult, SamPrompts
@@ -106,7 +107,7 @@ class SamProposalsClipPredictor(JointPredictor):
         with watch.step("CLIP image"):
             shown = self._embed_crops(encoded, proposals)
         with watch.step("CLIP text"):
-            names = [concept.synonyms for concept in concepts]
+            names = [canonical_names(concept.synonyms) for concept in concepts]
             names += [(name,) for name in self.config.neutral]
             text = torch.stack([self._encode(synonyms) for synonyms in names])
         scale = self.backbones.clip.logit_scale.exp()
@@ -168,6 +169,9 @@ class SamProposalsClipPredictor(JointPredictor):
             return F.normalize(torch.cat(features), dim=-1)
 
         return encoded.cached(("named proposals", preset.name, self.config), compute)
+
+    def _is_cut(self, name: str) -> bool:
+        return self.backbones.text.is_cut(self.config.template.format(name))
 
     def _encode(self, synonyms: tuple[str, ...]) -> Tensor:
         """Encode a class, cached: unit-norm text feature (T,), averaged over synonyms."""

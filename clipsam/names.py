@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 BACKGROUND_NAMES = frozenset({"background"})
 """Names of pixels that show none of the classes, folded, without underscores around them."""
@@ -11,9 +12,21 @@ VOID_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore"})
 """Names of pixels that are neither trained on nor scored, folded likewise."""
 
 
+SEPARATORS = str.maketrans({"，": ",", "、": ",", "،": ",", "\n": ",", "；": ";", "؛": ";"})
+"""What separates typed names, for ``str.translate``: to commas and semicolons."""
+
+
 def fold_name(name: str) -> str:
     """Return a class name composed, in lower case, and without extra spaces."""
     return " ".join(unicodedata.normalize("NFC", name).split()).lower()
+
+
+def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the synonyms of a class folded, sorted, and each once.
+
+    However they were typed, they ask the same question and get the same answer.
+    """
+    return tuple(sorted({fold_name(name) for name in names}))
 
 
 def is_background_name(name: str) -> bool:

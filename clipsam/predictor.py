@@ -294,6 +294,7 @@ class Predictor(ABC):
             self._give_way(watch)
 
         found = self._predict_all(encoded, concepts, how, options, watch, step)
+        found = [self._noted(*one) for one in zip(found, concepts, strict=True)]
         answers = dict(kept)
         answers.update(zip((keys[index] for index in pending), found, strict=True))
         return Prediction(
@@ -307,6 +308,18 @@ class Predictor(ABC):
             peak_memory_mb=memory.megabytes(),
             overrides=options.overrides,
         )
+
+    def _is_cut(self, name: str) -> bool:
+        """Return whether the method reads only the beginning of a name, being so long."""
+        return False
+
+    def _noted(self, result: ConceptResult, concept: Concept) -> ConceptResult:
+        """Add to a result that a name of its class was cut."""
+        cut = [name for name in concept.synonyms if self._is_cut(name)]
+        if not cut:
+            return result
+        note = f"“{cut[0][:40]}…” is too long for {self.info.name}, which read its beginning only."
+        return replace(result, note=" ".join(filter(None, (result.note, note))))
 
     @classmethod
     def check_mode(cls, mode: str | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from .geometry import SquareTransform
+from .names import canonical_names
 
 PointSampling = Literal["spread", "reference"]
 
@@ -202,7 +204,12 @@ REFERENCE_DENSE_LOGIT = 255.0
 """Value of the authors' dense prompt inside; outside it is 0."""
 
 
+def class_seed(names: Sequence[str], seed: int) -> int:
+    """Return a seed that depends on a class, whatever the case and order of its synonyms."""
+    return stable_seed("; ".join(canonical_names(names)), seed)
+
+
 def stable_seed(text: str, seed: int) -> int:
-    """Return a seed that depends on the class and is the same in every process."""
+    """Return a seed that depends on a text and is the same in every process."""
     digest = hashlib.sha256(f"{seed}/{text}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:7], "big")

@@ -11,7 +11,7 @@ import torch
 
 from .errors import PromptError
 from .geometry import SquareTransform
-from .names import fold_name
+from .names import SEPARATORS, fold_name
 
 NOTHING = -32.0
 """Logit of every pixel of an empty mask."""
@@ -136,12 +136,14 @@ class Prompt:
 def parse_classes(text: str) -> tuple[tuple[str, ...], ...]:
     """Parse class names: ``,`` separates classes, ``;`` synonyms of one class.
 
+    Commas and semicolons of other scripts, such as ``，``, ``、`` and ``；``, count as theirs.
+
     >>> parse_classes("dog; puppy, grass")
     (('dog', 'puppy'), ('grass',))
     """
     classes = [
         tuple(name for part in entry.split(";") if (name := " ".join(part.split())))
-        for entry in text.replace("\n", ",").split(",")
+        for entry in text.translate(SEPARATORS).split(",")
     ]
     return tuple(names for names in classes if names)
 

@@ -29,6 +29,37 @@ def test_each_class_chooses_its_mode(tiny):
     np.testing.assert_array_equal(second.prompts.points, pointed.points)
 
 
+@pytest.mark.parametrize("method", ["clip-surgery-sam", "clip-guided-sam", "esc-net"])
+def test_equal_questions_get_equal_answers(tiny, method):
+    predictor = load_predictor(method, tiny)
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+    def ask(*names: str):
+        (result,) = predictor.predict(EncodedImage(image), Prompt((Concept(names),))).results
+        return result
+
+    for one, other in [
+        (ask("dress"), ask("Dress")),
+        (ask("dress", "gown"), ask("Gown", "dress")),
+        (ask("café"), ask("cafe\u0301")),
+    ]:
+        np.testing.assert_array_equal(one.prompts.points, other.prompts.points)
+        np.testing.assert_array_equal(one.logits, other.logits)
+
+
+@pytest.mark.parametrize(
+    ("method", "reads"), [("clip-surgery-sam", True), ("esc-net", True), ("sam-lora", False)]
+)
+def test_a_name_that_is_cut_is_said(tiny, method, reads):
+    predictor = load_predictor(method, tiny)
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    names = ("dog", "a dog with many words " * 30)
+    prompt = Prompt(tuple(Concept((name,), points=[[9, 9]], labels=[1]) for name in names))
+    short, long = predictor.predict(EncodedImage(image), prompt).results
+    assert not short.note
+    assert ("“a dog with many words" in long.note and "too long" in long.note) == reads
+
+
 def test_options_of_drawn_points(tiny):
     predictor = load_predictor("clip-surgery-sam", tiny)
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)

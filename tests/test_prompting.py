@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from clipsam.geometry import SquareTransform
 from clipsam.prompting import (
     Calibration,
+    class_seed,
     dense_prompt,
     min_max,
     points_from_similarity,
@@ -137,6 +138,13 @@ def test_dense_prompt_leaves_the_padding_empty(size):
     assert (padding == -8.0).all()
     assert (shown > 0).float().mean() > 0.8
     assert shown[-1, -1] == -8.0, "the map's own low corner"
+
+
+def test_equal_questions_have_equal_seeds():
+    assert class_seed(("dress",), 3) == class_seed((" Dress ",), 3) == stable_seed("dress", 3)
+    assert class_seed(("gown", "dress"), 3) == class_seed(("Dress", "gown", "GOWN"), 3)
+    assert class_seed(("café",), 3) == class_seed(("cafe\u0301",), 3)
+    assert class_seed(("gown",), 3) != class_seed(("dress",), 3)
 
 
 def test_stable_seed():

@@ -27,6 +27,7 @@ from clipsam.types import (
         ("  traffic   light ,,\n sky\n", (("traffic light",), ("sky",))),
         ("café; , ;;", (("café",),)),
         (" ,; ", ()),
+        ("犬；子犬，猫、草", (("犬", "子犬"), ("猫",), ("草",))),
     ],
 )
 def test_parse_classes(typed, classes):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.images import open_image, open_mask
+from ..data.readers.common import DataError, read_json
 from ..encoded_image import EncodedImage
 from ..errors import PromptError
 from ..evaluation.truth import TruthError, match_truth
@@ -77,6 +78,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Segment the image with each method and write the results."""
+    if not math.isfinite(args.threshold):
+        raise PromptError(f"--threshold {args.threshold}: expected a finite number.")
     image = open_image(args.image)
     marks = [mark for kind in MARKS for mark in map(kind.from_text, getattr(args, kind.kind))]
     prompt = prompt_with_marks(parse_classes(args.text), marks)
@@ -132,9 +135,9 @@ def _candidates(
 
 def _read_names(path: Path) -> list[str]:
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TruthError(f"{path} is not a JSON list of class names: {error}.") from None
+        names = read_json(path)
+    except DataError as error:
+        raise TruthError(f"{error}. Give a JSON list of class names.") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TruthError(f"{path} must be a JSON list of class names by id.")
     return names

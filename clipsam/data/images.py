@@ -33,6 +33,12 @@ FORMATS = (
 LOSSY = frozenset({"JPEG", "MPO", "JPEG2000"})
 """Formats, as Pillow names them, whose compression changes values."""
 
+MAYBE_LOSSY = frozenset({"WEBP", "AVIF"})
+"""Formats with and without such a compression; Pillow does not say which a file has."""
+
+WEBP_HEAD = 4096
+"""Bytes at the beginning of a WebP file, in which its frame is named unless a profile is longer."""
+
 LOSSY_SPREAD = 8
 """Levels by which the channels of a grey picture may differ after compression."""
 
@@ -197,11 +203,13 @@ def load_mask(source: str | Path | BinaryIO) -> Loaded:
         ImageError: as :func:`open_image`, or a mask that is neither ids nor binary.
     """
     with _loaded(source) as (picture, _):
-        return _mask_values(picture, _name(source))
+        webp = picture.format == "WEBP" and _is_lossy_webp(source)
+        return _mask_values(picture, _name(source), webp or picture.format in LOSSY)
 
 
-def _mask_values(picture: Image.Image, name: str) -> Loaded:
-    lossy = picture.format in LOSSY
+def _mask_values(picture: Image.Image, name: str, lossy: bool) -> Loaded:
+    """Read an opened mask, see :func:`load_mask`."""
+    picture_format = picture.format
     picture = _upright(picture)
     inside = _transparency_mask(picture, name)
     if inside is not None:
@@ -209,7 +217,8 @@ def _mask_values(picture: Image.Image, name: str) -> Loaded:
     if picture.mode in _ALPHA_MODES:
         picture = picture.convert("RGB" if picture.mode in ("PA", "RGBA", "RGBa") else "L")
     if picture.mode == "RGB":
-        picture = _one_channel(picture, name, tolerance=LOSSY_SPREAD if lossy else 0)
+        grey, exact = _one_channel(picture, name, lossy or picture_format in MAYBE_LOSSY)
+        picture, lossy = grey, lossy or not exact
     if picture.mode == "F":
         return _fractions(np.asarray(picture), name)
     if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
@@ -237,6 +246,16 @@ def load_binary_mask(source: str | Path | BinaryIO) -> Loaded:
             grey = _to_rgb(picture).values[..., 0]
             inside = grey > (0 if grey.max() == 1 else 127)
         return Loaded(inside)
+
+
+def size_rule(image: tuple[int, int], mask: tuple[int, int]) -> str:
+    """Return the sentence that says what sizes must be, when those of image and mask differ."""
+    if tuple(image) == mask[::-1]:
+        return (
+            "Both must have the same size; it seems that only one of them was turned, as an EXIF "
+            "orientation does."
+        )
+    return "Both must have the same size."
 
 
 def _transparency_mask(picture: Image.Image, name: str) -> np.ndarray | None:
@@ -267,19 +286,34 @@ def _transparency_mask(picture: Image.Image, name: str) -> np.ndarray | None:
     )
 
 
-def _one_channel(picture: Image.Image, name: str, tolerance: int) -> Image.Image:
+def _is_lossy_webp(source: str | Path | BinaryIO) -> bool:
+    """Return whether a WebP file holds a lossy frame, by the name of its chunk."""
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as file:
+            return b"VP8 " in file.read(WEBP_HEAD)
+    place = source.tell()
+    source.seek(0)
+    head = source.read(WEBP_HEAD)
+    source.seek(place)
+    return b"VP8 " in head
+
+
+def _one_channel(picture: Image.Image, name: str, compressed: bool) -> tuple[Image.Image, bool]:
     """Reduce a colour picture whose channels are equal to one of them.
 
+    Returns:
+        The channel, and whether the others are exactly equal.
+
     Raises:
-        ImageError: the channels differ by more than ``tolerance`` levels.
+        ImageError: the channels differ, by more than :data:`LOSSY_SPREAD` if it is compressed.
     """
-    channels = np.asarray(picture)
-    if np.ptp(channels, axis=2).max() > tolerance:
+    spread = int(np.ptp(np.asarray(picture), axis=2).max())
+    if spread > (LOSSY_SPREAD if compressed else 0):
         raise ImageError(
             f"{name} is a colour image. A mask must contain ids: one grey channel, a palette PNG, "
             "or 16-bit grey."
         )
-    return picture.getchannel("G")
+    return picture.getchannel("G"), not spread
 
 
 def _black_or_white(values: np.ndarray, name: str) -> Loaded:
@@ -290,8 +324,13 @@ def _black_or_white(values: np.ndarray, name: str) -> Loaded:
     """
     middle = np.count_nonzero((values > 63) & (values < 192))
     if values.any() and (values.max() < 192 or 2 * middle > values.size):
-        raise ImageError(f"{name} is a JPEG, whose compression changes ids. Save the mask as PNG.")
-    note = f"The mask {name} is a JPEG, so it was read as black and white, cut in the middle."
+        raise ImageError(
+            f"{name} is compressed like a photograph, which changes ids. Save the mask as PNG."
+        )
+    note = (
+        f"The mask {name} is compressed like a photograph, so it was read as black and white, cut "
+        "in the middle."
+    )
     return _binary(values > 127, note)
 
 

@@ -26,6 +26,9 @@ END_SHARE = 1 / 32
 WIDEST_GAP = 3 / 8
 """Widest gap between successive levels of a soft mask, as a share of the range."""
 
+LEVELS_AT_ENDS = 2
+"""Fewest grey levels near black and near white that compression leaves."""
+
 MAX_NAMES = 30_000
 """Limit of names, since class maps have 16 bits."""
 
@@ -48,23 +51,23 @@ def is_soft(ids: np.ndarray) -> bool:
     """Return whether a mask's values are grey levels of a binary mask with soft edges.
 
     Most pixels are then nearly black or nearly white, and the levels between have no wide gap; or,
-    after compression, there are several levels near either end and none in the middle.
+    after compression, there are several levels near either end, or levels next to white.
     """
     levels, counts = levels_of(ids)
-    if len(levels) < SOFT_LEVELS or levels[0] < 0:
-        return False
     top = next((top for top in VOID_IDS if levels[-1] <= top), None)
-    if top is None:
+    if top is None or levels[0] < 0:
         return False
     shares = levels / top
-    ends = counts[(shares <= END_SHARE) | (shares >= 1 - END_SHARE)].sum()
-    if shares[-1] < 0.75 or 2 * ends < counts.sum():
+    at_end = (shares <= END_SHARE) | (shares >= 1 - END_SHARE)
+    if at_end.all() and (at_end & (shares > 0.75) & (shares < 1)).any():
+        return True
+    few = len(levels) < SOFT_LEVELS or shares[-1] < 0.75
+    if few or 2 * counts[at_end].sum() < counts.sum():
         return False
     dark = np.count_nonzero((shares > 0) & (shares < 0.25))
     bright = np.count_nonzero((shares > 0.75) & (shares < 1))
-    between = len(levels) - np.count_nonzero((shares < 0.25) | (shares > 0.75))
     gap = np.diff(shares, prepend=0.0).max()
-    return bool(gap <= WIDEST_GAP) or (dark >= 2 and bright >= 2 and not between)
+    return bool(gap <= WIDEST_GAP or min(dark, bright) >= LEVELS_AT_ENDS)
 
 
 def cut(ids: np.ndarray, where: str) -> Loaded:

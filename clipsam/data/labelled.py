@@ -12,12 +12,13 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from ..names import fold_name
-from .images import ImageError, Loaded, load_image, load_mask
+from .images import ImageError, Loaded, load_image, load_mask, size_rule
 from .label_values import LabelNames
 from .pairing import PICTURE_ENDINGS, is_litter, stem_of
 from .readers import DataError, connected_segments, shrink
 from .readers.combine import resize_nearest
 from .readers.common import list_pairs
+from .readers.registry import notes_of
 from .samples import BACKGROUND, LabelledImage
 from .uploads import Source, check_class_count, from_zip, read_class_list
 
@@ -120,7 +121,7 @@ def _check_size(key: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None
         (height, width), (mask_height, mask_width) = image, mask
         raise DataError(
             f"{key}: the mask is {mask_width} × {mask_height} pixels, but the image is {width} × "
-            f"{height}. Both must have the same size."
+            f"{height}. {size_rule((height, width), (mask_height, mask_width))}"
         )
 
 
@@ -181,10 +182,13 @@ def _of_archive(source: Source, typed: Sequence[str]) -> Iterator[LabelledImage]
             data = source.open(name)
             left -= len(data)
             _check_number(MAX_IMAGES - left)
+            notes = [*notes_of(data)]
             for sample in map(data.__getitem__, range(len(data))):
                 key = f"{name}/{sample.key}" if several else sample.key
                 made = _picture(key, sample.image, sample.classes, sample.names)
-                yield dataclasses.replace(made, note=sample.note)
+                notes = [source.describe_error(one) for one in (*notes, sample.note) if one]
+                yield dataclasses.replace(made, note=" ".join(notes))
+                notes = []  # Those of the whole part are said once.
             continue
         pairs = list_pairs(folder / "images", folder / "masks", endings=PICTURE_ENDINGS)
         if not pairs:

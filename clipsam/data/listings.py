@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from .images import MAX_PIXELS
-from .pairing import is_litter
+from .pairing import FileIndex, is_litter, stem_of
+from .readers.coco import check_shape
+from .readers.coco_json import LISTS, CocoJson, is_coco, is_panoptic, read_coco
 from .readers.common import DataError, read_json
 from .unpacking import MAX_JSON_BYTES
 
@@ -78,31 +79,19 @@ def _read(path: Path, root: Path, folders: Sequence[Path]) -> Listing | None:
     """Read a JSON as a listing; ``None`` if it is something else."""
     if path.stat().st_size > MAX_JSON_BYTES:
         return None
-    wrong = f"{path} is not COCO JSON: images, annotations and categories must be lists of objects"
-    try:
-        content = read_json(path)
-        needed = ("images", "annotations", "categories")
-        if not isinstance(content, dict) or not all(name in content for name in needed):
-            return None
-        images = {image["id"]: image for image in content["images"]}
-        annotations = content["annotations"]
-        panoptic = bool(annotations) and "segments_info" in annotations[0]
-        _check_names(content["images"], path)
-        if panoptic:
-            _check_names(annotations, path)
-        else:
-            for image in images.values():
-                _check_size(image, path)
-            for annotation in annotations:
-                _check_shape(annotation, images[annotation["image_id"]], path)
-    except RecursionError:
-        raise DataError(wrong) from None
-    except DataError:
-        raise
-    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(f"{wrong} ({type(error).__name__} {error})") from None
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(name in content for name in LISTS):
+        return None
+    panoptic = is_coco(content) and is_panoptic(content)
+    del content  # Up to a gigabyte of objects, which are read again in one form.
+    listed = read_coco(path, panoptic)
+    _check_names(listed.images, path)
+    if panoptic:
+        _check_names(listed.annotations, path)
+    else:
+        _check_shapes(listed)
     part = path.stem.removeprefix("instances_").removeprefix("panoptic_")
-    of_images = _folder_of(content["images"], folders, part, path)
+    of_images = _folder_of(listed.images, folders, part, path)
     others = [folder for folder in folders if folder != of_images]
     inside = path.parent != root and path.parent.name != "annotations"
     return Listing(
@@ -110,7 +99,7 @@ def _read(path: Path, root: Path, folders: Sequence[Path]) -> Listing | None:
         "coco-panoptic" if panoptic else "coco-instances",
         path,
         of_images,
-        _folder_of(annotations, others, path.stem, path) if panoptic else None,
+        _folder_of(listed.annotations, others, path.stem, path) if panoptic else None,
     )
 
 
@@ -121,34 +110,30 @@ def _check_names(entries: Iterable[Mapping], path: Path) -> None:
         name = PurePosixPath(entry["file_name"])
         if name.is_absolute() or ".." in name.parts:
             raise DataError(f"{path} lists “{name}”, a path outside its folder")
-        if name.stem in stems:
+        if stem_of(name) in stems:
             raise DataError(f"{path} lists two files named “{name.stem}”, expected unique names")
-        stems.add(name.stem)
+        stems.add(stem_of(name))
+
+
+def _check_shapes(listed: CocoJson) -> None:
+    """Check sizes and shapes before any image is asked for."""
+    sizes: dict[object, tuple[int, int]] = {}
+    for image in listed.images:
+        _check_size(image, listed.path)
+        sizes[image["id"]] = (image["height"], image["width"])
+    for annotation in listed.annotations:
+        if annotation["segmentation"] is not None:
+            where = f"{listed.path}: the segmentation of annotation {annotation['id']}"
+            check_shape(annotation["segmentation"], sizes[annotation["image_id"]], where)
 
 
 def _check_size(image: Mapping, path: Path) -> None:
-    """Check the image size, since readers allocate a map of this size before they see the image."""
+    """Check the image size, since readers allocate a map of this size."""
     height, width = image["height"], image["width"]
-    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-        raise DataError(f"{path}: the size of {image['file_name']} must be two positive integers")
     if height * width > MAX_PIXELS:
         raise DataError(
             f"{path} gives {image['file_name']} the size {width} × {height}, which is too large"
         )
-
-
-def _check_shape(annotation: Mapping, image: Mapping, path: Path) -> None:
-    """Check a shape, since compiled code draws it and must not be given an endless one."""
-    shape, size = annotation["segmentation"], [image["height"], image["width"]]
-    which = f"{path}: the segmentation of annotation {annotation['id']}"
-    if isinstance(shape, Mapping):
-        if list(shape["size"]) != size:
-            raise DataError(f"{which} has a different size from its image")
-    else:
-        far = 2 * max(size)
-        numbers = [value for polygon in shape for value in polygon]
-        if not all(math.isfinite(value) and abs(value) <= far for value in numbers):
-            raise DataError(f"{which} extends far beyond its image")
 
 
 def _folder_of(
@@ -160,7 +145,8 @@ def _folder_of(
         raise DataError(f"{path} lists no images")
 
     def fit(folder: Path) -> tuple[int, bool]:
-        return sum((folder / name).is_file() for name in names), folder.name == called
+        files = FileIndex(folder)
+        return sum(files.find(name) is not None for name in names), folder.name == called
 
     best = max(folders, key=fit)
     if not fit(best)[0]:

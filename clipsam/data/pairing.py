@@ -41,6 +41,10 @@ class FileIndex:
             return path
         return self._list(path.parent).get(_normal(path))
 
+    def locate(self, name: str | PurePath) -> Path:
+        """Find a file, or say where it should be."""
+        return self.find(name) or self.folder / name
+
     def _list(self, folder: Path) -> dict[str, Path]:
         if folder not in self._listed:
             files = list_files(folder) if folder.is_dir() else []

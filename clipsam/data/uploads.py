@@ -110,8 +110,6 @@ class Source:
             data = open_data(f"{found.kind}:{found.folder}", found.name)
         except DataError as error:
             raise DataError(f"{self.describe_error(error)} {RIGHT}") from None
-        except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
-            raise DataError(f"{self.name}: part “{part}” is damaged ({error}). {RIGHT}") from None
         if not len(data):
             raise DataError(f"{self.name}: part “{part}” contains no image. {RIGHT}")
         if not data.names:

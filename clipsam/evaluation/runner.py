@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.samples import VOID, LabelledImage, SegmentationData
 from ..encoded_image import EncodedImage
+from ..names import fold_name
 from ..predictor import PredictOptions, Predictor
 from ..prompting import points_in_mask, stable_seed
 from ..types import Concept, Prompt
@@ -142,7 +143,7 @@ def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
         if not clicks:
             concepts.append(Concept((name,)))
             continue
-        rng = np.random.default_rng(stable_seed(f"{sample.key}/{name}", seed))
+        rng = np.random.default_rng(stable_seed(f"{sample.key}/{fold_name(name)}", seed))
         points = points_in_mask(sample.classes == value, clicks, rng)
         concepts.append(Concept((name,), points, np.ones(clicks, np.int64)))
     return Prompt(tuple(concepts))

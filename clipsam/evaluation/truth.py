@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.images import ImageError
+from ..data.images import ImageError, size_rule
 from ..data.label_values import LabelNames, cut, is_soft, levels_of
 from ..data.samples import BACKGROUND, VOID, VOID_IDS
 from ..errors import ClipsamError
-from ..names import BACKGROUND_NAMES, fold_name
+from ..names import BACKGROUND_NAMES, SEPARATORS, fold_name
 from ..types import Prediction, Prompt
 from .metric_table import MaskComparison
 from .metrics import Counts
@@ -51,17 +51,23 @@ def read_names(text: str) -> tuple[str, ...] | None:
     if not text:
         return None
     if text[0] not in "[{":
-        return tuple(name.strip() for name in text.split(","))
+        return tuple(name.strip() for name in text.translate(SEPARATORS).split(","))
     try:
         names = json.loads(text)
         if isinstance(names, dict):
-            by_id = {int(key): str(name) for key, name in names.items()}
-            if min(by_id, default=0) < 0 or max(by_id, default=0) > 65535:
-                raise ValueError("an id is outside 0 … 65535")
+            for key in names:
+                if not key.strip().isdecimal() or len(key) > 9 or int(key) > VOID_IDS[-1]:
+                    raise ValueError(f"“{key[:20]}” is no id from 0 to {VOID_IDS[-1]}")
+            by_id = {int(key): name for key, name in names.items()}
             names = [by_id.get(index, "") for index in range(max(by_id, default=-1) + 1)]
-    except ValueError as error:
-        raise TruthError(f"The list of class names is not valid JSON: {error}.") from None
-    return tuple(str(name) for name in names)
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("every name must be a text in quotation marks")
+    except (ValueError, RecursionError) as error:
+        reason = (
+            "its brackets are nested too deeply" if isinstance(error, RecursionError) else error
+        )
+        raise TruthError(f"The list of class names is not valid JSON: {reason}.") from None
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -152,9 +158,10 @@ def match_truth(
         TruthError: another size than the image, an id without a name, or no requested class in it.
     """
     if ids.shape != tuple(image_size):
+        height, width = ids.shape
         raise TruthError(
-            f"The ground truth is {ids.shape[1]} × {ids.shape[0]} pixels, but the image is "
-            f"{image_size[1]} × {image_size[0]}. Both must have the same size."
+            f"The ground truth is {width} × {height} pixels, but the image is "
+            f"{image_size[1]} × {image_size[0]}. {size_rule(image_size, (height, width))}"
         )
     concepts = prompt.concepts
     if names is not None:

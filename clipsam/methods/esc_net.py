@@ -27,6 +27,7 @@ from ..models.esc_net import (
     sam_decoder_state,
 )
 from ..models.esc_net.chunking import MAX_MAPS, MAX_MAPS_ON_GPU
+from ..names import canonical_names
 from ..predictor import JointPredictor, PredictOptions
 from ..registry import METHODS, SLIDING, WHOLE
 from ..types import BlockTrace, Concept, ConceptResult, SamPrompts
@@ -153,6 +154,9 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
         """Return the resizing to a square, whatever SAM's input is."""
         return SquareTransform(encoded.size, CANVAS, "squash")
 
+    def _is_cut(self, name: str) -> bool:
+        return self.backbones.text.is_cut(self.config.template.format(name.split(", ")[0]))
+
     def _encode_texts(self, concepts: Sequence[Concept]) -> Tensor:
         """Encode the classes, cached: unit-norm texts (N_c, D), averaged over synonyms."""
         clip = self.model.clip
@@ -166,7 +170,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             features = encode_classes(clip, tokenizer, synonyms, self.config.template)
             return F.normalize(features.mean(0), dim=0)
 
-        names = [concept.synonyms for concept in concepts]
+        names = [canonical_names(concept.synonyms) for concept in concepts]
         features = [self._texts.get(one, partial(encode, one)) for one in names]
         return torch.stack([feature.to(self.backbones.device) for feature in features])
 

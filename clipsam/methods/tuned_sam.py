@@ -17,8 +17,9 @@ from ..models.clip import ClassTextEncoder, similarity_grid, with_text_positions
 from ..models.image_encoder import AdapterConfig
 from ..models.sam_model import decode_masks
 from ..models.tuned_sam_model import TunedSam, TunedSamConfig
+from ..names import canonical_names
 from ..predictor import PredictOptions
-from ..prompting import Calibration, PromptSettings, stable_seed
+from ..prompting import Calibration, PromptSettings, class_seed
 from ..sam_prompting import class_result, empty_result, map_mask, map_points, prompt_tensors
 from ..types import Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
@@ -217,7 +218,7 @@ class TunedSamPredictor(TrainablePredictor):
                 transform = self._transform(encoded)
                 settings = options.prompt_settings(self.prompt_settings)
                 if prompts is None:
-                    seed = stable_seed(concept.text, options.seed)
+                    seed = class_seed(concept.synonyms, options.seed)
                     points = map_points(similarity, transform, settings, seed)
                     if len(points):
                         prompts = SamPrompts(points, np.ones(len(points), np.int64))
@@ -225,6 +226,10 @@ class TunedSamPredictor(TrainablePredictor):
                     dense = map_mask(similarity, transform, settings, self._mask_side)
                     prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return _ClassQuery(concept, prompts, text, tokens, shown, dense)
+
+    def _is_cut(self, name: str) -> bool:
+        reads = self.config.sees_text or self.config.clip is not None
+        return reads and self.backbones.text.is_cut(name)
 
     def _vision_name(self) -> str:
         """Return the cache key of CLIP's image features; frozen CLIP's are shared."""
@@ -241,7 +246,7 @@ class TunedSamPredictor(TrainablePredictor):
                 "tuned",
                 backbones.preset.name,
                 self.name,
-                adapters.sees_class and one.concept.synonyms,
+                adapters.sees_class and canonical_names(one.concept.synonyms),
             )
             for one in queries
         ]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
 from ..memory import MAX_CACHED_TEXTS, LRUCache
+from ..names import canonical_names
 from .sentence import SentenceEncoder
 from .sizes import ClipSizes, FeatureNorm
 from .trunk import SemanticStem, Trunk, TrunkStem
@@ -225,6 +226,13 @@ def encode_text(
     return clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
 
 
+def exceeds(tokenizer: PreTrainedTokenizerBase | None, text: str, limit: int) -> bool:
+    """Return whether a text has more tokens than a network reads, so that its end is dropped."""
+    if tokenizer is None or len(text.encode()) + 2 <= limit:  # Every token has a byte or more.
+        return False
+    return len(tokenizer(text, verbose=False)["input_ids"]) > limit
+
+
 def with_text_positions(clip: CLIPModel, positions: nn.Parameter) -> CLIPModel:
     """Return a CLIP that shares all weights but its position embedding of text.
 
@@ -273,7 +281,8 @@ class ClassTextEncoder:
     def __call__(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
         """Encode classes, each a tuple of synonyms, to unit-norm features (len(classes), T).
 
-        Synonyms are averaged raw, before the redundant feature is removed.
+        Synonyms are averaged raw, before the redundant feature is removed; their case and order
+        change nothing.
         """
         device = text_device(self._clip)  # CLIP may have been moved since
         if self._redundant is None:
@@ -284,8 +293,13 @@ class ClassTextEncoder:
             raw = encode_text(self._clip, self.tokenizer, synonyms).mean(0)
             return class_text_feature(raw, redundant)
 
-        features = [self._features.get(one, partial(encode, one)) for one in classes]
+        names = [canonical_names(one) for one in classes]
+        features = [self._features.get(one, partial(encode, one)) for one in names]
         return torch.stack([feature.to(device) for feature in features])
+
+    def is_cut(self, text: str) -> bool:
+        """Return whether a text is longer than what the encoder reads."""
+        return exceeds(self.tokenizer, text, self._clip.config.text_config.max_position_embeddings)
 
 
 PROMPT_TEMPLATES: tuple[str, ...] = (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPSegForImageSegmentation, CLIPTokenizer, ViTImageProcessor
 
 from ..memory import MAX_CACHED_TEXTS, LRUCache
+from .clip import exceeds
 
 
 class ClipSeg(nn.Module):
@@ -60,6 +61,11 @@ class ClipSeg(nn.Module):
             return self.model.get_conditional_embeddings(batch_size=1, **batch)[0]
 
         return self._texts.get(name, compute).to(self.model.device)
+
+    def is_cut(self, name: str) -> bool:
+        """Return whether a name is longer than what the network reads."""
+        limit = self.model.config.text_config.max_position_embeddings
+        return exceeds(self._tokenizer, name, limit)
 
     @torch.no_grad()
     def logits(self, activations: Tensor, texts: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from transformers import (
     GroundingDinoImageProcessor,
 )
 
+from .clip import exceeds
+
 MAX_ASPECT_RATIO = 32
 """Largest ratio of an image's long to its short side; beyond it, the image is padded.
 
@@ -53,6 +55,10 @@ class GroundingDino(nn.Module):
             max_length=self.model.config.max_text_len,
             return_tensors="pt",
         )
+
+    def is_cut(self, phrase: str) -> bool:
+        """Return whether a name is longer than what the network reads."""
+        return exceeds(self.tokenizer, caption(phrase), self.model.config.max_text_len)
 
     def detect(self, image: np.ndarray, phrase: str) -> Tensor:
         """Detect a phrase with each query.

@@ -9,6 +9,7 @@ from torchvision.ops import box_convert
 from transformers import BatchEncoding, CLIPTokenizer, Owlv2ForObjectDetection, Owlv2ImageProcessor
 
 from ..geometry import SquareTransform
+from .clip import exceeds
 
 TEMPLATE = "a photo of a {}"
 """Prompt template, as in transformers' documentation and OWL-ViT's training.
@@ -53,6 +54,11 @@ class Owlv2(nn.Module):
             max_length=self.model.config.text_config.max_position_embeddings,
             return_tensors="pt",
         )
+
+    def is_cut(self, name: str) -> bool:
+        """Return whether a name is longer than what the network reads."""
+        limit = self.model.config.text_config.max_position_embeddings
+        return exceeds(self.tokenizer, TEMPLATE.format(name), limit)
 
     def features(self, image: np.ndarray) -> Tensor:
         """Encode an image, uint8 (H, W, 3), to (1, h, w, D) over its square."""

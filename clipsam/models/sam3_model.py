@@ -21,6 +21,7 @@ except ImportError:  # what transformers 5.0 calls it
     from transformers import Sam3ImageProcessorFast as Sam3ImageProcessor
 
 from ..memory import LRUCache
+from .clip import exceeds
 
 MAX_PHRASES = 512
 """Phrases with cached features of every token: 100 MB in all."""
@@ -119,6 +120,11 @@ class Sam3(nn.Module):
             scores=found.pred_logits[0].sigmoid() * presence,
             presence=float(presence),
         )
+
+    def is_cut(self, phrase: str) -> bool:
+        """Return whether a name is longer than what the network reads."""
+        limit = self.model.config.text_config.max_position_embeddings
+        return exceeds(self._tokenizer, phrase, limit)
 
     def _unpacked(self, features: Tensor) -> Sam3VisionEncoderOutput:
         """Restore the features in the network's format, with positions common to all images."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
+from urllib.parse import unquote
 
 import gradio as gr
 import numpy as np
@@ -45,6 +46,9 @@ else:
     PresetName = Literal[tuple(PRESETS)]
     """Gradio lists the names in the schemas."""
 MaskFormat = Literal["png", "rle"]
+_ADDRESS_LETTERS = str.maketrans("-_", "+/")
+"""From the base64 of addresses to the usual one."""
+
 Row = list[str | float]
 """A class name followed by numbers."""
 
@@ -356,8 +360,13 @@ def _content(file: object, name: str) -> Path | io.BytesIO:
     Gradio only checks that a path is an upload if the file is described in full.
     """
     if isinstance(file, str) and file.startswith("data:"):
+        head, _, content = file.partition(",")
+        # Encoders break lines, leave out the padding, escape it, or use the letters of addresses.
+        content = "".join(unquote(content).split()).rstrip("=").translate(_ADDRESS_LETTERS)
         try:
-            return io.BytesIO(base64.b64decode(file.partition(",")[2], validate=True))
+            if not head.endswith(";base64"):
+                raise binascii.Error
+            return io.BytesIO(base64.b64decode(content + "=" * (-len(content) % 4), validate=True))
         except binascii.Error:
             raise ImageError(f"{name} is a data URL without valid base64.") from None
     path = file.get("path") if isinstance(file, dict) else None

@@ -26,6 +26,15 @@ def scene(tmp_path):
     return sample, tmp_path
 
 
+@pytest.mark.parametrize("threshold", ["nan", "inf", "-inf"])
+def test_a_threshold_is_a_finite_number(scene, capsys, threshold):
+    arguments = ["segment", str(scene[1] / "scene.png"), "--text", "dog", "--method", "sam"]
+    assert main([*arguments, f"--threshold={threshold}", "--out", str(scene[1])]) == 2
+    assert capsys.readouterr().err == (
+        f"clipsam: --threshold {threshold}: expected a finite number.\n"
+    )
+
+
 def test_methods_as_json(capsys):
     assert main(["methods", "--json"]) == 0
     listed = {method["id"]: method for method in json.loads(capsys.readouterr().out)}

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from clipsam.data import images
-from clipsam.data.images import ImageError, open_image, open_mask
+from clipsam.data.images import ImageError, load_image, open_image, open_mask
+from tests.conftest import SHARED
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
@@ -104,6 +105,10 @@ def test_transparent_colour_of_rgb(tmp_path):
     [
         (np.uint16, [0, 257, 65535, 32768], [0, 1, 255, 128]),
         (np.uint16, [0, 17, 200, 255], [0, 17, 200, 255]),  # 8-bit levels in a 16-bit file
+        (np.uint16, [0, 400, 1020, 1023], [0, 100, 254, 255]),  # 10 bits
+        (np.uint16, [0, 16, 2048, 4095], [0, 1, 128, 255]),  # 12 bits
+        (np.uint16, [0, 64, 8192, 16383], [0, 1, 128, 255]),  # 14 bits
+        (np.float32, [0.0, 0.2, 0.6, 1.0], [0, 51, 153, 255]),
         (np.int32, [0, 257, 65535, 32768], [0, 1, 255, 128]),
         (np.int32, [-100, 0, 100, 50], [0, 128, 255, 191]),  # by its own range
         (np.float32, [-1.0, 0.0, 1.0, 0.5], [0, 128, 255, 191]),
@@ -115,6 +120,36 @@ def test_deep_grey(tmp_path, dtype, values, expected):
     check(write(tmp_path, "deep.tiff", picture), deep)
     if dtype == np.uint16:
         check(write(tmp_path, "deep.png", picture), deep)
+
+
+@pytest.mark.parametrize(
+    ("values", "used"),
+    [
+        (np.array([[0, 1020]], np.uint16), "0 to 1,023 (10 bits)"),
+        (np.array([[0, 4000]], np.uint16), "0 to 4,095 (12 bits)"),
+        (np.array([[0, 0.5]], np.float32), "0 to 1"),
+        (np.array([[-2, 2]], np.float32), "-2 to 2"),
+        (np.array([[0, 60000]], np.uint16), ""),
+        (np.array([[0, 200]], np.uint16), ""),
+    ],
+)
+def test_the_range_of_deep_grey_is_said(tmp_path, caplog, values, used):
+    path = write(tmp_path, "deep.tiff", Image.fromarray(values))
+    note = f"deep.tiff was scaled to 8 bits from the range {used}." if used else ""
+    assert load_image(path).note == note
+    open_image(path)
+    assert caplog.messages == ([note] if note else [])
+
+
+@pytest.mark.parametrize("name", ["u10.png", "u12.tif", "u16.png", "float01.tif"])
+def test_real_deep_images(name):
+    folder = SHARED / "cases" / "bit-depth"
+    if not folder.is_dir():
+        pytest.skip(f"the cases are not here: {folder}")
+    loaded = load_image(folder / name)
+    levels = np.asarray(Image.open(folder / "u16.png")).astype(int) // 257
+    assert np.abs(loaded.values[..., 0].astype(int) - levels).max() <= 1
+    assert bool(loaded.note) == (name != "u16.png")
 
 
 @pytest.mark.filterwarnings("error")

@@ -112,7 +112,10 @@ def test_typed_names(text: str, names: tuple[str, ...] | None) -> None:
     assert read_names(text) == names
 
 
-@pytest.mark.parametrize("text", ["[1, ", '{"x": "dog"}', '{"99999999": "dog"}', '{"-1": "dog"}'])
+BROKEN = ("[1, ", '{"x": "dog"}', '{"99999999": "dog"}', '{"-1": "dog"}', "[1]")
+
+
+@pytest.mark.parametrize("text", [*BROKEN, pytest.param("[" * 10**5, id="deep")])
 def test_typed_names_that_are_broken_json(text: str) -> None:
     with pytest.raises(TruthError, match="not valid JSON"):
         read_names(text)

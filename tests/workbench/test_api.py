@@ -89,7 +89,12 @@ def test_types_and_defaults_are_told(page: Client) -> None:
     assert told["masks"]["type"]["enum"] == ["png", "rle"]
     required = [name for name, one in told.items() if not one["parameter_has_default"]]
     assert required == ["image", "classes", "methods"]
-    assert segment["returns"][0]["type"]["properties"].keys() == {"preset", "size", "methods"}
+    assert segment["returns"][0]["type"]["properties"].keys() == {
+        "preset",
+        "size",
+        "notes",
+        "methods",
+    }
 
 
 @pytest.mark.parametrize("masks", ["png", "rle"])
@@ -163,12 +168,20 @@ def test_one_method_that_cannot_answer(page: Client, files: Path) -> None:
 def test_a_data_url(page: Client, files: Path, classes: str) -> None:
     content = base64.b64encode((files / "photo.png").read_bytes()).decode()
     found = []
-    for image in (f"data:image/png;base64,{content}", handle_file(files / "photo.png")):
+    lines = "\n".join(content[i : i + 76] for i in range(0, len(content), 76))
+    images = (
+        f"data:image/png;base64,{content}",
+        f"data:image/png;base64,{lines.rstrip('=')}",
+        f"data:image/png;base64,{content.replace('+', '-').replace('/', '_').rstrip('=')}",
+        f"data:image/png;base64,{content.replace('=', '%3D').replace('+', '%2B')}",
+        handle_file(files / "photo.png"),
+    )
+    for image in images:
         answer = page.predict(
             image=image, classes=classes, methods=[GUIDED], masks="rle", api_name="/segment"
         )
         found.append(answer["methods"][0]["classes"])
-    assert found[0] == found[1]
+    assert all(answer == found[-1] for answer in found)
 
 
 def test_methods_are_listed(page: Client) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..pairing import FileIndex, stem_of
 from ..samples import BACKGROUND, VOID, LabelledImage
+from .coco_json import read_coco
 from .common import (
     DataError,
     DataReader,
@@ -16,9 +19,11 @@ from .common import (
     check_sizes,
     list_pairs,
     read_image,
-    read_json,
     read_lines,
 )
+
+MOST_BITS = 60
+"""Bits of a compressed run length."""
 
 COCO_PARTS = {"train": "train2017", "val": "val2017"}
 
@@ -40,21 +45,19 @@ class CocoPanopticData(DataReader):
         Raises:
             DataError: the JSON is missing or is not COCO's.
         """
-        self.root, self.part = Path(root), part
-        self._listing = self.root / "annotations" / f"panoptic_{part}.json"
-        content = read_coco(
-            self._listing, ("id", "file_name"), ("image_id", "file_name", "segments_info")
+        root = Path(root)
+        self._json = read_coco(
+            root / "annotations" / f"panoptic_{part}.json", panoptic=True, rename=plain_coco_name
         )
-        categories = content["categories"]
-        self.names = tuple(plain_coco_name(c["name"]) for c in categories)
-        self._index = {c["id"]: i for i, c in enumerate(categories)}
-        files = {i["id"]: i["file_name"] for i in content["images"]}
-        self._annotations = content["annotations"]
-        self._files = [files[a["image_id"]] for a in self._annotations]
-        self.keys = tuple(Path(name).stem for name in self._files)
+        self.names, self.notes = self._json.names, self._json.notes
+        files = {image["id"]: image["file_name"] for image in self._json.images}
+        self._files = [files[one["image_id"]] for one in self._json.annotations]
+        self._images = FileIndex(root / part)
+        self._masks = FileIndex(root / "annotations" / f"panoptic_{part}")
+        self.keys = tuple(stem_of(PurePosixPath(name)) for name in self._files)
 
     def __len__(self) -> int:
-        return len(self._annotations)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> LabelledImage:
         """Return a labelled image.
@@ -62,17 +65,17 @@ class CocoPanopticData(DataReader):
         Raises:
             DataError: unreadable, different sizes, or an unknown category.
         """
-        annotation = self._annotations[index]
-        mask_path = self.root / "annotations" / f"panoptic_{self.part}" / annotation["file_name"]
+        annotation = self._json.annotations[index]
+        mask_path = self._masks.locate(annotation["file_name"])
         colours = read_image(mask_path).values.astype(np.int32)
         ids = colours @ np.array([1, 256, 256**2], np.int32)
         classes = np.full(ids.shape, VOID, np.int16)
         segments = np.zeros(ids.shape, np.int32)
         for number, segment in enumerate(annotation["segments_info"], start=1):
             inside = ids == segment["id"]
-            classes[inside] = class_value(self._index, segment["category_id"], self._listing)
+            classes[inside] = self._json.class_value(segment, annotation)
             segments[inside] = number
-        image_path = self.root / self.part / self._files[index]
+        image_path = self._images.locate(self._files[index])
         image = read_image(image_path)
         check_sizes(image.values, image_path, ids, mask_path)
         return LabelledImage(
@@ -83,7 +86,8 @@ class CocoPanopticData(DataReader):
 class CocoInstancesData(DataReader):
     """COCO's 80 object classes; where objects overlap, the smaller one is on top.
 
-    Regions of a crowd are :data:`VOID`, all else without an object is :data:`BACKGROUND`.
+    Regions of a crowd are :data:`VOID`, and so are the boxes of objects without a shape; all else
+    without an object is :data:`BACKGROUND`.
     """
 
     kinds = ("coco-instances",)
@@ -99,25 +103,17 @@ class CocoInstancesData(DataReader):
         Raises:
             DataError: the JSON is missing or is not COCO's.
         """
-        self._folder = Path(root) / part
-        self._listing = Path(root) / "annotations" / f"instances_{part}.json"
-        content = read_coco(
-            self._listing,
-            ("id", "file_name", "height", "width"),
-            ("id", "image_id", "category_id", "segmentation"),
-        )
-        categories = content["categories"]
-        self.names = tuple(c["name"] for c in categories)
-        self._index = {c["id"]: i for i, c in enumerate(categories)}
+        self._json = read_coco(Path(root) / "annotations" / f"instances_{part}.json")
+        self.names, self.notes = self._json.names, self._json.notes
         # Images without any object count too: the papers' splits are drawn from all of them.
-        self._images = content["images"]
-        self.keys = tuple(Path(image["file_name"]).stem for image in self._images)
-        self._annotations: dict[int, list[dict]] = defaultdict(list)
-        for annotation in content["annotations"]:
+        self.keys = tuple(stem_of(PurePosixPath(one["file_name"])) for one in self._json.images)
+        self._files = FileIndex(Path(root) / part)
+        self._annotations: dict[object, list[dict]] = defaultdict(list)
+        for annotation in self._json.annotations:
             self._annotations[annotation["image_id"]].append(annotation)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.keys)
 
     def __getitem__(self, index: int) -> LabelledImage:
         """Return a labelled image.
@@ -125,51 +121,140 @@ class CocoInstancesData(DataReader):
         Raises:
             DataError: unreadable, different sizes, or a damaged annotation.
         """
-        listed = self._images[index]
+        listed = self._json.images[index]
         size = (listed["height"], listed["width"])
+        path = self._files.locate(listed["file_name"])
+        image = read_image(path)
+        check_sizes(image.values, path, np.empty((*size, 0)), self._json.path)
         classes = np.full(size, BACKGROUND, np.int16)
         segments = np.zeros(size, np.int32)
         objects = []
         for annotation in self._annotations.get(listed["id"], ()):
-            inside = self._decode(annotation, size)
+            if annotation["segmentation"] is None:
+                classes[box_area(annotation.get("bbox"))] = VOID
+                continue
+            where = f"{self._json.path}: the segmentation of annotation {annotation['id']}"
+            inside = draw_shape(annotation["segmentation"], size, where)
             if annotation.get("iscrowd"):
                 classes[inside] = VOID
             else:
-                value = class_value(self._index, annotation["category_id"], self._listing)
-                objects.append((inside, value))
+                objects.append((inside, self._json.class_value(annotation, annotation)))
         objects.sort(key=lambda pair: pair[0].sum(), reverse=True)
         for number, (inside, value) in enumerate(objects, start=1):
             classes[inside] = value
-            segments[inside] = number
-        path = self._folder / listed["file_name"]
-        image = read_image(path)
-        check_sizes(image.values, path, classes, self._listing)
+            segments[inside] = number if value >= 0 else 0
         return LabelledImage(
             self.keys[index], image.values, classes, segments, self.names, note=image.note
         )
 
-    def _decode(self, annotation: dict, size: tuple[int, int]) -> np.ndarray:
-        """Decode the pixels of an annotation, bool (H, W), from polygons or run lengths."""
-        where = f"{self._listing}: the segmentation of annotation {annotation['id']}"
-        try:
-            shape = annotation["segmentation"]
-            if isinstance(shape, list):
-                # Fewer than three points enclose nothing; pycocotools takes two for a box.
-                shape = [polygon for polygon in shape if len(polygon) >= 6]
-                if not shape:
-                    return np.zeros(size, bool)
-                shape = coco_mask.merge(coco_mask.frPyObjects(shape, *size))
-            elif isinstance(shape["counts"], list):
-                shape = coco_mask.frPyObjects(shape, *size)
-            inside = coco_mask.decode(shape).astype(bool)
-        except Exception as error:  # pycocotools raises bare exceptions
-            raise DataError(f"{where} is neither polygons nor run lengths: {error}") from None
-        if inside.shape != size:
-            raise DataError(
-                f"{where} is {inside.shape[1]} × {inside.shape[0]} pixels, but its image is "
-                f"{size[1]} × {size[0]}"
-            )
-        return inside
+
+def check_shape(shape: list | dict, size: tuple[int, int], where: str) -> None:
+    """Check what can be seen of a shape without drawing it.
+
+    Args:
+        shape, size, where: see :func:`draw_shape`.
+
+    Raises:
+        DataError: run lengths of another size, or polygons that are none or have no end.
+    """
+    if not isinstance(shape, dict):
+        _polygons(shape, size, where)
+        return
+    try:
+        height, width = (int(value) for value in shape["size"])
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise DataError(f"{where} is neither polygons nor run lengths") from None
+    if (height, width) != size:
+        raise DataError(
+            f"{where} is {width} × {height} pixels, but its image is {size[1]} × {size[0]}"
+        )
+
+
+def _polygons(shape: list, size: tuple[int, int], where: str) -> list[list[float]]:
+    """Return the polygons of a shape, each a flat list of coordinates."""
+    try:
+        polygons = [np.array(polygon, np.float64) for polygon in shape]
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{where} is neither polygons nor run lengths") from None
+    if any(one.ndim != 1 or len(one) % 2 for one in polygons):
+        raise DataError(f"{where} is neither polygons nor run lengths")
+    # Compiled code draws them, and must not be given an endless one. NaN is not below either.
+    if not all((np.abs(one) <= 2 * max(size)).all() for one in polygons):
+        raise DataError(f"{where} extends far beyond its image")
+    return [one.tolist() for one in polygons]
+
+
+def draw_shape(shape: list | dict, size: tuple[int, int], where: str) -> np.ndarray:
+    """Draw the pixels of an annotation, bool (H, W), from polygons or run lengths.
+
+    Args:
+        shape: as :class:`.coco_json.CocoJson` holds it.
+        size: (height, width) of the image.
+        where: how messages begin.
+
+    Raises:
+        DataError: it is neither, or of another size.
+    """
+    check_shape(shape, size, where)
+    if isinstance(shape, dict):
+        return _draw_run_lengths(shape.get("counts"), size, where)
+    encoded = coco_mask.merge(coco_mask.frPyObjects(_polygons(shape, size, where), *size))
+    return coco_mask.decode(encoded).astype(bool)
+
+
+def _draw_run_lengths(counts: object, size: tuple[int, int], where: str) -> np.ndarray:
+    """Draw run lengths, which alternate between outside and inside, down the columns."""
+    try:
+        lengths = uncompressed(counts) if isinstance(counts, str) else list(counts)  # type: ignore[call-overload]
+        runs = np.array(lengths, np.float64)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        raise DataError(f"{where} is neither polygons nor run lengths") from None
+    height, width = size
+    if runs.ndim != 1 or (runs < 0).any() or (runs % 1).any() or runs.sum() != height * width:
+        raise DataError(
+            f"{where} is damaged: its run lengths must add up to {width} × {height} pixels"
+        )
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs.astype(np.int64)).reshape(width, height).T
+
+
+def uncompressed(text: str) -> list[int]:
+    """Read COCO's compressed run lengths.
+
+    Each number is written in groups of five bits, the lowest first, as characters from 48 on with
+    32 added while more follow; from the fourth on it is the difference to the one two before.
+
+    Raises:
+        IndexError: the text is cut off.
+        ValueError: a number is longer than any image needs.
+    """
+    lengths: list[int] = []
+    place = 0
+    while place < len(text):
+        number = shift = 0
+        more = True
+        while more:
+            group = ord(text[place]) - 48
+            number |= (group & 31) << shift
+            more = bool(group & 32)
+            place, shift = place + 1, shift + 5
+            if shift > MOST_BITS:
+                raise ValueError("a run is longer than any image")
+        if group & 16:
+            number -= 1 << shift
+        lengths.append(number + lengths[-2] if len(lengths) > 2 else number)
+    return lengths
+
+
+def box_area(box: object) -> tuple[slice, slice]:
+    """Return the rows and columns of a box [x, y, width, height]; none if it is no box."""
+    try:
+        left, top, width, height = (float(value) for value in box)  # type: ignore[attr-defined]
+        rows = math.floor(top), math.ceil(top + height)
+        columns = math.floor(left), math.ceil(left + width)
+    except (TypeError, ValueError, OverflowError):
+        return slice(0), slice(0)
+    return slice(*(max(0, edge) for edge in rows)), slice(*(max(0, edge) for edge in columns))
 
 
 # fmt: off
@@ -211,53 +296,6 @@ class CocoStuffData(PairedData):
                 names.append(plain_coco_name(name))
         pairs = list_pairs(Path(root) / part, Path(root) / "stuffthingmaps" / part)
         super().__init__(names, pairs, values, f"{listing} names no class with this id plus 1")
-
-
-def read_coco(path: Path, of_image: tuple[str, ...], of_annotation: tuple[str, ...]) -> dict:
-    """Read a COCO JSON with its categories sorted by id.
-
-    Args:
-        path: the file.
-        of_image, of_annotation: what every entry must have.
-
-    Raises:
-        DataError: missing, no JSON, without COCO's lists, or with an entry that is not COCO's.
-    """
-    content = read_json(path)
-    needed = {
-        "images": of_image,
-        "annotations": of_annotation,
-        "categories": ("id", "name"),
-    }
-    if not isinstance(content, dict) or not all(isinstance(content.get(n), list) for n in needed):
-        raise DataError(f"{path} is not COCO JSON, expected the lists {', '.join(needed)}")
-    for part, fields in needed.items():
-        for entry in content[part]:
-            if not isinstance(entry, dict) or not all(field in entry for field in fields):
-                raise DataError(
-                    f"{path} is not COCO JSON: every entry of {part} must have {', '.join(fields)}"
-                )
-    listed = {image["id"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        if annotation["image_id"] not in listed:
-            raise DataError(
-                f"{path} annotates image {annotation['image_id']}, which is missing from its images"
-            )
-    content["categories"].sort(key=lambda category: category["id"])
-    return content
-
-
-def class_value(index: dict[int, int], category: int, listing: Path) -> int:
-    """Return the class value of a category id.
-
-    Raises:
-        DataError: the JSON does not list the category.
-    """
-    if category not in index:
-        raise DataError(
-            f"{listing} annotates category {category}, which is missing from its categories"
-        )
-    return index[category]
 
 
 def plain_coco_name(name: str) -> str:

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.io import loadmat
 
 from ...errors import ClipsamError
-from ..images import ImageError, Loaded, load_image, load_mask
+from ..images import ImageError, Loaded, load_image, load_mask, size_rule
 from ..pairing import list_files, stem_of
 from ..samples import LabelledImage, SegmentationData
 
@@ -113,7 +113,7 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
     if (height, width) != (mask_height, mask_width):
         raise DataError(
             f"{mask_path} is {mask_width} × {mask_height} pixels, but its image {image_path} is "
-            f"{width} × {height}; both must have the same size"
+            f"{width} × {height}. {size_rule((height, width), (mask_height, mask_width))}"
         )
 
 
@@ -158,6 +158,8 @@ class DataReader:
     """The data set's own names of ``train``, ``val`` and ``test``, where different."""
     single_object: ClassVar[bool] = False
     """Whether each image shows at most one object."""
+    notes: tuple[str, ...] = ()
+    """One sentence for each kind of labels that was left out."""
 
     @classmethod
     def open(cls, kind: str, root: Path, part: str) -> SegmentationData:

@@ -39,8 +39,7 @@ class NamedData:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        key = self.keys[index]
-        image = read_image(self._images.find(key) or self.folder / "images" / key)
+        image = read_image(self._images.locate(self.keys[index]))
         size = image.values.shape[:2]
         nothing, segments = np.full(size, VOID, np.int16), np.zeros(size, np.int32)
         return LabelledImage(

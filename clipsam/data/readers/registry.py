@@ -5,6 +5,7 @@ A reader is found by itself: a class in a module of this package that states its
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import cache
 from importlib import import_module
@@ -14,6 +15,8 @@ from pkgutil import iter_modules
 from ..samples import SegmentationData
 from ..synthetic import SceneData
 from .common import DataError, DataReader
+
+logger = logging.getLogger(__name__)
 
 SCENES = "scenes"
 """Kind of the synthetic scenes."""
@@ -59,7 +62,15 @@ def open_data(spec: str, part: str) -> SegmentationData:
         root = unpacked(root)
     if not root.is_dir():
         raise DataError(f"The folder {root} of {spec} does not exist")
-    return readers()[kind].open(kind, root, part)
+    data = readers()[kind].open(kind, root, part)
+    for note in notes_of(data):
+        logger.warning(note)
+    return data
+
+
+def notes_of(data: SegmentationData) -> tuple[str, ...]:
+    """Return one sentence for each kind of labels of a data set that was left out."""
+    return getattr(data, "notes", ())
 
 
 def shows_single_objects(spec: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from ...data.readers import DataError
+from ...data.readers.registry import notes_of
 from ...data.uploads import RIGHT, Source, from_server, from_zip, offered
 from ..events import FILED, PRIVATE, Updates, note, problem
 from .measuring import EvaluateSession
@@ -129,4 +130,5 @@ def _described(source: Source, part: str) -> str:
     shown = ", ".join(data.names[:SHOWN_CLASSES])
     more = ", …" if len(data.names) > SHOWN_CLASSES else "."
     images = f"{len(data)} image{'s' if len(data) != 1 else ''}"
-    return note(f"{source.name}: {images}, {len(data.names)} classes: {shown}{more}")
+    about = note(f"{source.name}: {images}, {len(data.names)} classes: {shown}{more}")
+    return about + "".join(note(source.describe_error(said)) for said in notes_of(data))

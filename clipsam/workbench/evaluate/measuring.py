@@ -25,6 +25,7 @@ from ...evaluation.rows import Row, RowWriter
 from ...evaluation.study import Settings
 from ...evaluation.summary import summarize
 from ...evaluation.truth import TruthFile
+from ...names import SEPARATORS
 from ...predictor import Predictor
 from .. import zero_gpu
 from ..choices import MethodChoice
@@ -421,7 +422,8 @@ def _rank(score: SampleScore) -> tuple[object, ...]:
 
 def _typed(names: Sequence[str]) -> list[str]:
     """Remove the separators of typed class names from names."""
-    return [" ".join(name.replace(",", " ").replace(";", " ").split()) for name in names]
+    plain = (name.translate(SEPARATORS).replace(",", " ").replace(";", " ") for name in names)
+    return [" ".join(name.split()) for name in plain]
 
 
 def _picture(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, colour: str) -> str:

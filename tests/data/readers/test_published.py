@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 from scipy.io import savemat
 
 from clipsam.data.readers import DataError, open_data
+from clipsam.data.readers.coco import draw_shape
 from clipsam.data.samples import BACKGROUND, VOID
 
 SIZE = (4, 6)
@@ -116,8 +118,17 @@ def test_coco_compressed_run_lengths_and_objects_over_a_crowd(tmp_path):
             "annotation 0 is 5 × 4 pixels, but its image is 6 × 4",
         ),
         ({"category_id": 5, "segmentation": [box(0, 0, 2, 2)]}, "category 5"),
-        ({"category_id": 5}, "every entry of annotations must have .*segmentation"),
-        ({"category_id": 1, "segmentation": [], "image_id": 8}, "image 8"),
+        (
+            {"category_id": 1, "segmentation": {"size": [4, 6], "counts": [20]}},
+            r"annotation 0 is damaged: its run lengths must add up to 6 × 4 pixels",
+        ),
+        (
+            {"category_id": 1, "segmentation": {"size": [4, 6], "counts": "48"}},
+            r"annotation 0 is damaged: its run lengths must add up to 6 × 4 pixels",
+        ),
+        ({"category_id": 1, "segmentation": [["a"] * 6]}, "annotation 0 is neither polygons"),
+        ({"category_id": 1, "segmentation": [[0, 0, 9e9, 0, 1, 1]]}, "extends far beyond"),
+        ({"category_id": 1, "image_id": [7]}, "the image_id of entry 0 in annotations"),
     ],
 )
 def test_coco_instances_damaged(tmp_path, annotation, named):
@@ -136,6 +147,80 @@ def test_coco_instances_image_of_another_size(tmp_path):
 def test_coco_polygons_of_two_points_enclose_nothing(tmp_path):
     instances(tmp_path, [{"category_id": 1, "segmentation": [[0, 0, 3, 3]]}])
     assert open_data(f"coco-instances:{tmp_path}", "val")[1].present() == []
+
+
+SQUARE = [[B] * 6, [B, 0, 0, B, B, B], [B, 0, 0, B, B, B], [B] * 6]
+"""Pixels of ``box(1, 1, 3, 3)``."""
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [box(1, 1, 3, 3)],
+        box(1, 1, 3, 3),
+        [[1, 1], [3, 1], [3, 3], [1, 3]],
+        [[[1, 1], [3, 1], [3, 3], [1, 3]]],
+        {"size": [4.0, 6.0], "counts": [5.0, 2, 2, 2, 13]},
+    ],
+)
+def test_shapes_as_exporters_write_them(tmp_path, shape):
+    instances(tmp_path, [{"category_id": "1", "image_id": 7.0, "segmentation": shape}])
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    content = path.read_text().replace('"height": 4', '"height": 4.0')
+    content = content.replace('"000000000007.jpg"', r'".\\000000000007.jpg"')
+    path.write_text(content, encoding="utf-8-sig")
+    data = open_data(f"coco-instances:{tmp_path}", "val")
+    expect(data[1].classes, SQUARE)
+    assert data.keys[1] == "000000000007"
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize("shape", [{"segmentation": []}, {"segmentation": None}, {}])
+def test_a_box_without_a_shape_is_left_out_aloud(tmp_path, shape):
+    boxed = {"category_id": 90, "bbox": [4, 0, 2, 2]} | shape
+    whole = {"category_id": 1, "segmentation": [box(1, 1, 3, 3)]}
+    data = open_data(f"coco-instances:{instances(tmp_path, [whole, boxed])}", "val")
+    (note,) = data.notes
+    assert "left out annotation 1 without a shape" in note
+    right = np.array(SQUARE)
+    right[:2, 4:] = V  # What the box holds is not known, so it is not scored.
+    expect(data[1].classes, right.tolist())
+
+
+def test_an_annotation_of_an_unlisted_image_is_left_out_aloud(tmp_path):
+    whole = {"category_id": 1, "segmentation": [box(1, 1, 3, 3)]}
+    listed = instances(tmp_path, [whole, whole | {"image_id": 99}])
+    data = open_data(f"coco-instances:{listed}", "val")
+    assert data.notes[0].endswith("annotation 1 of an image that is not listed, such as 99.")
+    expect(data[1].classes, SQUARE)
+
+
+def test_categories_of_one_name_are_one_class_and_special_ones_none(tmp_path):
+    shapes = [[box(0, 0, 1, 4)], [box(1, 0, 2, 4)], [box(2, 0, 3, 4)], [box(3, 0, 4, 4)]]
+    annotations = [
+        {"category_id": number, "segmentation": shape} for number, shape in enumerate(shapes)
+    ]
+    path = instances(tmp_path, annotations) / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    names = ("person", "Background", "Person ", "ignore")
+    content["categories"] = [{"id": i, "name": name} for i, name in enumerate(names)]
+    path.write_text(json.dumps(content))
+    data = open_data(f"coco-instances:{tmp_path}", "val")
+    assert data.names == ("person",)
+    expect(data[1].classes, [[0, B, 0, V, B, B]] * 4)
+    content["categories"].append({"id": 1, "name": "dog"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="lists the id 1 twice in categories"):
+        open_data(f"coco-instances:{tmp_path}", "val")
+
+
+def test_coco_compression_is_read_as_pycocotools_reads_it():
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.02, 0.5, 1.0):
+        inside = rng.random((37, 53)) < share
+        text = coco_mask.encode(np.asfortranarray(inside, np.uint8))["counts"].decode()
+        drawn = draw_shape({"size": [37, 53], "counts": text}, (37, 53), "here")
+        np.testing.assert_array_equal(drawn, inside)
 
 
 # --- COCO-Stuff -----------------------------------------------------------------------------
