@@ -187,10 +187,10 @@ class View:
 
 
 VIEWS: dict[str, View] = {
-    ALL_CLASSES: View("Masks over the image", None),
-    "mask": View("Mask alone", _mask_alone),
+    ALL_CLASSES: View("Masks", None),
+    "mask": View("Mask only", _mask_alone),
     "logits": View("Logits", _logits),
-    "prompts": View("SAM prompts", _prompts),
+    "prompts": View("Prompts", _prompts),
     "errors": View("Errors", _errors),
 }
 """All views by id, in display order."""
