@@ -17,6 +17,4 @@ def fold_button(html: str, elem_id: str) -> gr.HTML:
             panel, a column of the class ``popover``.
         elem_id: of the component.
     """
-    return gr.HTML(
-        html, js_on_load=_SCRIPT.read_text(), apply_default_css=False, elem_id=elem_id
-    )
+    return gr.HTML(html, js_on_load=_SCRIPT.read_text(), apply_default_css=False, elem_id=elem_id)

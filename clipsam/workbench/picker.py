@@ -21,7 +21,7 @@ from .method_cards import all_cards
 
 DEFAULT_PRESET = "tiny"
 
-GROUPS = {False: "Prompted by class names", True: "Prompted by points or boxes, in every class"}
+GROUPS = {False: "Prompted by class names", True: "Prompted by points or boxes (in every class)"}
 """Titles of the groups of methods by whether they need marks."""
 
 _HERE = Path(__file__).parent
@@ -192,9 +192,7 @@ class MethodPicker:
             **self._offer_methods(values[self._bundles], preset, selection),
         }
 
-    def _offer_methods(
-        self, bundles: SessionBundles, preset: str, selection: Selection
-    ) -> Updates:
+    def _offer_methods(self, bundles: SessionBundles, preset: str, selection: Selection) -> Updates:
         """Update the methods, selecting the default ones if none of the selected can run."""
         can_run = {choice.key for choice in ready(bundles, preset)}
         if can_run.isdisjoint(selection.keys):

@@ -19,7 +19,6 @@ from .views import overlays
 from .views.display_settings import ALL_CLASSES, DisplaySettings
 from .views.maps import block_by_block, similarity_maps
 
-
 MEAN_IOU = "Mean IoU of the classes in the ground truth, at the size shown"
 
 MENU = (
@@ -101,7 +100,7 @@ def details(prediction: Prediction, threshold: float, about: str = "") -> str:
 def _candidates(prediction: Prediction, threshold: float) -> str:
     """Format a fold per class with SAM's three candidate masks."""
     return "".join(
-        "<details class='candidates'><summary>SAM's three candidates for "
+        "<details class='candidates'><summary>SAM's candidate masks for "
         f"{escape(text)}</summary><p class='note'>Click a candidate to use it as the "
         f"result.</p>{figures}</details>"
         for index, text in enumerate(prediction.texts)
@@ -122,6 +121,6 @@ def _switch(choice: MethodChoice) -> str:
     return (
         "<div class='switch' role='radiogroup' aria-label='View'><label title='Each pixel in the "
         f"colour of its best class'><input type='radio' name='{name}' class='show-best' "
-        "checked>label map</label><label title='Each class separately; masks may overlap'><input "
-        f"type='radio' name='{name}' class='show-each'>mask of each class</label></div>"
+        "checked>Label map</label><label title='Each class separately; masks may overlap'><input "
+        f"type='radio' name='{name}' class='show-each'>One mask per class</label></div>"
     )

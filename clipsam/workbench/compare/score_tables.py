@@ -13,7 +13,7 @@ from ...evaluation.metrics import iou
 from ...evaluation.truth import Truth
 from ...types import Overlap, Prediction
 
-MEAN = "mean over these classes of this image's IoU"
+MEAN = "mean over the classes"
 
 COSTS = ("Seconds", "Peak MB", "Parameters", "Trained")
 """Headings of a method's costs."""

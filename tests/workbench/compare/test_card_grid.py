@@ -52,7 +52,7 @@ def test_competing_classes_share_a_label_map_beside_another_method(
     assert f"area {100 * (labels == most).mean():.1f} %" in legend[most]
     # The other view, which a redraw leaves chosen.
     assert not card.locator(".each .legend").is_visible()
-    card.get_by_text("mask of each class").click()
+    card.get_by_text("One mask per class").click()
     card.locator(".each .legend").wait_for(state="visible")
     bench.set_slider("threshold", -10)
     bench.expect_mask(ESC_NET, 0, found.class_mask(0, -10))

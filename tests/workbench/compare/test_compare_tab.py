@@ -88,7 +88,7 @@ def test_a_click_changes_the_mask(
     bench.set_slider("threshold", threshold)
     bench.expect_mask(SAM, 0, first.class_mask(0, threshold))
     before = bench.card(SAM).locator(".overlay").first.screenshot()
-    bench.tab.get_by_role("radio", name="− point").click()
+    bench.tab.get_by_role("radio", name="Background point").click()
     bench.click(0.8, 0.25)
     wait_for(bench, lambda: len(predictions) == 2)
     second = predictions[-1]
@@ -147,10 +147,10 @@ def test_a_box_and_undo_and_clear(
     bench.upload_picture(scene[0], (256, 256))
     bench.type_classes("green square, checked triangle")
     bench.choose_methods(SAM)
-    bench.tab.get_by_role("radio", name="box").click()
+    bench.tab.get_by_role("radio", name="Box").click()
     bench.drag(0.5, 0.75, 0.25, 0.5)
     bench.tab.get_by_role("radio", name="checked triangle").click()
-    bench.tab.get_by_role("radio", name="+ point").click()
+    bench.tab.get_by_role("radio", name="Foreground point").click()
     bench.click(0.5, 0.5)
     bench.click(0.9, 0.9)
     bench.tab.get_by_role("button", name="Undo").click()
@@ -381,10 +381,16 @@ def test_the_methods_fold_to_their_names_and_are_found(bench: Workbench) -> None
     bench.tab.get_by_label("Only ready ones").uncheck()
     wait_for(bench, lambda: lines.count() > ready)
     bench.tab.locator("#methods-list input[type=search]").fill("esc sliding")
-    wait_for(bench, lambda: lines.locator("span").all_inner_texts() == [
-        "ESC-Net · sliding-window",
-        "CAT-Seg (ESC-Net without SAM) · sliding-window",
-    ])
+    wait_for(
+        bench,
+        lambda: (
+            lines.locator("span").all_inner_texts()
+            == [
+                "ESC-Net · sliding-window",
+                "CAT-Seg (ESC-Net without SAM) · sliding-window",
+            ]
+        ),
+    )
     lines.locator("input").first.check()
     bench.expect_text(
         "#methods-fold", "ESC-Net · whole-image, ESC-Net · sliding-window, CLIP Surgery + SAM"
@@ -470,7 +476,7 @@ def test_points_and_a_box_by_keyboard(
     bench.tab.locator("#annotator canvas").focus()
     for key in ("ArrowRight", "ArrowRight", "Shift+ArrowUp", "Enter"):
         keys.press(key)
-    bench.tab.get_by_role("radio", name="box").focus()
+    bench.tab.get_by_role("radio", name="Box").focus()
     keys.press("Enter")
     bench.tab.locator("#annotator canvas").focus()
     for key in ("Enter", *["ArrowLeft"] * 4, *["ArrowDown"] * 3, "Enter"):

@@ -128,7 +128,7 @@ def test_a_candidate_takes_the_place_of_one_class_s_answer(candidate: int) -> No
 
 @pytest.mark.parametrize(
     ("index", "candidate", "says"),
-    [(0, 0, "no candidate 1 for “c0”; SAM returned none"), (1, 3, "no candidate 4 .* gave 3")],
+    [(0, 0, "no candidate 1 for “c0”; SAM returned none"), (1, 3, "no candidate 4 .* returned 3")],
 )
 def test_candidates_that_are_not_there(index: int, candidate: int, says: str) -> None:
     with pytest.raises(PromptError, match=says):
@@ -140,8 +140,8 @@ def test_candidates_are_shown_with_their_predicted_iou() -> None:
     assert html.count("<figure>") == 3
     texts = re.findall(r"<figcaption>(.*?)</figcaption>", html)
     assert texts == [
-        "candidate 1: predicted IoU 0.900",
-        "candidate 2: predicted IoU 0.250, taken",
-        "candidate 3: predicted IoU 0.625",
+        "Candidate 1: predicted IoU 0.900",
+        "Candidate 2: predicted IoU 0.250, selected",
+        "Candidate 3: predicted IoU 0.625",
     ]
     assert candidate_figures(with_candidates(), 0, 0.0) == ""
