@@ -71,7 +71,9 @@ def overlay(
         score = shown_iou(prediction, truth, display.threshold, display.overlap)
         facts += [] if score is None else [f"<span title='{MEAN_IOU}'>IoU {score:.2f}</span>"]
     head = _head(choice, " · ".join(facts) + MENU)
-    return f"<div class='overlay' style='{shape}'>{layers}</div>{head}{switch}{legend}"
+    button = f"tabindex='0' role='button' aria-label='Enlarge {escape(choice.title)}'"
+    picture = f"<div class='overlay' {button} style='{shape}'>{layers}</div>"
+    return f"{picture}{head}{switch}{legend}"
 
 
 def details(prediction: Prediction, threshold: float, about: str = "") -> str:

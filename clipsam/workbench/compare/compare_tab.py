@@ -38,7 +38,7 @@ from .share_panel import SharePanel
 from .summary_panel import SummaryPanel
 from .truth_panel import TruthPanel
 
-DESK_SCRIPT = Path(__file__).parent / "desk.js"
+HERE = Path(__file__).parent
 
 EARLIER = "Earlier runs (click to restore)"
 
@@ -81,13 +81,13 @@ class CompareTab:
                 self._build_picture()
             with gr.Column(elem_id="answers"):
                 self.display = DisplayPanel(self.annotator)
+                gr.HTML(js_on_load=(HERE / "desk.js").read_text(), elem_id="desk-script")
                 self.status = gr.HTML(elem_id="status")
                 self.steps = gr.HTML(STEPS, elem_id="steps")
                 self.cards = CardGrid(self.session, self.display)
         self.controls = RunControls(
             self.session, self.classes, self.annotator, self.picker, self.display
         )
-        gr.HTML(js_on_load=DESK_SCRIPT.read_text(), elem_id="desk-script")
         self.summary = SummaryPanel(self.session, self.display)
         self.share = SharePanel(self.message, self.controls)
         self.truth = TruthPanel(self.session, self.display)
@@ -141,7 +141,7 @@ class CompareTab:
             self.history_strip,
             self.steps,
         ]
-        results += [self.share.archive, *self.summary.sides, self.stop.button, *self.cards.outputs]
+        results += [self.share.archive, self.stop.button, *self.cards.outputs]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         picker = self.picker
         requests = {self.session, self.classes, self.annotator, picker.preset}
@@ -309,7 +309,6 @@ class CompareTab:
         return {
             **updates,
             **self.cards.restore(session),
-            **self.summary.offer(run),
             self.classes: entry.classes,
             self.annotator: with_picture(run.encoded.image, entry.marks),
             self.picker.preset: run.preset,
@@ -423,7 +422,6 @@ class CompareTab:
             self.status: note(stopped + summary),
             self.version: session.next_version(),  # A slider may have moved while the methods ran.
             self.history_strip: gr.HTML(_earlier(session), visible=bool(session.history)),
-            **self.summary.offer(run),
         }
 
     def _take(self, run: ComparisonRun, choice: MethodChoice, result: Prediction | str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 from ...types import Overlap
@@ -10,6 +12,8 @@ from ..fold import fold_button
 from .annotator import active_class
 from .views.display_settings import ALL_CLASSES, DisplaySettings
 from .views.overlays import VIEWS
+
+_HERE = Path(__file__).parent
 
 OVERLAP_WORDS: dict[Overlap, str] = {
     "independent": "Masks may overlap",
@@ -83,6 +87,12 @@ class DisplayPanel:
                         elem_id="least-presence",
                     )
                     gr.HTML(f"<p class='note'>{EXPLANATION}</p>")
+            gr.HTML(
+                (_HERE / "viewer.html").read_text(),
+                js_on_load=(_HERE / "viewer.js").read_text(),
+                apply_default_css=False,
+                elem_id="viewer",
+            )
         self._canvas = canvas
         self.inputs = {self.threshold, self.min_presence, self.view, self.overlap, canvas}
         self._opacity.change(None, self._opacity, js=SET_OPACITY, **PRIVATE)

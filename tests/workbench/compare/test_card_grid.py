@@ -138,7 +138,3 @@ def test_all_methods_beside_each_other(bench: Workbench, predictions: list[Predi
     iou = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
     bench.expect_text("#differences", f"{iou:.3f}")
     bench.expect_text("#costs", "Parameters")
-    bench.tab.wait_for_function(
-        "wanted => document.querySelectorAll('#two .left img, #two .right img').length === wanted",
-        arg=2 * 2 * len(predictions[0].texts),
-    )
