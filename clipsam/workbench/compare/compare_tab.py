@@ -35,6 +35,7 @@ from .run_request import RunControls, RunRequest
 from .session import ComparisonRun, Session
 from .share_link import read_link
 from .share_panel import SharePanel
+from .suggest_panel import SuggestPanel
 from .summary_panel import SummaryPanel
 from .truth_panel import TruthPanel
 
@@ -42,9 +43,11 @@ HERE = Path(__file__).parent
 
 EARLIER = "Earlier runs (click to restore)"
 
-STEPS = """<ol><li><b>Choose an image.</b> Click an example, or drop an image of yours on the box on
-the left.</li><li><b>Say what to find.</b> Type class names above; an example brings its own.</li>
-<li><b>Run.</b> Each method shows its masks here, one beside the other.</li></ol>"""
+STEPS = """<ol>
+<li><b>Choose an image.</b> Click an example, or drop an image of yours on the box on the left.</li>
+<li><b>Say what to find.</b> Type class names above, or press Suggest.</li>
+<li><b>Run.</b> Each method shows its masks here, one beside the other.</li>
+</ol>"""
 """What a new user does first, shown until the first run."""
 
 RUN_LINKED = """() => {
@@ -104,9 +107,11 @@ class CompareTab:
                 min_width=220,
                 elem_id="classes",
             )
+            self.suggest = SuggestPanel()
             self.picker = MethodPicker(self.bundles)
             self.start = gr.Button("Run", variant="primary", elem_id="run", scale=2, min_width=80)
             self.stop = StopButton("stop")
+        self.suggest.build_line()
         self.message = gr.HTML(elem_id="message")
         self.stale = gr.HTML(elem_id="stale")
 
@@ -143,6 +148,7 @@ class CompareTab:
         ]
         results += [self.share.archive, self.stop.button, *self.cards.outputs]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
+        page.append(self.suggest.line)
         picker = self.picker
         requests = {self.session, self.classes, self.annotator, picker.preset}
         self.upload.upload(
@@ -192,6 +198,12 @@ class CompareTab:
         self.truth.connect(self.version, changes)
         self.summary.connect(changes)
         self.share.connect(self.status)
+        self.suggest.connect(
+            self.models,
+            self.session,
+            (self.classes, picker.preset),
+            (self.message, self.status),
+        )
         gr.on(
             [self.classes.change, picker.preset.change, self.version.change],
             self.freshness,
@@ -333,6 +345,7 @@ class CompareTab:
             self.version: session.next_version(),
             **self.cards.hide(session),
             **self.share.forget(),
+            **self.suggest.forget(),
         }
 
     # ---- running ----
