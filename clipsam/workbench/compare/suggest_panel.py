@@ -76,7 +76,7 @@ class SuggestPanel:
         classes, preset = request
         message, progress = status
 
-        def suggest(one: Session, text: str, chosen: str, vocabulary: str) -> Updates:
+        def offer(one: Session, text: str, chosen: str, vocabulary: str) -> Updates:
             try:
                 image = one.current_image().image
                 found = suggestions(models, image, chosen, vocabulary or COMMON, COUNT)
@@ -91,7 +91,7 @@ class SuggestPanel:
         starts: list[Callable[..., Dependency]] = [self.button.click, self.vocabulary.input]
         gr.on(
             starts,
-            suggest,
+            offer,
             [session, classes, preset, self.vocabulary],
             [message, classes, session, self.line, self.chips],
             show_progress_on=[progress],
