@@ -9,6 +9,7 @@ import pytest
 
 from clipsam.types import Prediction
 from tests.workbench.driving import (
+    CLICK,
     DEFAULT,
     ESC_NET,
     GUIDED,
@@ -31,7 +32,7 @@ def test_an_example_runs_in_two_clicks(bench: Workbench, predictions: list[Predi
         "esc-net",
         "clip-surgery-sam",
     ]
-    bench.expect_labels(ESC_NET, predictions[1].label_map())
+    bench.expect_labels(ESC_NET, predictions[1].label_map(0))
     for title, made in zip(DEFAULT, predictions, strict=True):
         card = bench.card(title)
         for index, result in enumerate(made.results):
@@ -94,7 +95,7 @@ def test_a_click_changes_the_mask(
     second = predictions[-1]
     concept = second.prompt.concepts[0]
     assert concept.labels.tolist() == [1, 0]
-    assert np.allclose(concept.points, [[51.2, 128], [204.8, 64]], atol=0.5)
+    assert np.allclose(concept.points, [[51.2, 128], [204.8, 64]], atol=CLICK)
     assert not np.array_equal(first.class_mask(0, threshold), second.class_mask(0, threshold))
     bench.expect_mask(SAM, 0, second.class_mask(0, threshold))
     assert bench.card(SAM).locator(".overlay").first.screenshot() != before
@@ -136,7 +137,7 @@ def test_a_mark_stays_with_its_class_under_another_of_its_names(
     bench.run()
     (concept,) = predictions[0].prompt.concepts
     assert concept.text == "shape"
-    assert np.allclose(concept.points, [[0.3 * 256, 0.6 * 256]], atol=0.5)
+    assert np.allclose(concept.points, [[0.3 * 256, 0.6 * 256]], atol=CLICK)
     bench.type_classes("shape")
     wait_for(bench, lambda: drawn() != before)
 
@@ -156,10 +157,10 @@ def test_a_box_and_undo_and_clear(
     bench.tab.get_by_role("button", name="Undo").click()
     bench.run()
     square, triangle = predictions[-1].prompt.concepts
-    assert np.allclose(square.box, [64, 128, 128, 192], atol=0.5)
+    assert np.allclose(square.box, [64, 128, 128, 192], atol=CLICK)
     assert len(square.points) == 0
     assert triangle.box is None
-    assert np.allclose(triangle.points, [[128, 128]], atol=0.5)
+    assert np.allclose(triangle.points, [[128, 128]], atol=CLICK)
     bench.tab.get_by_role("button", name="Clear").click()
     bench.expect_text(".card .head + .problem", "needs a foreground point or a box")
 
