@@ -27,7 +27,7 @@ DEFAULT = GUIDED, ESC_NET, SURGERY
 """Methods selected at first, in the order of the cards."""
 
 CLICK = 0.7
-"""Pixels of an image of 256 pixels by which a click may miss: a pixel of the screen is 0.6 of one."""
+"""Pixels by which a click may miss in an image of 256: a pixel of the screen is 0.6 of one."""
 
 PATIENCE = 30
 """Seconds until a test gives up: machines may be slow."""
