@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,8 +16,6 @@ from clipsam.predictor import PredictOptions
 from clipsam.sam_prompting import empty_result
 from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
-from clipsam.weights.presets import Preset
-from clipsam.weights.published import PublishedWeights
 
 from .prompted_sam import SamPrompter
 
@@ -46,7 +43,6 @@ class BoxPromptedPredictor(SamPrompter):
     below the threshold.
     """
 
-    published: ClassVar[PublishedWeights]
     """The detector; methods with the same one share it."""
 
     def __init__(self, backbones: Backbones, config: DetectionConfig | None = None) -> None:
@@ -61,12 +57,8 @@ class BoxPromptedPredictor(SamPrompter):
         """
         super().__init__(backbones)
         self.config = config or self.design()
-        self.detector = backbones.extra_network(self.published, self.info.id)
-
-    @classmethod
-    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """Return the detector in addition to SAM's networks, whatever the preset."""
-        return (*super().extra_networks(preset), cls.published)
+        (source,) = self.info.networks
+        self.detector = backbones.extra_network(source, self.info.id)
 
     @classmethod
     @abstractmethod

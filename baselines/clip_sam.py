@@ -8,9 +8,9 @@ arXiv 2304.05653).
 from __future__ import annotations
 
 from clipsam.models.clip import SurgeryVision
-from clipsam.predictor import MethodInfo
+from clipsam.registry import METHODS
 
-from .map_prompted import DENSE, VANILLA, ClipMapPredictor
+from .map_prompted import ClipMapPredictor
 
 
 class ClipSamPredictor(ClipMapPredictor):
@@ -20,17 +20,7 @@ class ClipSamPredictor(ClipMapPredictor):
     calibrated, so the paper's point threshold of 0.8 applies and presence is unknown.
     """
 
-    info = MethodInfo(
-        id="clip-sam",
-        name="CLIP + SAM",
-        paper="arXiv 2103.00020",
-        kind="baseline",
-        modes=(VANILLA, DENSE),
-        summary=(
-            "Points where plain CLIP's similarity map is high prompt an unchanged SAM; shows the "
-            "benefit of CLIP Surgery."
-        ),
-    )
+    info = METHODS["clip-sam"]
 
     def _vision(self) -> tuple[SurgeryVision, str]:
         return self.backbones.vision.with_layers(0), "plain"

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo
+from clipsam.registry import METHODS
 from clipsam.types import Concept
 from clipsam.weights.backbones import Backbones
-from clipsam.weights.presets import Preset
-from clipsam.weights.published import CLIPSEG, PublishedWeights
+from clipsam.weights.published import CLIPSEG
 
-from .map_prompted import DENSE, VANILLA, MapPromptedPredictor
+from .map_prompted import MapPromptedPredictor
 
 
 class ClipSegSamPredictor(MapPromptedPredictor):
@@ -26,17 +25,7 @@ class ClipSegSamPredictor(MapPromptedPredictor):
     ``presence`` is the highest probability anywhere in the map.
     """
 
-    info = MethodInfo(
-        id="clipseg-sam",
-        name="CLIPSeg + SAM",
-        paper="arXiv 2112.10003",
-        kind="baseline",
-        modes=(DENSE, VANILLA),
-        summary=(
-            "The map of CLIPSeg, a text-guided segmentation network, prompts an unchanged SAM: as "
-            "dense prompt and points, or as points alone."
-        ),
-    )
+    info = METHODS["clipseg-sam"]
     map_name = "CLIPSeg's map"
     map_unit = "probability"
 
@@ -51,11 +40,6 @@ class ClipSegSamPredictor(MapPromptedPredictor):
         """
         super().__init__(backbones)
         self.clipseg = backbones.extra_network(CLIPSEG, self.info.id)
-
-    @classmethod
-    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """Return CLIPSeg in addition to SAM's networks, whatever the preset."""
-        return (*super().extra_networks(preset), CLIPSEG)
 
     def network(self) -> nn.Module:
         """Return SAM and CLIPSeg, both frozen."""

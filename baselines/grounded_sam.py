@@ -7,8 +7,7 @@ from torch import Tensor
 from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.grounding_dino import GroundingDino
-from clipsam.predictor import MethodInfo
-from clipsam.weights.published import GROUNDING_DINO
+from clipsam.registry import METHODS
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
 
@@ -20,16 +19,7 @@ class GroundedSamPredictor(BoxPromptedPredictor):
     another threshold, which a single name does not need.
     """
 
-    info = MethodInfo(
-        id="grounded-sam",
-        name="Grounded SAM",
-        paper="arXiv 2401.14159",
-        kind="baseline",
-        modes=("text",),
-        summary="Boxes that Grounding DINO detects for the name prompt an unchanged SAM.",
-        quoted="in 2605.24807: mIoU 72.0 (VOC 1/16), 61.3 (COCO 1/512)",
-    )
-    published = GROUNDING_DINO
+    info = METHODS["grounded-sam"]
     detector: GroundingDino
 
     @classmethod
@@ -40,5 +30,5 @@ class GroundedSamPredictor(BoxPromptedPredictor):
     def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
         with watch.step("Grounding DINO"):
             return encoded.cached(
-                (self.published.repo, name), lambda: self.detector.detect(encoded.image, name)
+                (self.info.networks, name), lambda: self.detector.detect(encoded.image, name)
             )

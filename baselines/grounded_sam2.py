@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipsam.predictor import MethodInfo
+from clipsam.registry import METHODS
 
 from .grounded_sam import GroundedSamPredictor
 from .sam2 import Sam2Prompter
@@ -11,11 +11,4 @@ from .sam2 import Sam2Prompter
 class GroundedSam2Predictor(Sam2Prompter, GroundedSamPredictor):
     """Grounded SAM with SAM 2.1; the boxes are the same."""
 
-    info = MethodInfo(
-        id="grounded-sam2",
-        name="Grounded SAM 2",
-        paper="arXiv 2401.14159",
-        kind="baseline",
-        modes=("text",),
-        summary="Boxes that Grounding DINO detects for the name prompt SAM 2.1.",
-    )
+    info = METHODS["grounded-sam2"]

@@ -13,14 +13,12 @@ from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.clip import SurgeryVision, similarity_grid
 from clipsam.predictor import PredictOptions
-from clipsam.prompting import Calibration
+from clipsam.prompting import Calibration, PromptSettings, stable_seed
+from clipsam.registry import DENSE
 from clipsam.sam_prompting import empty_result, map_mask, map_points
 from clipsam.types import Concept, ConceptResult, SamPrompts
 
 from .prompted_sam import SamPrompter
-
-VANILLA, DENSE = "vanilla", "dense-prompt"
-"""Modes: points from the map alone, or also the map as mask prompt, as in CLIP-Guided SAM."""
 
 
 class MapPromptedPredictor(SamPrompter):
@@ -40,6 +38,11 @@ class MapPromptedPredictor(SamPrompter):
         """Calibration of the map's values, by default none."""
         return Calibration()
 
+    @property
+    def prompt_settings(self) -> PromptSettings:
+        """The paper's settings, at the calibrated threshold."""
+        return PromptSettings(point_threshold=self.calibration.point_threshold)
+
     def _presence(self, shown: np.ndarray) -> float:
         """Return the probability that the class is present, given its raw map (h, w)."""
         return self.calibration.presence(shown)
@@ -55,8 +58,10 @@ class MapPromptedPredictor(SamPrompter):
         similarity = self._map(encoded, concept, watch)
         with watch.step("prompts"):
             shown = similarity[0].float().cpu().numpy()
-            calibration, transform = self.calibration, self._transform(encoded)
-            points = map_points(similarity, transform, concept.text, calibration, options)
+            transform = self._transform(encoded)
+            settings = options.prompt_settings(self.prompt_settings)
+            seed = stable_seed(concept.text, options.seed)
+            points = map_points(similarity, transform, settings, seed)
         if not len(points):
             note = f"Empty mask: {self.map_name} is constant."
             nothing = empty_result(self._mask_side, shown, note)
@@ -64,7 +69,7 @@ class MapPromptedPredictor(SamPrompter):
         prompts, dense = SamPrompts(points, np.ones(len(points), np.int64)), None
         if mode == DENSE:
             with watch.step("prompts"):
-                dense = map_mask(similarity, transform, self._mask_side, calibration, options)
+                dense = map_mask(similarity, transform, settings, self._mask_side)
                 prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return self._segment(
             encoded,

@@ -7,8 +7,7 @@ from torch import Tensor
 from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
 from clipsam.models.owlv2 import Owlv2
-from clipsam.predictor import MethodInfo
-from clipsam.weights.published import OWLV2
+from clipsam.registry import METHODS
 
 from .box_prompted import BoxPromptedPredictor, DetectionConfig
 
@@ -16,15 +15,7 @@ from .box_prompted import BoxPromptedPredictor, DetectionConfig
 class Owlv2SamPredictor(BoxPromptedPredictor):
     """OWLv2 + SAM; the image is encoded once for all names."""
 
-    info = MethodInfo(
-        id="owlv2-sam",
-        name="OWLv2 + SAM",
-        paper="arXiv 2306.09683",
-        kind="baseline",
-        modes=("text",),
-        summary="Boxes that OWLv2 detects for the name prompt an unchanged SAM.",
-    )
-    published = OWLV2
+    info = METHODS["owlv2-sam"]
     detector: Owlv2
 
     @classmethod
@@ -36,12 +27,12 @@ class Owlv2SamPredictor(BoxPromptedPredictor):
         return DetectionConfig(score_threshold=0.1)
 
     def _detect(self, encoded: EncodedImage, name: str, watch: Stopwatch) -> Tensor:
-        repo = self.published.repo
         with watch.step("OWLv2 image"):
             features = encoded.cached(
-                (repo, "features"), lambda: self.detector.features(encoded.image)
+                (self.info.networks, "features"), lambda: self.detector.features(encoded.image)
             )
         with watch.step("OWLv2 text and boxes"):
             return encoded.cached(
-                (repo, "name", name), lambda: self.detector.detect(features, name, encoded.size)
+                (self.info.networks, name),
+                lambda: self.detector.detect(features, name, encoded.size),
             )

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, PredictOptions
+from clipsam.predictor import PredictOptions
+from clipsam.registry import METHODS
 from clipsam.types import Concept, ConceptResult
 
 from .prompted_sam import SamPrompter
@@ -15,14 +16,7 @@ from .prompted_sam import SamPrompter
 class SamPredictor(SamPrompter):
     """SAM; one point selects the best of three candidates, more points or a box the single mask."""
 
-    info = MethodInfo(
-        id="sam",
-        name="SAM",
-        paper="arXiv 2304.02643",
-        kind="baseline",
-        modes=("manual",),
-        summary="Points and boxes only; class names are ignored.",
-    )
+    info = METHODS["sam"]
 
     def _predict_concept(
         self,

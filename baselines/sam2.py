@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform, normalize
 from clipsam.models.sam2_model import STRIDE, Sam2Image, decode_masks, embed
-from clipsam.predictor import MethodInfo
+from clipsam.registry import METHODS
 from clipsam.weights.backbones import Backbones
-from clipsam.weights.presets import IMAGENET_MEAN, IMAGENET_STD, Preset
-from clipsam.weights.published import PublishedWeights
+from clipsam.weights.presets import IMAGENET_MEAN, IMAGENET_STD
 
 from .prompted_sam import SamPrompter
 from .sam import SamPredictor
@@ -31,11 +30,6 @@ class Sam2Prompter(SamPrompter):
         """
         super().__init__(backbones, *given)
         self.sam2: Sam2Image = backbones.extra_network(backbones.preset.sam2_source, self.info.id)
-
-    @classmethod
-    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """Return SAM 2.1 of the preset's size, and the pipeline's networks."""
-        return preset.sam2_source, *super().extra_networks(preset)
 
     @property
     def _sam(self) -> nn.Module:
@@ -84,11 +78,4 @@ class Sam2Prompter(SamPrompter):
 class Sam2Predictor(Sam2Prompter, SamPredictor):
     """SAM 2.1; one point selects the best of three candidates, more points or a box one mask."""
 
-    info = MethodInfo(
-        id="sam2",
-        name="SAM 2.1",
-        paper="arXiv 2408.00714",
-        kind="baseline",
-        modes=("manual",),
-        summary="Points and boxes only, with SAM 2.1; class names are ignored.",
-    )
+    info = METHODS["sam2"]

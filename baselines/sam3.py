@@ -8,12 +8,12 @@ from torch import nn
 from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, PredictOptions, Predictor
+from clipsam.predictor import PredictOptions, Predictor
+from clipsam.registry import METHODS
 from clipsam.sam_prompting import empty_result
 from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
-from clipsam.weights.presets import Preset
-from clipsam.weights.published import SAM3, PublishedWeights
+from clipsam.weights.published import SAM3
 
 SCORE_THRESHOLD = 0.5
 """Score above which instances are kept, as in SAM 3's examples."""
@@ -27,17 +27,7 @@ class Sam3Predictor(Predictor):
     Synonyms are queried one by one, and all instances count.
     """
 
-    info = MethodInfo(
-        id="sam3",
-        name="SAM 3",
-        paper="arXiv 2511.16719",
-        kind="baseline",
-        modes=("text",),
-        summary=(
-            "One network for text and masks: detects and segments every instance of a class by its "
-            "name."
-        ),
-    )
+    info = METHODS["sam3"]
 
     def __init__(self, backbones: Backbones) -> None:
         """Fetch SAM 3.
@@ -50,11 +40,6 @@ class Sam3Predictor(Predictor):
         """
         super().__init__(backbones)
         self.sam3 = backbones.extra_network(SAM3, self.info.id)
-
-    @classmethod
-    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """Return SAM 3, whatever the preset."""
-        return (SAM3,)
 
     def network(self) -> nn.Module:
         """Return SAM 3, frozen."""

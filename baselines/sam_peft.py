@@ -8,23 +8,14 @@ from __future__ import annotations
 
 from clipsam.methods.tuned_sam import TunedSamPredictor, adapters
 from clipsam.models.tuned_sam_model import TunedSamConfig
-from clipsam.predictor import MethodInfo
+from clipsam.registry import METHODS
 from clipsam.weights.presets import Preset
-
-SU_SAM = "arXiv 2401.17803"
 
 
 class SamDecoderPredictor(TunedSamPredictor):
     """SAM with tuned decoder and unchanged image encoder."""
 
-    info = MethodInfo(
-        id="sam-decoder",
-        name="SAM, decoder tuned",
-        paper="arXiv 2304.02643",
-        kind="baseline",
-        modes=("manual",),
-        summary="SAM with tuned prompt encoder and mask decoder; prompted by points or a box.",
-    )
+    info = METHODS["sam-decoder"]
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
@@ -35,14 +26,7 @@ class SamDecoderPredictor(TunedSamPredictor):
 class SamParallelPredictor(TunedSamPredictor):
     """SU-SAM with adapters parallel to attention and to the MLP."""
 
-    info = MethodInfo(
-        id="sam-parallel",
-        name="SU-SAM, parallel",
-        paper=SU_SAM,
-        kind="baseline",
-        modes=("manual",),
-        summary="Adapters parallel to attention and MLP; prompted by points or a box.",
-    )
+    info = METHODS["sam-parallel"]
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
@@ -53,14 +37,7 @@ class SamParallelPredictor(TunedSamPredictor):
 class SamSeriesPredictor(TunedSamPredictor):
     """SU-SAM with adapters after attention and after the MLP."""
 
-    info = MethodInfo(
-        id="sam-series",
-        name="SU-SAM, series",
-        paper=SU_SAM,
-        kind="baseline",
-        modes=("manual",),
-        summary="Adapters after attention and after the MLP; prompted by points or a box.",
-    )
+    info = METHODS["sam-series"]
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
@@ -71,14 +48,7 @@ class SamSeriesPredictor(TunedSamPredictor):
 class SamMixPredictor(TunedSamPredictor):
     """SU-SAM with adapters after attention and parallel to the MLP."""
 
-    info = MethodInfo(
-        id="sam-mix",
-        name="SU-SAM, mix",
-        paper=SU_SAM,
-        kind="baseline",
-        modes=("manual",),
-        summary="Adapters after attention and parallel to the MLP; prompted by points or a box.",
-    )
+    info = METHODS["sam-mix"]
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:
@@ -89,14 +59,7 @@ class SamMixPredictor(TunedSamPredictor):
 class SamLoraPredictor(TunedSamPredictor):
     """SU-SAM with low-rank updates of queries and values."""
 
-    info = MethodInfo(
-        id="sam-lora",
-        name="SU-SAM, LoRA",
-        paper=SU_SAM,
-        kind="baseline",
-        modes=("manual",),
-        summary="Low-rank updates in attention; prompted by points or a box.",
-    )
+    info = METHODS["sam-lora"]
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:

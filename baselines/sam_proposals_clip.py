@@ -21,7 +21,8 @@ from clipsam.geometry import SquareTransform, normalize
 from clipsam.measure import Stopwatch
 from clipsam.memory import MAX_CACHED_TEXTS, LRUCache
 from clipsam.models.clip import encode_text
-from clipsam.predictor import JointPredictor, MethodInfo, PredictOptions
+from clipsam.predictor import JointPredictor, PredictOptions
+from clipsam.registry import METHODS
 from clipsam.types import NOTHING, Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
@@ -51,17 +52,7 @@ class NamingConfig:
 class SamProposalsClipPredictor(JointPredictor):
     """SAM proposals + CLIP; each mask goes to its best class or to none, a class gets the union."""
 
-    info = MethodInfo(
-        id="sam-proposals-clip",
-        name="SAM proposals + CLIP",
-        paper="arXiv 2304.02643",
-        kind="baseline",
-        modes=("automatic",),
-        summary=(
-            "SAM segments the whole image without prompts; CLIP then classifies each mask as one "
-            "of your classes or none."
-        ),
-    )
+    info = METHODS["sam-proposals-clip"]
 
     def __init__(self, backbones: Backbones, config: NamingConfig | None = None) -> None:
         """Prepare the method.

@@ -22,9 +22,10 @@ import torch.nn.functional as F
 
 from clipsam.measure import PeakMemory, Stopwatch, free_memory, hardware
 from clipsam.methods.esc_net import MEMORY_SHARE
-from clipsam.models.clip import ClipSizes, build_clip
+from clipsam.models.clip import build_clip
 from clipsam.models.esc_net import EscNet, EscNetConfig, classes_at_a_time
 from clipsam.models.esc_net.chunking import MAX_MAPS, MAX_MAPS_ON_GPU, kept_bytes, working_bytes
+from clipsam.models.sizes import ClipSizes
 from clipsam.weights.presets import CLIP_L14
 
 CLASSES = (171, 847)

@@ -68,7 +68,7 @@ def _write_bundles(bundles: Path) -> None:
     backbones = None
     for name, method in methods().items():
         folder = bundles / BASE.name / name
-        if method.needs_training and not (folder / "model.safetensors").exists():
+        if method.info.needs_training and not (folder / "model.safetensors").exists():
             backbones = backbones or load_backbones(BASE)
             untrained = method.untrained(backbones)
             save_bundle(folder, untrained.bundle_config({}), untrained.model.trainable_state())

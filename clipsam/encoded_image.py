@@ -174,7 +174,10 @@ class EncodedImage:
 
 def clip_input(image: np.ndarray, preset: Preset) -> Tensor:
     """Resize to a square and normalise for CLIP: uint8 (H, W, 3) → (1, 3, R, R)."""
-    square = SquareTransform(image.shape[:2], preset.clip.surgery_size, "squash")
+    side = preset.clip.surgery_size
+    if preset.clip_from_sam_input:
+        return F.interpolate(sam_input(image, preset), (side, side), mode="bilinear")
+    square = SquareTransform(image.shape[:2], side, "squash")
     return normalize(_to_tensor(square.image(image)), preset.clip_mean, preset.clip_std)
 
 

@@ -60,7 +60,8 @@ def open_study(settings: Settings, out: Path) -> Study:
         method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"
         predictors.setdefault(method, choice.predictor)
         mode = choice.mode or info.modes[0]
-        run = MethodRun(method, mode, settings.clicks if mode == MANUAL else 0)
+        clicks = settings.clicks if mode == MANUAL else 0
+        run = MethodRun(method, mode, clicks, settings.options)
         if run in runs:
             raise PromptError(f"The method “{method}” is given twice in its mode {mode}.")
         runs.append(run)

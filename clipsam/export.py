@@ -84,6 +84,7 @@ def write_prediction(
         "seconds": prediction.total_seconds,
         "peak_memory_mb": prediction.peak_memory_mb,
         **({"note": prediction.note} if prediction.note else {}),
+        **({"settings": dict(prediction.overrides)} if prediction.overrides else {}),
         "classes": classes,
     }
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
 from .errors import PromptError
 from .predictor import Predictor
+from .prompting import PointSampling, PromptSettings
 from .registry import find_method
 from .weights.backbones import Precision, load_backbones
 from .weights.presets import find_preset
@@ -43,6 +45,33 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PRECISION_HELP = (
     "precision of SAM's encoder; auto is bfloat16 for published sizes on supporting hardware"
 )
+
+
+def declare_prompt_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of prompts made from similarity maps, fields of :class:`PredictOptions`."""
+    group = parser.add_argument_group(
+        "prompts from similarity maps", "by default as the method was trained or calibrated"
+    )
+    group.add_argument("--num-points", type=int, metavar="K", help="points per class")
+    group.add_argument(
+        "--sampling",
+        choices=get_args(PointSampling),
+        help="spread: over all regions of the map; reference: uniform, as in the authors' code",
+    )
+    group.add_argument(
+        "--point-threshold", type=float, metavar="0..1", help="on the map scaled to 0..1"
+    )
+    group.add_argument(
+        "--dense-logit",
+        type=float,
+        metavar="LOGIT",
+        help="strength of the map as dense prompt; 255 in the authors' code",
+    )
+
+
+def prompt_settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of :func:`declare_prompt_settings` as fields of their names."""
+    return {field.name: getattr(args, field.name) for field in fields(PromptSettings)}
 
 
 def load_methods_from_args(

@@ -115,7 +115,7 @@ class Model:
             PromptError: the method has no weights of its own.
             WeightsError: the hub refuses; then the repository is as before.
         """
-        if not self.predictor.needs_training:
+        if not self.predictor.info.needs_training:
             raise PromptError(f"{self.predictor.info.name} has no weights of its own to share.")
         bundle = self.bundle or find_checkpoint(self.preset, self.method)
         return push_bundle(bundle, repo, methods_with_bundles(), private)

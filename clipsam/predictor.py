@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import nn
@@ -17,34 +18,10 @@ from .errors import PromptError
 from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
 from .memory import FallbackPlan, move_tensors, run_with_fallback, weights
-from .prompting import Calibration, PointSampling
+from .prompting import PointSampling, PromptSettings
+from .registry import MethodInfo
 from .types import Concept, ConceptResult, Prediction, Prompt
 from .weights.backbones import Backbones
-from .weights.presets import Preset
-from .weights.published import PublishedWeights
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """Metadata shown to users about a method.
-
-    Attributes:
-        id: name on the command line.
-        name: name on the page.
-        paper: its source.
-        kind: ``method`` of one of the three papers, or ``baseline``.
-        modes: its modes; the first is the default.
-        summary: one sentence about the method.
-        quoted: results of the published network, as reported in the paper.
-    """
-
-    id: str
-    name: str
-    paper: str
-    kind: Literal["method", "baseline"]
-    modes: tuple[str, ...]
-    summary: str
-    quoted: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,10 +32,8 @@ class PredictOptions:
         mode: one of the method's modes; ``None`` decides for each class: a method that can take
             points takes them where there are some.
         seed: random seed of the points sampled from similarity maps.
-        num_points: points sampled per class (K = 5 in the paper).
-        point_threshold: on the min–max-scaled map; ``None`` takes the calibrated one.
-        sampling: how points are sampled.
-        dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
+        num_points, sampling, point_threshold, dense_logit: how prompts are made from a map, see
+            :class:`~clipsam.prompting.PromptSettings`; ``None`` takes the method's own.
         classes_at_a_time: a method that computes several classes at once takes at most so many,
             and answers the same with less memory; ``None`` leaves the number to the method. When
             memory runs out, a prediction lowers it by itself, see ``memory.run_with_fallback``.
@@ -66,10 +41,10 @@ class PredictOptions:
 
     mode: str | None = None
     seed: int = 0
-    num_points: int = 5
+    num_points: int | None = None
+    sampling: PointSampling | None = None
     point_threshold: float | None = None
-    sampling: PointSampling = "spread"
-    dense_logit: float = 8.0
+    dense_logit: float | None = None
     classes_at_a_time: int | None = None
 
     def __post_init__(self) -> None:
@@ -77,32 +52,39 @@ class PredictOptions:
             raise PromptError(
                 f"classes_at_a_time is {self.classes_at_a_time}, expected at least 1."
             )
-        if self.num_points < 1:
+        if self.num_points is not None and self.num_points < 1:
             raise PromptError(f"num_points is {self.num_points}, expected at least 1.")
+        if self.sampling is not None and self.sampling not in get_args(PointSampling):
+            kinds = " or ".join(get_args(PointSampling))
+            raise PromptError(f"sampling is “{self.sampling}”, expected {kinds}.")
+        for name in ("point_threshold", "dense_logit"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise PromptError(f"{name} is {value}, expected a finite number.")
 
-    def map_threshold(self, calibration: Calibration) -> float:
-        """Return the threshold on the min–max-scaled similarity, by default as calibrated."""
-        if self.point_threshold is None:
-            return calibration.point_threshold
-        return self.point_threshold
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The settings of prompts that are set here, by name."""
+        return {
+            field.name: value
+            for field in fields(PromptSettings)
+            if (value := getattr(self, field.name)) is not None
+        }
+
+    def prompt_settings(self, defaults: PromptSettings) -> PromptSettings:
+        """Return a method's own settings, with those that are set here in their place."""
+        return replace(defaults, **self.overrides)
 
 
 class Predictor(ABC):
     """Base class of methods; predicts from an image and a prompt and holds no image."""
 
     info: ClassVar[MethodInfo]
-    needs_training: ClassVar[bool] = False
-    """Whether the method has weights of its own, stored as a bundle."""
     joint: ClassVar[bool] = False
     """Whether classes compete, so that the result for one depends on the others."""
 
     def __init__(self, backbones: Backbones) -> None:
         self.backbones = backbones
-
-    @classmethod
-    def extra_networks(cls, preset: Preset) -> tuple[PublishedWeights, ...]:
-        """Return the published networks needed in addition to the preset's SAM and CLIP."""
-        return ()
 
     @classmethod
     def load(cls, backbones: Backbones, folder: Path | None = None) -> Predictor:
@@ -254,6 +236,7 @@ class Predictor(ABC):
             results=tuple(answers[key] for key in keys),
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
+            overrides=options.overrides,
         )
 
     @classmethod

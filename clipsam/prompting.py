@@ -44,6 +44,23 @@ class Calibration:
         return 1 / (1 + math.exp(min(50.0, -self.presence_slope * excess)))
 
 
+@dataclass(frozen=True)
+class PromptSettings:
+    """How SAM prompts are made from a similarity map; a bundle stores those of its training.
+
+    Attributes:
+        num_points: points sampled per class (K = 5 in the paper).
+        sampling: how points are sampled, see :func:`sample_points`.
+        point_threshold: on the min–max-scaled map, for points and the dense prompt.
+        dense_logit: strength of the dense prompt, see :func:`dense_prompt`.
+    """
+
+    num_points: int = 5
+    sampling: PointSampling = "spread"
+    point_threshold: float = 0.8
+    dense_logit: float = 8.0
+
+
 FLAT = 1e-6
 """Range below which a map counts as constant: the rounding error of a cosine in float32."""
 
@@ -148,7 +165,8 @@ def points_from_similarity(
     scaled = similarity_map(similarity[None].float().cpu(), transform.content)[0]
     generator = torch.Generator().manual_seed(seed)
     points = sample_points(scaled > threshold, count, generator, sampling).numpy()
-    return transform.coordinates_back(points + 0.5)
+    # SAM's prompt encoder adds the half pixel that leads to a pixel's centre.
+    return transform.coordinates_back(points.astype(np.float32))
 
 
 def dense_prompt(

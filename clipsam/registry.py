@@ -1,63 +1,365 @@
 """The list of methods: the papers' own and the baselines.
 
-A method's module is imported when the method is first looked up: to list ids imports nothing.
+What is known of a method without its code is listed here; its module is imported when the method
+is first used, so that listing methods takes no time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .errors import PromptError
+from .weights.published import CLIPSEG, GROUNDING_DINO, OWLV2, SAM3, PublishedWeights
 
 if TYPE_CHECKING:
     from .predictor import Predictor
+    from .weights.availability import Status
     from .weights.backbones import Backbones
     from .weights.model_card import MethodSummary
     from .weights.presets import Preset
 
-METHODS: dict[str, str] = {
-    "clip-guided-sam": "clipsam.methods.clip_guided_sam:ClipGuidedSamPredictor",
-    "esc-net": "clipsam.methods.esc_net:EscNetPredictor",
-    "sam-ptx": "clipsam.methods.sam_ptx:SamPtxPredictor",
-    "clip-sam": "baselines.clip_sam:ClipSamPredictor",
-    "cat-seg": "clipsam.methods.esc_net:CatSegPredictor",
-    "clip-surgery-sam": "baselines.clip_surgery_sam:ClipSurgerySamPredictor",
-    "clip-surgery-sam-decoder": "baselines.clip_surgery_sam:DecoderTunedPredictor",
-    "clip-surgery-sam-adapters": "baselines.clip_surgery_sam:AdaptersTunedPredictor",
-    "sam": "baselines.sam:SamPredictor",
-    "sam2": "baselines.sam2:Sam2Predictor",
-    "clip-surgery-sam2": "baselines.clip_surgery_sam2:ClipSurgerySam2Predictor",
-    "clipseg-sam": "baselines.clipseg_sam:ClipSegSamPredictor",
-    "grounded-sam": "baselines.grounded_sam:GroundedSamPredictor",
-    "grounded-sam2": "baselines.grounded_sam2:GroundedSam2Predictor",
-    "owlv2-sam": "baselines.owlv2_sam:Owlv2SamPredictor",
-    "sam3": "baselines.sam3:Sam3Predictor",
-    "sam-decoder": "baselines.sam_peft:SamDecoderPredictor",
-    "sam-parallel": "baselines.sam_peft:SamParallelPredictor",
-    "sam-series": "baselines.sam_peft:SamSeriesPredictor",
-    "sam-mix": "baselines.sam_peft:SamMixPredictor",
-    "sam-lora": "baselines.sam_peft:SamLoraPredictor",
-    "sam-proposals-clip": "baselines.sam_proposals_clip:SamProposalsClipPredictor",
-}
-"""``module:class`` of each method by id, in display order."""
+VANILLA, DENSE = "vanilla", "dense-prompt"
+"""Modes of methods whose map prompts SAM: by points alone, or also as dense prompt."""
+
+WHOLE, SLIDING = "whole-image", "sliding-window"
+"""Modes of methods that predict a label map: the image at once, or in windows."""
+
+_SU_SAM = "arXiv 2401.17803"
 
 
-def methods() -> dict[str, type[Predictor]]:
-    """Return all methods by id, in the order of :data:`METHODS`."""
-    return {method: find_method(method) for method in METHODS}
+@dataclass(frozen=True)
+class MethodInfo:
+    """What is known of a method without its code.
+
+    Attributes:
+        id: name on the command line.
+        name: name on the page.
+        paper: its source.
+        kind: ``method`` of one of the three papers, or ``baseline``.
+        modes: its modes; the first is the default.
+        summary: one sentence about the method.
+        predictor: its class, ``module:class``.
+        quoted: results of the published network, as reported in the paper.
+        remark: what a reader of the paper should know of this implementation.
+        needs_training: whether the method has weights of its own, stored as a bundle.
+        networks: published networks that it needs in addition to the preset's SAM and CLIP.
+        uses_sam2: whether it needs the preset's SAM 2.1, too.
+    """
+
+    id: str
+    name: str
+    paper: str
+    kind: Literal["method", "baseline"]
+    modes: tuple[str, ...]
+    summary: str
+    predictor: str
+    quoted: str = ""
+    remark: str = ""
+    needs_training: bool = False
+    networks: tuple[PublishedWeights, ...] = ()
+    uses_sam2: bool = False
+
+    def extra_networks(self, preset: Preset) -> tuple[PublishedWeights, ...]:
+        """Return the published networks needed in addition to the preset's SAM and CLIP."""
+        sam2 = (preset.sam2_source,) if self.uses_sam2 else ()
+        return (*sam2, *self.networks)
 
 
-def find_method(method: str) -> type[Predictor]:
-    """Return the method with an id.
+_METHODS = (
+    MethodInfo(
+        id="clip-guided-sam",
+        name="CLIP-Guided SAM",
+        paper="arXiv 2605.24807",
+        kind="method",
+        modes=("semi-automatic", "manual"),
+        summary=(
+            "Class name and CLIP's patch features condition SAM's encoder; points and a dense "
+            "prompt come from CLIP's similarity map, or the points from you."
+        ),
+        quoted=(
+            "mIoU from text alone 78.3 (VOC 1/16), 60.5 (COCO 1/512), 47.9 (ADE20K 1/64); MAE with "
+            "clicks 0.015 (COD10K)"
+        ),
+        predictor="clipsam.methods.clip_guided_sam:ClipGuidedSamPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="esc-net",
+        name="ESC-Net",
+        paper="arXiv 2411.14723",
+        kind="method",
+        modes=(WHOLE, SLIDING),
+        summary=(
+            "CLIP's map of each class prompts SAM's decoder layers, which refine CLIP's features; "
+            "all classes are predicted together, from their names alone."
+        ),
+        quoted="mIoU with CLIP B/16 35.6 (A-150), 59.0 (PC-59); with L/14 41.8 and 65.6",
+        remark=(
+            "No code was published; the foreground threshold α, the fusion, the state passed "
+            "between blocks and the class token given to SAM are decisions of this project."
+        ),
+        predictor="clipsam.methods.esc_net:EscNetPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="sam-ptx",
+        name="SAM-PTx",
+        paper="arXiv 2508.00213",
+        kind="method",
+        modes=("manual",),
+        summary="The class name conditions SAM's encoder; prompted by points or a box.",
+        quoted="mIoU 67.35 (COCO), 71.38 (ADE20K), with its own protocol",
+        predictor="clipsam.methods.sam_ptx:SamPtxPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="clip-sam",
+        name="CLIP + SAM",
+        paper="arXiv 2103.00020",
+        kind="baseline",
+        modes=(VANILLA, DENSE),
+        summary=(
+            "Points where plain CLIP's similarity map is high prompt an unchanged SAM; shows the "
+            "benefit of CLIP Surgery."
+        ),
+        predictor="baselines.clip_sam:ClipSamPredictor",
+    ),
+    MethodInfo(
+        id="cat-seg",
+        name="CAT-Seg (ESC-Net without SAM)",
+        paper="arXiv 2303.11797",
+        kind="baseline",
+        modes=(WHOLE, SLIDING),
+        summary=(
+            "CLIP's maps of all classes are refined together by attention, without SAM; CAT-Seg's "
+            "idea in ESC-Net's form, not the published network."
+        ),
+        quoted=(
+            "mIoU with CLIP B/16 31.8 (A-150), 57.5 (PC-59), with L/14 37.9 and 63.3; in "
+            "2411.14723, ESC-Net without SAM, L/14: 24.2 and 50.4"
+        ),
+        predictor="clipsam.methods.esc_net:CatSegPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="clip-surgery-sam",
+        name="CLIP Surgery + SAM",
+        paper="arXiv 2304.05653",
+        kind="baseline",
+        modes=(VANILLA, DENSE),
+        summary=(
+            "Points where CLIP's similarity map is high prompt an unchanged SAM, optionally with "
+            "the map itself as dense prompt."
+        ),
+        quoted="in 2605.24807: mIoU 41.2, with dense prompt 48.6 (VOC 1/16)",
+        predictor="baselines.clip_surgery_sam:ClipSurgerySamPredictor",
+    ),
+    MethodInfo(
+        id="clip-surgery-sam-decoder",
+        name="CLIP Surgery + SAM, decoder tuned",
+        paper="arXiv 2605.24807",
+        kind="baseline",
+        modes=("semi-automatic", "manual"),
+        summary="CLIP's similarity map prompts a SAM with tuned prompt encoder and mask decoder.",
+        quoted="mIoU 58.8 (VOC 1/16), 34.6 (COCO 1/512)",
+        predictor="baselines.clip_surgery_sam:DecoderTunedPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="clip-surgery-sam-adapters",
+        name="CLIP Surgery + SAM, adapters tuned",
+        paper="arXiv 2605.24807",
+        kind="baseline",
+        modes=("semi-automatic", "manual"),
+        summary=(
+            "CLIP's similarity map prompts a SAM with tuned decoder and parallel adapters without "
+            "text."
+        ),
+        quoted="mIoU 61.4 (VOC 1/16), 36.2 (COCO 1/512)",
+        predictor="baselines.clip_surgery_sam:AdaptersTunedPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="sam",
+        name="SAM",
+        paper="arXiv 2304.02643",
+        kind="baseline",
+        modes=("manual",),
+        summary="Points and boxes only; class names are ignored.",
+        predictor="baselines.sam:SamPredictor",
+    ),
+    MethodInfo(
+        id="sam2",
+        name="SAM 2.1",
+        paper="arXiv 2408.00714",
+        kind="baseline",
+        modes=("manual",),
+        summary="Points and boxes only, with SAM 2.1; class names are ignored.",
+        predictor="baselines.sam2:Sam2Predictor",
+        uses_sam2=True,
+    ),
+    MethodInfo(
+        id="clip-surgery-sam2",
+        name="CLIP Surgery + SAM 2.1",
+        paper="arXiv 2408.00714",
+        kind="baseline",
+        modes=(VANILLA, DENSE),
+        summary="Points where CLIP's similarity map is high prompt an unchanged SAM 2.1.",
+        predictor="baselines.clip_surgery_sam2:ClipSurgerySam2Predictor",
+        uses_sam2=True,
+    ),
+    MethodInfo(
+        id="clipseg-sam",
+        name="CLIPSeg + SAM",
+        paper="arXiv 2112.10003",
+        kind="baseline",
+        modes=(DENSE, VANILLA),
+        summary=(
+            "The map of CLIPSeg, a text-guided segmentation network, prompts an unchanged SAM: as "
+            "dense prompt and points, or as points alone."
+        ),
+        predictor="baselines.clipseg_sam:ClipSegSamPredictor",
+        networks=(CLIPSEG,),
+    ),
+    MethodInfo(
+        id="grounded-sam",
+        name="Grounded SAM",
+        paper="arXiv 2401.14159",
+        kind="baseline",
+        modes=("text",),
+        summary="Boxes that Grounding DINO detects for the name prompt an unchanged SAM.",
+        quoted="in 2605.24807: mIoU 72.0 (VOC 1/16), 61.3 (COCO 1/512)",
+        predictor="baselines.grounded_sam:GroundedSamPredictor",
+        networks=(GROUNDING_DINO,),
+    ),
+    MethodInfo(
+        id="grounded-sam2",
+        name="Grounded SAM 2",
+        paper="arXiv 2401.14159",
+        kind="baseline",
+        modes=("text",),
+        summary="Boxes that Grounding DINO detects for the name prompt SAM 2.1.",
+        predictor="baselines.grounded_sam2:GroundedSam2Predictor",
+        networks=(GROUNDING_DINO,),
+        uses_sam2=True,
+    ),
+    MethodInfo(
+        id="owlv2-sam",
+        name="OWLv2 + SAM",
+        paper="arXiv 2306.09683",
+        kind="baseline",
+        modes=("text",),
+        summary="Boxes that OWLv2 detects for the name prompt an unchanged SAM.",
+        predictor="baselines.owlv2_sam:Owlv2SamPredictor",
+        networks=(OWLV2,),
+    ),
+    MethodInfo(
+        id="sam3",
+        name="SAM 3",
+        paper="arXiv 2511.16719",
+        kind="baseline",
+        modes=("text",),
+        summary=(
+            "One network for text and masks: detects and segments every instance of a class by its "
+            "name."
+        ),
+        predictor="baselines.sam3:Sam3Predictor",
+        networks=(SAM3,),
+    ),
+    MethodInfo(
+        id="sam-decoder",
+        name="SAM, decoder tuned",
+        paper="arXiv 2304.02643",
+        kind="baseline",
+        modes=("manual",),
+        summary="SAM with tuned prompt encoder and mask decoder; prompted by points or a box.",
+        predictor="baselines.sam_peft:SamDecoderPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="sam-parallel",
+        name="SU-SAM, parallel",
+        paper=_SU_SAM,
+        kind="baseline",
+        modes=("manual",),
+        summary="Adapters parallel to attention and MLP; prompted by points or a box.",
+        predictor="baselines.sam_peft:SamParallelPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="sam-series",
+        name="SU-SAM, series",
+        paper=_SU_SAM,
+        kind="baseline",
+        modes=("manual",),
+        summary="Adapters after attention and after the MLP; prompted by points or a box.",
+        predictor="baselines.sam_peft:SamSeriesPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="sam-mix",
+        name="SU-SAM, mix",
+        paper=_SU_SAM,
+        kind="baseline",
+        modes=("manual",),
+        summary="Adapters after attention and parallel to the MLP; prompted by points or a box.",
+        predictor="baselines.sam_peft:SamMixPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="sam-lora",
+        name="SU-SAM, LoRA",
+        paper=_SU_SAM,
+        kind="baseline",
+        modes=("manual",),
+        summary="Low-rank updates in attention; prompted by points or a box.",
+        predictor="baselines.sam_peft:SamLoraPredictor",
+        needs_training=True,
+    ),
+    MethodInfo(
+        id="sam-proposals-clip",
+        name="SAM proposals + CLIP",
+        paper="arXiv 2304.02643",
+        kind="baseline",
+        modes=("automatic",),
+        summary=(
+            "SAM segments the whole image without prompts; CLIP then classifies each mask as one "
+            "of your classes or none."
+        ),
+        predictor="baselines.sam_proposals_clip:SamProposalsClipPredictor",
+    ),
+)
+
+METHODS: dict[str, MethodInfo] = {info.id: info for info in _METHODS}
+"""Every method by its id, in display order."""
+
+
+def find_info(method: str) -> MethodInfo:
+    """Return what is known of the method with an id.
 
     Raises:
         PromptError: there is no such method.
     """
     if method not in METHODS:
         raise PromptError(f"There is no method “{method}”, expected one of {', '.join(METHODS)}.")
-    return resolve_name(METHODS[method])
+    return METHODS[method]
+
+
+def find_method(method: str) -> type[Predictor]:
+    """Import the method with an id.
+
+    Raises:
+        PromptError: there is no such method.
+    """
+    return resolve_name(find_info(method).predictor)
+
+
+def methods() -> dict[str, type[Predictor]]:
+    """Import all methods; return them by id, in the order of :data:`METHODS`."""
+    return {method: find_method(method) for method in METHODS}
 
 
 def methods_with_bundles() -> dict[str, MethodSummary]:
@@ -65,9 +367,9 @@ def methods_with_bundles() -> dict[str, MethodSummary]:
     from .weights.model_card import MethodSummary  # Here, for the list alone needs no library.
 
     return {
-        id: MethodSummary(cls.info.name, cls.info.paper, cls.info.modes, cls.info.summary)
-        for id, cls in methods().items()
-        if cls.needs_training
+        id: MethodSummary(info.name, info.paper, info.modes, info.summary)
+        for id, info in METHODS.items()
+        if info.needs_training
     }
 
 
@@ -95,6 +397,14 @@ def count_parameters(predictor: Predictor) -> dict[str, int]:
     }
 
 
+def statuses(info: MethodInfo) -> dict[str, Status]:
+    """Return by preset whether a method can run on this machine."""
+    from .weights.availability import method_status
+    from .weights.presets import PRESETS
+
+    return {name: method_status(info, preset) for name, preset in PRESETS.items()}
+
+
 def describe_methods(preset: Preset) -> list[dict]:
     """Describe every method as far as possible without loading weights.
 
@@ -102,27 +412,27 @@ def describe_methods(preset: Preset) -> list[dict]:
         preset: preset for which parameters are counted; ``None`` for methods with extra networks,
             whose sizes are only known from their files.
     """
-    import torch  # Here, for the list alone needs no library.
+    import torch
 
-    from .weights.availability import method_status
     from .weights.backbones import assemble, build_networks
-    from .weights.presets import PRESETS
 
     with torch.device("meta"):
         backbones = assemble(preset, *build_networks(preset), device="meta")
         counts = {
-            id: None if cls.extra_networks(preset) else count_parameters(cls.untrained(backbones))
-            for id, cls in methods().items()
+            id: None
+            if info.extra_networks(preset)
+            else count_parameters(find_method(id).untrained(backbones))
+            for id, info in METHODS.items()
         }
     return [
         {
-            "id": id,
-            "name": cls.info.name,
-            "paper": cls.info.paper,
-            "kind": cls.info.kind,
-            "modes": list(cls.info.modes),
-            "presets": {name: method_status(cls, other) for name, other in PRESETS.items()},
-            "parameters": counts[id],
+            "id": info.id,
+            "name": info.name,
+            "paper": info.paper,
+            "kind": info.kind,
+            "modes": list(info.modes),
+            "presets": statuses(info),
+            "parameters": counts[info.id],
         }
-        for id, cls in methods().items()
+        for info in METHODS.values()
     ]

@@ -17,7 +17,7 @@ from .evaluation.metric_table import shown_in_compare
 from .evaluation.truth import Truth
 from .export import IMAGE, coco_annotations, write_prediction, write_results
 from .marks import find_class
-from .registry import find_method
+from .registry import find_info
 from .types import Prediction
 
 if TYPE_CHECKING:
@@ -179,6 +179,6 @@ class Result:
         shares = zip(self.classes, self.masks, strict=True)
         found = ", ".join(f"{text} {100 * mask.mean():.1f} %" for text, mask in shares)
         seconds = self.prediction.total_seconds
-        method = find_method(self.prediction.method).info.name
+        method = find_info(self.prediction.method).name
         took = "" if math.isnan(seconds) else f", {seconds:.2f} s"
         return f"<Result of {method} ({self.prediction.mode}): {found}{took}>"

@@ -9,26 +9,20 @@ import torch
 from torch import Tensor
 
 from .geometry import SquareTransform
-from .predictor import PredictOptions
-from .prompting import Calibration, dense_prompt, points_from_similarity, stable_seed
+from .prompting import PromptSettings, dense_prompt, points_from_similarity
 from .types import NOTHING, ConceptResult, SamPrompts
 
 
 def map_points(
-    similarity: Tensor,
-    transform: SquareTransform,
-    text: str,
-    calibration: Calibration,
-    options: PredictOptions,
+    similarity: Tensor, transform: SquareTransform, settings: PromptSettings, seed: int
 ) -> np.ndarray:
     """Sample foreground points where one class's similarity map is high.
 
     Args:
         similarity: raw map (1, h, w) over the whole image.
         transform: how the image lies in SAM's square input.
-        text: the class's name, which the random seed depends on.
-        calibration: default threshold, unless ``options`` set one.
-        options: number of points, threshold, sampling and seed.
+        settings: number of points, threshold and sampling.
+        seed: of the class in this prediction.
 
     Returns:
         float32 (K, 2), (x, y) in pixels of the original image; K is 0 for a constant map.
@@ -36,23 +30,19 @@ def map_points(
     return points_from_similarity(
         similarity[0],
         transform,
-        options.map_threshold(calibration),
-        options.num_points,
-        stable_seed(text, options.seed),
-        options.sampling,
+        settings.point_threshold,
+        settings.num_points,
+        seed,
+        settings.sampling,
     )
 
 
 def map_mask(
-    similarity: Tensor,
-    transform: SquareTransform,
-    side: int,
-    calibration: Calibration,
-    options: PredictOptions,
+    similarity: Tensor, transform: SquareTransform, settings: PromptSettings, side: int
 ) -> Tensor:
     """Convert one class's raw map (1, h, w) to SAM's mask prompt (1, 1, side, side), logits."""
-    threshold = options.map_threshold(calibration)
-    return dense_prompt(similarity, transform, side, threshold, options.dense_logit)
+    threshold, logit = settings.point_threshold, settings.dense_logit
+    return dense_prompt(similarity, transform, side, threshold, logit)
 
 
 def prompt_tensors(

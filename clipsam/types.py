@@ -231,6 +231,7 @@ class Prediction:
         peak_memory_mb: peak memory during the prediction, MB (of the GPU if one is used,
             otherwise of the process).
         note: remark on the computation for the user; usually empty.
+        overrides: settings of prompts that the user set in place of the method's own, by name.
     """
 
     method: str
@@ -242,6 +243,7 @@ class Prediction:
     seconds: Mapping[str, float]
     peak_memory_mb: float
     note: str = ""
+    overrides: Mapping[str, int | float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = len(self.prompt.concepts)

@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 from torch import nn
 
-from clipsam.models.sam_model import SamConfig, build_sam
-from clipsam.weights.backbones import Backbones, has_weights, load_backbones
+from clipsam.models.sam_model import build_sam
+from clipsam.models.sizes import SamConfig
+from clipsam.weights.availability import has_weights
+from clipsam.weights.backbones import Backbones, load_backbones
 from clipsam.weights.presets import TINY
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

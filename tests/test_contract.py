@@ -29,7 +29,7 @@ from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
 from clipsam.models.image_encoder import finish_plain_block, run_plain_blocks
 from clipsam.predictor import PredictOptions, Predictor
-from clipsam.registry import load_predictor, methods
+from clipsam.registry import METHODS, load_predictor, methods
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
@@ -50,7 +50,7 @@ PROMPT = Prompt(THREE)
 @pytest.fixture(scope="module")
 def loaded(tiny, published_networks: Path) -> dict[str, Predictor]:
     """Predictors that can run with the bundle and the stand-ins."""
-    ready = [name for name, method in methods().items() if method_status(method, TINY) == "ready"]
+    ready = [name for name, info in METHODS.items() if method_status(info, TINY) == "ready"]
     return {name: load_predictor(name, tiny) for name in ready}
 
 
@@ -79,7 +79,7 @@ joint = pytest.mark.parametrize("case", JOINT, indirect=True, ids=named)
 def case(request, loaded) -> tuple[Predictor, PredictOptions]:
     name, mode = request.param
     if name not in loaded:
-        pytest.skip(f"{name} is {method_status(methods()[name], TINY)} for tiny")
+        pytest.skip(f"{name} is {method_status(METHODS[name], TINY)} for tiny")
     return loaded[name], PredictOptions(mode=mode)
 
 

@@ -149,7 +149,7 @@ def test_the_readme_repeats_the_figures_of_the_card() -> None:
 
 def test_methods_that_need_a_download_say_so() -> None:
     shown = {id: cells[-1] for id, cells in rows("README.md", "id").items()}
-    needy = {id for id, cls in methods().items() if cls.extra_networks(PRESETS["tiny"])}
+    needy = {id for id, cls in methods().items() if cls.info.extra_networks(PRESETS["tiny"])}
     assert {id for id, cell in shown.items() if cell == "download"} == needy
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from clipsam.encoded_image import EncodedImage
+from clipsam.encoded_image import EncodedImage, clip_input
 from clipsam.models.image_encoder import AdaptedImageEncoder
 from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor
 from clipsam.types import Concept, Prompt
-from clipsam.weights.presets import PRESETS
+from clipsam.weights.presets import IMAGENET_MEAN, IMAGENET_STD, PRESETS
 
 CLASSES = 20
 
@@ -58,3 +59,13 @@ def test_a_click_runs_no_encoder_even_where_the_prefix_is_forgotten(tiny, monkey
     assert np.abs(ask(120) - first).max() > 1e-3
     np.testing.assert_allclose(ask(40), first, atol=1e-5)
     assert not calls
+
+
+def test_clip_sees_half_the_square_of_sam_as_the_authors_code_has_it():
+    """Scaled down by two without antialiasing, bilinear is the mean of each four pixels."""
+    preset = PRESETS["base-reference"]
+    image = np.random.default_rng(5).integers(0, 256, (300, 500, 3), dtype=np.uint8)
+    square = np.asarray(Image.fromarray(image).resize((1024, 1024), Image.Resampling.BILINEAR))
+    pixels = (square / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
+    expected = pixels.reshape(512, 2, 512, 2, 3).mean((1, 3)).transpose(2, 0, 1)
+    np.testing.assert_allclose(clip_input(image, preset)[0].numpy(), expected, atol=1e-5)

@@ -332,5 +332,5 @@ def test_weights_come_back_for_the_next_prediction(tiny, monkeypatch) -> None:
 
 
 def test_at_least_one_class_at_a_time() -> None:
-    with pytest.raises(PromptError, match="got 0"):
+    with pytest.raises(PromptError, match="is 0, expected at least 1"):
         PredictOptions(classes_at_a_time=0)

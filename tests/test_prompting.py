@@ -16,6 +16,7 @@ from clipsam.prompting import (
     min_max,
     points_from_similarity,
     sample_points,
+    similarity_map,
     stable_seed,
 )
 
@@ -103,6 +104,17 @@ def test_points_lie_on_the_peak_in_image_pixels(size, fit):
     np.testing.assert_array_equal(points, again)
     flat = points_from_similarity(torch.full((16, 16), 0.3), transform, 0.8, 5, seed=3)
     assert flat.shape == (0, 2)
+
+
+def test_points_are_pixels_of_the_input_of_sam():
+    """Its prompt encoder adds half a pixel itself, so a drawn pixel is named by its index."""
+    similarity = torch.rand(8, 8, generator=generator(1))
+    transform = SquareTransform((60, 90), 64, "squash")
+    points = transform.coordinates(points_from_similarity(similarity, transform, 0.5, 20, seed=0))
+    np.testing.assert_allclose(points, points.round(), atol=1e-4)
+    scaled = similarity_map(similarity[None], (64, 64))[0]
+    columns, rows = points.round().astype(int).T
+    assert (scaled[rows, columns] > 0.5).all()
 
 
 def test_dense_prompt_values():

@@ -18,7 +18,7 @@ from clipsam.data.readers import open_data
 from clipsam.data.samples import BACKGROUND
 from clipsam.data.synthetic import SceneData
 from clipsam.evaluation.metric_table import METRICS, Metric, mean_of
-from clipsam.registry import METHODS
+from clipsam.registry import METHODS, MethodInfo
 from clipsam.weights.backbones import Backbones
 from clipsam.workbench.bundles import SessionBundles
 from clipsam.workbench.evaluate.evaluate_tab import PRESENT, EvaluateTab
@@ -32,8 +32,17 @@ HEADING = "precision %"
 
 @pytest.fixture(autouse=True)
 def toys(tiny: Backbones, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one line that each of them needs besides its own code."""
-    monkeypatch.setitem(METHODS, "toy", "tests.standins.toy:ToyPredictor")
+    """The entry that each of them needs besides its own code."""
+    toy = MethodInfo(
+        id="toy",
+        name="Toy",
+        paper="none",
+        kind="baseline",
+        modes=("text",),
+        summary="Finds every class in the left half of the image.",
+        predictor="tests.standins.toy:ToyPredictor",
+    )
+    monkeypatch.setitem(METHODS, "toy", toy)
     precision = Metric(
         HEADING,
         mean_of("precision"),

@@ -31,7 +31,7 @@ def test_a_method_says_what_it_is(method):
     assert info.kind in ("method", "baseline")
     assert len(set(info.modes)) == len(info.modes) > 0
     assert info.summary.endswith(".")
-    assert {method_status(method, preset) for preset in PRESETS.values()} <= {
+    assert {method_status(method.info, preset) for preset in PRESETS.values()} <= {
         "ready",
         "untrained",
         "needs-download",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from clipsam.evaluation.runner import MANUAL, MethodRun
-from clipsam.methods.esc_net import WHOLE
+from clipsam.registry import WHOLE
 from clipsam.training.recipe import TINY_ESC_NET_RECIPE, TINY_RECIPE, Recipe
 
 SEEDS = (0, 1, 2)

@@ -6,8 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..registry import find_method
-from ..weights.local_files import copy_from_folder, download
+from ..registry import find_info
+from ..weights.download import copy_from_folder, download
 from ..weights.presets import PRESETS, find_preset
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Download and verify the weights."""
     preset = find_preset(args.preset)
-    methods = [find_method(method) for method in args.methods]
+    methods = [find_info(method) for method in args.methods]
     extra_networks = tuple(
         dict.fromkeys(one for method in methods for one in method.extra_networks(preset))
     )

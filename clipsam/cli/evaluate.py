@@ -16,6 +16,8 @@ from ..method_args import (
     METHOD_ARG_HELP,
     PRECISION_HELP,
     PRECISIONS,
+    declare_prompt_settings,
+    prompt_settings_of,
 )
 
 
@@ -56,6 +58,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also compute S-measure, E-measure and weighted F: each image shows one object",
     )
+    declare_prompt_settings(parser)
     parser.add_argument(
         "--shard", default="0/1", metavar="I/N", help="process I of N, counted from 0"
     )
@@ -84,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
         limit=args.limit,
         absent=_absent(args.absent),
         single_object=args.single_object or shows_single_objects(args.data),
+        **prompt_settings_of(args),
     )
     open_study(settings, args.out).run(shard)
 

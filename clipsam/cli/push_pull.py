@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ..registry import methods_with_bundles
-from ..weights.backbones import has_weights
+from ..weights.availability import has_weights
 from ..weights.bundle_transfer import pull_bundle, push_bundle
 from ..weights.model_card import segment_command
 from ..weights.presets import PRESETS

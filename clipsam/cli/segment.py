@@ -19,7 +19,9 @@ from ..method_args import (
     METHOD_ARG_HELP,
     PRECISION_HELP,
     PRECISIONS,
+    declare_prompt_settings,
     load_methods_from_args,
+    prompt_settings_of,
 )
 from ..predictor import PredictOptions
 from ..types import OVERLAPS, Prompt, parse_classes
@@ -50,6 +52,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of the points sampled from similarity maps"
     )
+    declare_prompt_settings(parser)
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
@@ -83,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
-        options = PredictOptions(mode=choice.mode, seed=args.seed)
+        options = PredictOptions(choice.mode, args.seed, **prompt_settings_of(args))
         prediction = choice.predictor.predict(encoded, prompt, options)
         for index, candidate in candidates[choice.name]:
             prediction = prediction.with_candidate(index, candidate)

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from ..registry import methods
+from ..registry import METHODS
 from ..weights.space_upload import push_space, space_files
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Upload the Space, or list its files."""
-    own = (id for id, cls in methods().items() if cls.needs_training)
+    own = (id for id, info in METHODS.items() if info.needs_training)
     bundles = ("sam", "clip", *own)
     if not args.dry_run:
         logger.info("The Space is at %s.", push_space(args.push, bundles, args.private))

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     backbones = load_backbones(preset, start_accelerator().device)
     start = args.start
     if start == "auto":
-        start = "bundle" if method_status(method, preset) == "ready" else "plain"
+        start = "bundle" if method_status(method.info, preset) == "ready" else "plain"
     torch.manual_seed(recipe.seed)
     if start == "plain":
         recipe, network = apply_settings(recipe, method.design(preset), args.set)

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import ndimage
 from ..data.samples import LabelledImage, SegmentationData
 from ..drawing import class_colour, data_uri, fit_size, outline
 from ..encoded_image import EncodedImage
-from ..predictor import PredictOptions, Predictor
+from ..predictor import Predictor
 from .metric_table import ABSENT_COLUMNS, columns
 from .metrics import SampleScore, iou
 from .rows import Row
@@ -363,7 +364,8 @@ def _pictures(
     if not names:
         return {}
     prompt = prompt_of(sample, run.clicks, SHOWN_SEED)
-    prediction = predictor.predict(encoded, prompt, PredictOptions(mode=run.mode, seed=SHOWN_SEED))
+    options = replace(run.options, mode=run.mode, seed=SHOWN_SEED)
+    prediction = predictor.predict(encoded, prompt, options)
     height, width = fit_size(encoded.size, PICTURE_SIDE)
     image = np.asarray(Image.fromarray(sample.image).resize((width, height)))
     scale = np.array([width / encoded.size[1], height / encoded.size[0]])

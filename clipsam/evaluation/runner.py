@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,11 +27,13 @@ class MethodRun:
         method: key of the predictor, usually its id.
         mode: one of its modes.
         clicks: points per class, sampled from the truth to simulate a user; 0 for none.
+        options: of its predictions, but for mode and seed.
     """
 
     method: str
     mode: str
     clicks: int = 0
+    options: PredictOptions = field(default_factory=PredictOptions)
 
 
 def evaluate(
@@ -98,7 +100,7 @@ def score_image(
         Scores of the present classes, then of the absent ones.
     """
     valid = sample.classes != VOID
-    options = PredictOptions(mode=run.mode, seed=seed)
+    options = replace(run.options, mode=run.mode, seed=seed)
     queries: list[tuple[Prompt, list[np.ndarray]]] = []
     if sample.present():
         truths = [sample.classes == value for value in sample.present()]

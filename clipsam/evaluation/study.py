@@ -22,7 +22,8 @@ from ..data.samples import LabelledImage, SegmentationData
 from ..data.splits import some_images
 from ..encoded_image import EncodedImage
 from ..measure import hardware
-from ..predictor import Predictor
+from ..predictor import PredictOptions, Predictor
+from ..prompting import PointSampling
 from ..weights.backbones import Precision
 from .metrics import Counts, iou
 from .report import write_report
@@ -50,6 +51,8 @@ class Settings:
         preset: of the backbones.
         precision: of SAM's encoders.
         compiled: whether SAM's encoder is.
+        num_points, sampling, point_threshold, dense_logit: how prompts are made from maps, see
+            :class:`~clipsam.prompting.PromptSettings`; ``None`` takes each method's own.
         clicks: points per class in manual modes.
         seeds: their number; they are 0, 1, …
         limit: number of images, drawn at random; ``None`` for all.
@@ -69,6 +72,24 @@ class Settings:
     single_object: bool = False
     precision: Precision = "auto"
     compiled: bool = False
+    num_points: int | None = None
+    sampling: PointSampling | None = None
+    point_threshold: float | None = None
+    dense_logit: float | None = None
+
+    @property
+    def options(self) -> PredictOptions:
+        """The options of every prediction, but for mode and seed.
+
+        Raises:
+            PromptError: a setting of prompts cannot have its value.
+        """
+        return PredictOptions(
+            num_points=self.num_points,
+            sampling=self.sampling,
+            point_threshold=self.point_threshold,
+            dense_logit=self.dense_logit,
+        )
 
     def command(self) -> str:
         """Return the command line of this evaluation."""
@@ -87,6 +108,8 @@ class Settings:
             words += ["--precision", self.precision]
         if self.compiled:
             words.append("--compile")
+        for name, value in self.options.overrides.items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
         return shlex.join(words)
 
 

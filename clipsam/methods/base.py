@@ -50,7 +50,6 @@ class TrainablePredictor(Predictor):
         name: key of its features in the cache of an image, unique per set of weights.
     """
 
-    needs_training = True
     config_type: ClassVar[type[NetworkConfig]]
     config: NetworkConfig
     model: TunedSam | EscNet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models.tuned_sam_model import TunedSamConfig
-from ..predictor import MethodInfo
+from ..registry import METHODS
 from ..weights.presets import Preset
 from .tuned_sam import TunedSamPredictor, adapters
 
@@ -11,21 +11,7 @@ from .tuned_sam import TunedSamPredictor, adapters
 class ClipGuidedSamPredictor(TunedSamPredictor):
     """CLIP-Guided SAM: semi-automatic (text only) or manual (text and the user's points)."""
 
-    info = MethodInfo(
-        id="clip-guided-sam",
-        name="CLIP-Guided SAM",
-        paper="arXiv 2605.24807",
-        kind="method",
-        modes=("semi-automatic", "manual"),
-        summary=(
-            "Class name and CLIP's patch features condition SAM's encoder; points and a dense "
-            "prompt come from CLIP's similarity map, or the points from you."
-        ),
-        quoted=(
-            "mIoU from text alone 78.3 (VOC 1/16), 60.5 (COCO 1/512), 47.9 (ADE20K 1/64); MAE with "
-            "clicks 0.015 (COD10K)"
-        ),
-    )
+    info = METHODS["clip-guided-sam"]
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:

@@ -27,7 +27,8 @@ from ..models.esc_net import (
     sam_decoder_state,
 )
 from ..models.esc_net.chunking import MAX_MAPS, MAX_MAPS_ON_GPU
-from ..predictor import JointPredictor, MethodInfo, PredictOptions
+from ..predictor import JointPredictor, PredictOptions
+from ..registry import METHODS, SLIDING, WHOLE
 from ..types import BlockTrace, Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
 from ..weights.presets import Preset
@@ -42,8 +43,6 @@ MEMORY_SHARE = 0.5
 The need is estimated, and may be up to twice as much.
 """
 
-WHOLE, SLIDING = "whole-image", "sliding-window"
-
 
 class EscNetPredictor(JointPredictor, TrainablePredictor):
     """ESC-Net: one pass over the whole image, or the mean of that and four overlapping windows.
@@ -53,18 +52,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
             computed at a time. ``None`` depends on the free memory.
     """
 
-    info = MethodInfo(
-        id="esc-net",
-        name="ESC-Net",
-        paper="arXiv 2411.14723",
-        kind="method",
-        modes=(WHOLE, SLIDING),
-        summary=(
-            "CLIP's map of each class prompts SAM's decoder layers, which refine CLIP's features; "
-            "all classes are predicted together, from their names alone."
-        ),
-        quoted="mIoU with CLIP B/16 35.6 (A-150), 59.0 (PC-59); with L/14 41.8 and 65.6",
-    )
+    info = METHODS["esc-net"]
     config_type = EscNetConfig
     config: EscNetConfig
     model: EscNet
@@ -298,18 +286,7 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
 class CatSegPredictor(EscNetPredictor):
     """ESC-Net without SAM: the paper's own comparison."""
 
-    info = MethodInfo(
-        id="cat-seg",
-        name="CAT-Seg (ESC-Net without SAM)",
-        paper="arXiv 2303.11797",
-        kind="baseline",
-        modes=(WHOLE, SLIDING),
-        summary=(
-            "CLIP's maps of all classes are refined together by attention, without SAM; CAT-Seg's "
-            "idea in ESC-Net's form, not the published network."
-        ),
-        quoted="mIoU with CLIP B/16 31.8 (A-150), 57.5 (PC-59); with L/14 37.9 and 63.3",
-    )
+    info = METHODS["cat-seg"]
 
     @classmethod
     def design(cls, preset: Preset) -> EscNetConfig:

@@ -7,6 +7,7 @@ segment-anything's names and the authors') and ``clip_model`` (CLIP, by OpenAI's
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.tuned_sam_model import TunedSamConfig
+from ..prompting import PromptSettings
 from ..weights.backbones import Backbones
 from ..weights.bundle import WeightsError
 from ..weights.convert import (
@@ -29,11 +31,17 @@ from .tuned_sam import adapters
 
 SAM_KEY, CLIP_KEY = "model_state_dict", "clip_model"
 VISION_PARTS = ("vision_model.", "visual_projection.")
+TEXT_POSITIONS = "text_model.embeddings.position_embedding.weight"
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 WRAPPER = "module."
 """Prefix of all names after training on several GPUs."""
 ALIAS = "visual.attn."
 """Prefix of CLIP Surgery's second name for the attention of one block."""
+
+REFERENCE_PROMPTS = PromptSettings(
+    num_points=5, sampling="reference", point_threshold=0.8, dense_logit=255.0
+)
+"""How the authors' code prompts SAM, in training and after it."""
 
 
 def reference_design(preset: Preset) -> TunedSamConfig:
@@ -41,7 +49,9 @@ def reference_design(preset: Preset) -> TunedSamConfig:
     seen = adapters(
         preset, text=True, vision=True, similarity=True, block="reference", last_blocks=None
     )
-    return TunedSamConfig(seen, clip="surgery", clip_blocks=None, dense_prompt=True)
+    return TunedSamConfig(
+        seen, clip="surgery", clip_blocks=None, dense_prompt=True, text_positions=True
+    )
 
 
 def read_reference_checkpoint(path: Path, backbones: Backbones) -> ClipGuidedSamPredictor:
@@ -63,6 +73,8 @@ def read_reference_checkpoint(path: Path, backbones: Backbones) -> ClipGuidedSam
     clip = clip_from_openai({n: t for n, t in clip.items() if not n.startswith(ALIAS)})
     given = adapters_from_reference(sam)
     given |= {f"vision.{n}": t for n, t in clip.items() if n.startswith(VISION_PARTS)}
+    if TEXT_POSITIONS in clip:
+        given["text_positions"] = clip.pop(TEXT_POSITIONS)
     predictor = ClipGuidedSamPredictor.untrained(backbones, reference_design(backbones.preset))
     own, tuned = predictor.model.state_dict(), predictor.model.trainable_state()
     frozen_clip = {n: t for n, t in clip.items() if not n.startswith(VISION_PARTS)}
@@ -75,6 +87,7 @@ def read_reference_checkpoint(path: Path, backbones: Backbones) -> ClipGuidedSam
                 f"{path}: expected {name} of shape {tuple(tensor.shape)}, got {found}"
             )
         tensor.copy_(given[name])
+    predictor.prompt_settings = REFERENCE_PROMPTS
     return predictor
 
 
@@ -84,15 +97,19 @@ def write_reference_checkpoint(predictor: ClipGuidedSamPredictor, path: Path) ->
     Raises:
         WeightsError: it is another network than theirs, or the file cannot be written.
     """
-    if predictor.config != reference_design(predictor.backbones.preset):
+    design = reference_design(predictor.backbones.preset)
+    if predictor.config not in (design, replace(design, text_positions=False)):
         raise WeightsError(
             "Only a network identical to the authors' can be exported. Train it with --set "
             "block=reference and their other settings"
         )
     state = predictor.model.state_dict()
+    positions = state.pop("text_positions", None)
     sam = {n: t for n, t in state.items() if not n.startswith("vision.")}
     vision = {n.removeprefix("vision."): t for n, t in state.items() if n.startswith("vision.")}
     clip = {**predictor.backbones.clip.state_dict(), **vision}
+    if positions is not None:
+        clip[TEXT_POSITIONS] = positions
     partial = path.with_name(f"{path.name}.incomplete")
     try:
         torch.save({SAM_KEY: adapters_to_reference(sam), CLIP_KEY: clip_to_openai(clip)}, partial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models.tuned_sam_model import TunedSamConfig
-from ..predictor import MethodInfo
+from ..registry import METHODS
 from ..weights.presets import Preset
 from .tuned_sam import TunedSamPredictor, adapters
 
@@ -11,15 +11,7 @@ from .tuned_sam import TunedSamPredictor, adapters
 class SamPtxPredictor(TunedSamPredictor):
     """SAM-PTx: parallel adapters, the one at the MLP conditioned on frozen CLIP's class text."""
 
-    info = MethodInfo(
-        id="sam-ptx",
-        name="SAM-PTx",
-        paper="arXiv 2508.00213",
-        kind="method",
-        modes=("manual",),
-        summary="The class name conditions SAM's encoder; prompted by points or a box.",
-        quoted="mIoU 67.35 (COCO), 71.38 (ADE20K), with its own protocol",
-    )
+    info = METHODS["sam-ptx"]
 
     @classmethod
     def design(cls, preset: Preset) -> TunedSamConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 
 from ..encoded_image import EncodedImage
 from ..measure import Stopwatch, free_memory
-from ..models.clip import similarity_grid
+from ..models.clip import ClassTextEncoder, similarity_grid, with_text_positions
 from ..models.image_encoder import AdapterConfig
 from ..models.sam_model import decode_masks
 from ..models.tuned_sam_model import TunedSam, TunedSamConfig
 from ..predictor import PredictOptions
-from ..prompting import Calibration
+from ..prompting import Calibration, PromptSettings, stable_seed
 from ..sam_prompting import class_result, empty_result, map_mask, map_points, prompt_tensors
 from ..types import Concept, ConceptResult, SamPrompts
 from ..weights.backbones import Backbones
@@ -25,6 +26,7 @@ from ..weights.presets import Preset
 from .base import TrainablePredictor
 
 if TYPE_CHECKING:
+    from transformers import CLIPModel
     from typing_extensions import Self
 
 WORKING_FLOATS = 24
@@ -82,9 +84,25 @@ class TunedSamPredictor(TrainablePredictor):
         """
         super().__init__(backbones, config)
         self.calibration = backbones.calibration  # until its own CLIP is tuned
+        self.prompt_settings = PromptSettings(point_threshold=self.calibration.point_threshold)
 
     def _build(self) -> TunedSam:
-        return TunedSam(self.backbones.sam, self.backbones.vision, self.config)
+        backbones, config = self.backbones, self.config
+        positions = _text_positions(backbones.clip) if config.text_positions else None
+        return TunedSam(backbones.sam, backbones.vision, config, positions)
+
+    @property
+    def text(self) -> ClassTextEncoder:
+        """CLIP's text features as this network reads them."""
+        return self._own_text or self.backbones.text
+
+    @cached_property
+    def _own_text(self) -> ClassTextEncoder | None:
+        positions, backbones = self.model.text_positions, self.backbones
+        if positions is None:
+            return None
+        clip = with_text_positions(backbones.clip, positions)
+        return ClassTextEncoder(clip, backbones.text.tokenizer)
 
     def tuned_from(self) -> dict[str, Tensor]:
         """Return the base weights, see :meth:`TrainablePredictor.tuned_from`."""
@@ -93,21 +111,29 @@ class TunedSamPredictor(TrainablePredictor):
             "mask_decoder": self.backbones.sam.mask_decoder,
             "vision": self.backbones.vision,
         }
-        return {
+        base = {
             f"{part}.{name}": parameter.detach()
             for part, module in parts.items()
             for name, parameter in module.named_parameters()
         }
+        if self.config.text_positions:
+            base["text_positions"] = _text_positions(self.backbones.clip).detach()
+        return base
 
     @classmethod
     def _from_content(cls, backbones: Backbones, content: dict) -> Self:
         predictor = super()._from_content(backbones, content)
         predictor.calibration = Calibration(**content["calibration"])
+        predictor.prompt_settings = _stored_settings(content, predictor.calibration)
         return predictor
 
     def bundle_config(self, training: dict) -> dict:
-        """Return the bundle's config with the calibration of its CLIP."""
-        return {**super().bundle_config(training), "calibration": asdict(self.calibration)}
+        """Return the bundle's config with the calibration of its CLIP and how prompts are made."""
+        return {
+            **super().bundle_config(training),
+            "calibration": asdict(self.calibration),
+            "prompts": asdict(self.prompt_settings),
+        }
 
     def network(self) -> nn.Module:
         """Return the tuned SAM, and the parts of CLIP in use."""
@@ -180,7 +206,7 @@ class TunedSamPredictor(TrainablePredictor):
         prompts = concept.prompts if mode == "manual" else None
         if config.sees_text or config.clip is not None:
             with watch.step("CLIP text"):
-                text = backbones.text([concept.synonyms])
+                text = self.text([concept.synonyms])
         vision = self.model.vision
         if vision is not None and text is not None:
             with watch.step("CLIP image"):
@@ -189,16 +215,14 @@ class TunedSamPredictor(TrainablePredictor):
                 similarity = similarity_grid(tokens, text)
                 shown = similarity[0].float().cpu().numpy()
                 transform = self._transform(encoded)
+                settings = options.prompt_settings(self.prompt_settings)
                 if prompts is None:
-                    points = map_points(
-                        similarity, transform, concept.text, self.calibration, options
-                    )
+                    seed = stable_seed(concept.text, options.seed)
+                    points = map_points(similarity, transform, settings, seed)
                     if len(points):
                         prompts = SamPrompts(points, np.ones(len(points), np.int64))
                 if config.dense_prompt and prompts is not None:
-                    dense = map_mask(
-                        similarity, transform, self._mask_side, self.calibration, options
-                    )
+                    dense = map_mask(similarity, transform, settings, self._mask_side)
                     prompts = replace(prompts, dense=(dense[0, 0] > 0).cpu().numpy())
         return _ClassQuery(concept, prompts, text, tokens, shown, dense)
 
@@ -309,3 +333,16 @@ def adapters(preset: Preset, **fields: Any) -> AdapterConfig:
     """Return a preset's default adapters, changed by ``fields`` of :class:`AdapterConfig`."""
     fields = {"last_blocks": preset.last_blocks, **fields}
     return AdapterConfig(semantic_dim=preset.clip.projection_dim, **fields)
+
+
+def _text_positions(clip: CLIPModel) -> Tensor:
+    return clip.text_model.embeddings.position_embedding.weight
+
+
+def _stored_settings(content: dict, calibration: Calibration) -> PromptSettings:
+    """Return how prompts were made in training; bundles used to state it in their recipe alone."""
+    if "prompts" in content:
+        return PromptSettings(**content["prompts"])
+    recipe = content["training"].get("recipe", {})
+    known = {key: recipe[key] for key in ("num_points", "dense_logit") if key in recipe}
+    return PromptSettings(point_threshold=calibration.point_threshold, **known)

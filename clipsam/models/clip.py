@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,39 +17,8 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
 from ..memory import MAX_CACHED_TEXTS, LRUCache
 from .sentence import SentenceEncoder
+from .sizes import ClipSizes, FeatureNorm
 from .trunk import SemanticStem, Trunk, TrunkStem
-
-FeatureNorm = Literal["cosine", "reference"]
-
-
-@dataclass(frozen=True)
-class ClipSizes:
-    """Sizes of a CLIP; the defaults are ViT-B/16's.
-
-    Attributes:
-        image_size: side of the image at which it was trained, pixels.
-        surgery_size: side at which dense features are read, pixels.
-        surgery_layers: number of last vision layers with the value-value path.
-        trunk_strides: of the levels of a frozen convolutional trunk that tokens are projected
-            from; none of them means that tokens are projected from patches of pixels.
-        text_tower: CLIP's own, or a ``sentence`` encoder whose space is the joint one.
-    """
-
-    image_size: int = 224
-    surgery_size: int = 512
-    patch_size: int = 16
-    projection_dim: int = 512
-    vision_width: int = 768
-    vision_layers: int = 12
-    vision_heads: int = 12
-    text_width: int = 512
-    text_layers: int = 12
-    text_heads: int = 8
-    vocab_size: int = 49408
-    context_length: int = 77
-    surgery_layers: int = 6
-    trunk_strides: tuple[int, ...] = ()
-    text_tower: Literal["clip", "sentence"] = "clip"
 
 
 def build_clip(sizes: ClipSizes, trunk: Trunk | None = None) -> CLIPModel:
@@ -255,6 +223,19 @@ def encode_text(
     )
     ids = batch["input_ids"].to(text_device(clip))
     return clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
+
+
+def with_text_positions(clip: CLIPModel, positions: nn.Parameter) -> CLIPModel:
+    """Return a CLIP that shares all weights but its position embedding of text.
+
+    Args:
+        clip: with CLIP's own text tower.
+        positions: (N, W), used as it is.
+    """
+    shared = {id(tensor): tensor for tensor in (*clip.parameters(), *clip.buffers())}
+    copied = copy.deepcopy(clip, shared)
+    copied.text_model.embeddings.position_embedding.weight = positions
+    return copied
 
 
 def text_device(clip: CLIPModel) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,37 +14,8 @@ from segment_anything.modeling import (
 )
 from torch import Tensor, nn
 
+from .sizes import SamConfig
 from .trunk import Trunk, TrunkStem
-
-
-@dataclass(frozen=True)
-class SamConfig:
-    """Sizes of a SAM; the defaults are ViT-B's.
-
-    Attributes:
-        image_size: side of the square input, pixels.
-        patch_size: side of a patch, pixels.
-        embed_dim, depth, num_heads: of the image encoder.
-        global_blocks: indices of the blocks with global attention; the others use windows.
-        window_size: side of a window, in tokens.
-        trunk_strides: of the levels of a frozen convolutional trunk that tokens are projected
-            from; none of them means that tokens are projected from patches of pixels.
-    """
-
-    image_size: int = 1024
-    patch_size: int = 16
-    embed_dim: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
-    window_size: int = 14
-    trunk_strides: tuple[int, ...] = ()
-
-    @property
-    def mask_side(self) -> int:
-        """Side of SAM's low-resolution masks and of its mask prompt."""
-        return 4 * self.image_size // self.patch_size
-
 
 PROMPT_DIM = 256
 """Channels of the image embedding and of every prompt token, in all published SAMs."""

@@ -69,10 +69,10 @@ class Trunk(nn.Module):
         if self._memory is None:
             return self._compute(pixels)
         features = [
-            self._memory.get(_digest(image), partial(self._compute_half, image[None]))
+            self._memory.get(_digest(image), partial(self._compute_half, image[None])).float()
             for image in pixels
         ]
-        return torch.cat(features).float()
+        return torch.cat(features)
 
     def _compute_half(self, pixels: Tensor) -> Tensor:
         return self._compute(pixels).half()

@@ -28,12 +28,15 @@ class TunedSamConfig:
             CLIP, or not at all.
         clip_blocks: tune the attention of CLIP's last C vision blocks; ``None`` tunes all, 0 none.
         dense_prompt: the similarity map is SAM's mask prompt.
+        text_positions: has a position embedding of CLIP's text tower of its own. In the authors'
+            training it receives a gradient through the redundant feature; ours leaves it.
     """
 
     adapters: AdapterConfig | None = None
     clip: Literal["surgery", "plain"] | None = None
     clip_blocks: int | None = 0
     dense_prompt: bool = False
+    text_positions: bool = False
 
     def __post_init__(self) -> None:
         if self.clip is None and (self.dense_prompt or (self.adapters and self.sees_patches)):
@@ -64,13 +67,21 @@ class TunedSam(nn.Module):
     CLIP's vision attention. Frozen and borrowed: the rest of SAM's image encoder.
     """
 
-    def __init__(self, sam: Sam, vision: SurgeryVision, config: TunedSamConfig) -> None:
+    def __init__(
+        self,
+        sam: Sam,
+        vision: SurgeryVision,
+        config: TunedSamConfig,
+        text_positions: Tensor | None = None,
+    ) -> None:
         """Build the layers.
 
         Args:
             sam: a frozen SAM; its encoder is borrowed, its decoder copied.
             vision: CLIP's frozen vision tower; borrowed, or copied where its attention is tuned.
             config: what to add and to tune.
+            text_positions: CLIP's position embedding of text (N, W), copied if the configuration
+                asks for its own.
         """
         super().__init__()
         self.config = config
@@ -85,6 +96,11 @@ class TunedSam(nn.Module):
             self.vision = vision.with_layers(layers)
             if config.clip_blocks != 0:
                 self.vision = self.vision.tunable_copy(config.clip_blocks)
+        self.text_positions = None
+        if config.text_positions:
+            if text_positions is None:
+                raise ValueError("the configuration asks for a position embedding of text")
+            self.text_positions = nn.Parameter(text_positions.detach().clone())
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Return the trained tensors by name: the content of a bundle."""

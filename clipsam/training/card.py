@@ -146,8 +146,9 @@ They were trained alike, for all of their modes at once, with two classes of eve
 and CAT-Seg have a head that starts from nothing, and saw more:
 {many}.
 Of every image they were asked eight classes, present and absent, and their loss was BCE + Dice (BCE
-alone in the papers); of CLIP's towers they tune the image's alone, for the text tower is a sentence
-encoder. No val photograph and no unseen pair was trained on. Recipes: `clipsam/training/`."""
+alone in CAT-Seg's code; ESC-Net's paper names none); of CLIP's towers they tune the image's alone,
+for the text tower is a sentence encoder. No val photograph and no unseen pair was trained on.
+Recipes: `clipsam/training/`."""
 
 
 def _figures(figures: Mapping[str, dict]) -> str:

@@ -130,13 +130,6 @@ def grow_sam(state: Mapping[str, Tensor], sam: Sam) -> None:
     sam.load_state_dict(grown)
 
 
-def content_mask(content: Tensor, side: int) -> Tensor:
-    """1 where the square shows the image, 0 in the padding: (B, 1, side, side)."""
-    index = torch.arange(side, device=content.device)
-    rows, columns = index < content[:, :1], index < content[:, 1:]
-    return (rows[:, None, :, None] & columns[:, None, None]).float()
-
-
 def _choose_objects(segments: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Objects to ask for: their images (N,), their masks float (N, S, S).
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ..data.augment import Augmentation
 from ..methods.base import NetworkConfig
+from ..prompting import PointSampling
 from ..types import PromptError
 from .loop import LoopConfig
 
@@ -81,9 +82,10 @@ class TunedSamRecipe(Recipe):
         augmentation: the papers use none on camouflage.
         checkpoint_activations: recompute the adapted blocks in the backward pass, for memory.
         bce, dice, iou, structure: weights of the loss terms.
-        num_points: K, points from CLIP's map.
+        num_points, sampling, point_threshold, dense_logit: how prompts are made from CLIP's map,
+            see :class:`~clipsam.prompting.PromptSettings`; the bundle predicts with the same. A
+            threshold of ``None`` is the calibrated one.
         fewest_clicks: a manual sample has this many to K clicks.
-        dense_logit: strength of the dense prompt, see ``prompting.dense_prompt``.
         target_scale: side of the loss's grid, relative to SAM's low-resolution masks.
     """
 
@@ -99,8 +101,10 @@ class TunedSamRecipe(Recipe):
     iou: float = 1.0
     structure: float = 0.0
     num_points: int = 5
-    fewest_clicks: int = 5
+    sampling: PointSampling = "spread"
+    point_threshold: float | None = None
     dense_logit: float = 8.0
+    fewest_clicks: int = 5
     target_scale: int = 1
 
     @property

@@ -124,7 +124,7 @@ class TinyRecipe:
     clip: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(900, 32, warmup=50))
     alignment: AlignmentRecipe = dataclasses.field(default_factory=AlignmentRecipe)
     sam_half: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(1100, 12))
-    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(300, 8, warmup=20))
+    sam: LoopConfig = dataclasses.field(default_factory=lambda: LoopConfig(400, 8, warmup=20))
     sam_lr: float = 6e-4
     tuned_sam: TunedSamRecipe = dataclasses.field(
         default_factory=lambda: replace(

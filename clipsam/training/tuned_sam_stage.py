@@ -20,11 +20,11 @@ from ..methods.tuned_sam import TunedSamPredictor
 from ..models.clip import normalize_tokens, similarity_grid
 from ..models.image_encoder import embed_patches, run_plain_blocks
 from ..models.sam_model import decode_masks
-from ..prompting import dense_prompt, points_from_similarity
+from ..prompting import PromptSettings
+from ..sam_prompting import map_mask, map_points
 from .calibration import calibrate_clip
 from .loop import Batch
 from .losses import combined_loss
-from .pretrain_sam import content_mask
 from .prompted_samples import PromptedSamples
 from .recipe import TunedSamRecipe
 
@@ -42,8 +42,8 @@ class TunedSamStage:
         """Prepare the stage.
 
         Args:
-            predictor: holds the network to train; points and dense prompts are made at its
-                calibrated threshold.
+            predictor: holds the network to train; it takes over how prompts are made, for its
+                validation and its bundle.
             data: what to train on.
             recipe: learning rates, losses and prompts.
             mode: the only one to train for; ``None`` trains for all, in equal shares.
@@ -52,9 +52,14 @@ class TunedSamStage:
         self.name, self.config = predictor.info.id, predictor.config
         self.model = self.module = predictor.model
         self.preset = predictor.backbones.preset
-        self.threshold = predictor.calibration.point_threshold
+        threshold = recipe.point_threshold
+        if threshold is None:
+            threshold = predictor.calibration.point_threshold
+        self.prompts = predictor.prompt_settings = PromptSettings(
+            recipe.num_points, recipe.sampling, threshold, recipe.dense_logit
+        )
         self.model.image_encoder.checkpoint_activations = recipe.checkpoint_activations
-        self.text = predictor.backbones.text([(name,) for name in data.names])
+        self.text = predictor.text([(name,) for name in data.names])
         modes = (mode,) if mode else predictor.info.modes
         self.manual_share = modes.count(MANUAL) / len(modes)
         self.runs = tuple(
@@ -81,9 +86,9 @@ class TunedSamStage:
         predictor, vision = self.predictor, self.model.vision
         if vision is None or self.config.clip_blocks == 0:
             return
-        measured = calibrate_clip([trained_on], vision, predictor.backbones.text, self.preset)
-        # The point threshold stays: the network has learnt to read prompts made at it.
-        predictor.calibration = replace(measured, point_threshold=self.threshold)
+        measured = calibrate_clip([trained_on], vision, predictor.text, self.preset)
+        # The network has learnt to read prompts made at its threshold, which stays.
+        predictor.calibration = replace(measured, point_threshold=self.prompts.point_threshold)
 
     def parameter_groups(self) -> list[dict]:
         """SAM's side with weight decay, CLIP's attention slower and without."""
@@ -138,7 +143,10 @@ class TunedSamStage:
         if preset.has_trunk:
             features = self.model.image_encoder.patch_embed.proj.see(sam)
             return features, features
-        sam = sam * content_mask(batch["content"], sam.shape[-1])
+        if preset.clip_from_sam_input:
+            side = preset.clip.surgery_size
+            return sam, F.interpolate(sam, (side, side), mode="bilinear")
+        sam = sam * _content_mask(batch["content"], sam.shape[-1])
         return sam, normalize(batch["clip"], preset.clip_mean, preset.clip_std)
 
     def _tokens(self, clip_input: Tensor) -> Tensor:
@@ -152,11 +160,11 @@ class TunedSamStage:
     def _dense(
         self, similarity: Tensor, transforms: Sequence[SquareTransform], group: int
     ) -> Tensor:
-        side, logit = self.preset.sam.mask_side, self.recipe.dense_logit
+        side = self.preset.sam.mask_side
         maps = similarity.unflatten(0, (-1, group))
         return torch.cat(
             [
-                dense_prompt(own, transform, side, self.threshold, logit)
+                map_mask(own, transform, self.prompts, side)
                 for own, transform in zip(maps, transforms, strict=True)
             ]
         )
@@ -192,11 +200,16 @@ class TunedSamStage:
             if similarity is None:
                 raise ValueError(f"{self.name} has no map to draw points from")
             transform = transforms[row // group]
-            found = points_from_similarity(
-                similarity[row], transform, self.threshold, points.shape[1], draws[row]
-            )
+            found = map_points(similarity[row, None], transform, self.prompts, draws[row])
             # A map without a point leaves the dense prompt alone to say where to look.
             labels[row] = -1
             labels[row, : len(found)] = 1
             points[row, : len(found)] = torch.from_numpy(transform.coordinates(found)).to(points)
         return points, labels
+
+
+def _content_mask(content: Tensor, side: int) -> Tensor:
+    """1 where the square shows the image, 0 in the padding: (B, 1, side, side)."""
+    index = torch.arange(side, device=content.device)
+    rows, columns = index < content[:, :1], index < content[:, 1:]
+    return (rows[:, None, :, None] & columns[:, None, None]).float()

@@ -21,9 +21,9 @@ from ..prompting import Calibration
 from .bundle import WeightsError, load_bundle, load_into, read_config
 from .checkpoints import find_checkpoint
 from .extra_networks import read_network
-from .local_files import locate
+from .local_files import LocalFiles, locate
 from .presets import Preset
-from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
+from .pretrained import read_clip, read_clip_tokenizer, read_sam
 from .published import PublishedWeights
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -143,14 +143,6 @@ def made_for_bfloat16(device: torch.device) -> bool:
         getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     )
     return any(known.get(name) for name in ("amx_bf16", "avx512_bf16"))
-
-
-def has_weights(preset: Preset) -> bool:
-    """Return whether the preset's SAM and CLIP are on this machine, without opening a file."""
-    if preset.sources:
-        return None not in map(locate, preset.sources)
-    parts = (find_checkpoint(preset.name, part) for part in ("sam", "clip"))
-    return all((part / "model.safetensors").is_file() for part in parts)
 
 
 def load_backbones(

@@ -30,7 +30,8 @@ from ..models.owlv2 import Owlv2
 from ..models.sam3_model import Sam3, TextOnceSam3Model
 from .bundle import WeightsError
 from .files import read_state
-from .pretrained import LocalFiles, read_bpe_tokenizer, read_sam2
+from .local_files import LocalFiles
+from .pretrained import read_bpe_tokenizer, read_sam2
 from .published import (
     CLIPSEG,
     GROUNDING_DINO,

@@ -1,20 +1,28 @@
-"""A preset's published files on this machine: location and download."""
+"""Published files on this machine: where they are."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from huggingface_hub import constants
 
-from .bundle import WeightsError
-from .extra_networks import read_network
-from .files import check_named_hash
-from .hub import check_space, drop_if_damaged, fetch, find_cached, look_up
-from .presets import Preset
-from .pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
+from .hub import find_cached
 from .published import WEIGHTS, PublishedWeights
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """One published network on this machine.
+
+    Attributes:
+        weights: safetensors or a PyTorch file.
+        extras: its other files, by their published names.
+    """
+
+    weights: Path
+    extras: Mapping[str, Path] = field(default_factory=dict)
 
 
 def locate(published: PublishedWeights) -> LocalFiles | None:
@@ -23,8 +31,8 @@ def locate(published: PublishedWeights) -> LocalFiles | None:
     Files that the user provided come first, then the hub's cache.
     """
     weights, *found = (
-        _find_in_folder(published, names) or _find_cached(published, names)
-        for names in _needed(published)
+        find_in_user_folder(published, names) or find_in_cache(published, names)
+        for names in needed_files(published)
     )
     extras = {
         name: path for name, path in zip(published.extras, found, strict=True) if path is not None
@@ -34,156 +42,44 @@ def locate(published: PublishedWeights) -> LocalFiles | None:
     return LocalFiles(weights, extras)
 
 
-class Download:
-    """A download of published networks.
-
-    Attributes:
-        size: total number of bytes to download.
-    """
-
-    def __init__(self, preset: Preset, networks: Sequence[PublishedWeights]) -> None:
-        """Query the hub for the missing files.
-
-        Existing files are compared with their checksums; damaged ones are downloaded again.
-
-        Args:
-            preset: preset whose SAM and CLIP are verified, if they are among the networks.
-            networks: the networks.
-
-        Raises:
-            WeightsError: the hub does not respond or refuses, or the disk is too small.
-        """
-        self._preset, self._networks = preset, networks
-        wanted = []
-        for published in networks:
-            for names in _needed(published):
-                if _find_in_folder(published, names) is not None:
-                    continue
-                cached = _find_cached(published, names)
-                if cached is None or drop_if_damaged(cached):
-                    wanted.append((published.repo, names))
-        self._files = [look_up(repo, names) for repo, names in wanted]
-        self.size = self.missing_bytes
-        check_space(self.size, Path(constants.HF_HUB_CACHE))
-
-    @property
-    def missing_bytes(self) -> int:
-        """Number of bytes to download; may be read from another thread during :meth:`run`."""
-        return sum(file.missing_bytes for file in self._files)
-
-    def run(self) -> None:
-        """Download and verify everything.
-
-        Raises:
-            WeightsError: the download failed; no incomplete file is left.
-        """
-        for file in self._files:
-            fetch(file)
-        found = {published: locate(published) for published in self._networks}
-        _check(self._preset, {one: files for one, files in found.items() if files is not None})
-
-
-def download(preset: Preset, extra_networks: Sequence[PublishedWeights] = ()) -> None:
-    """Download a preset's SAM and CLIP and other networks, see :class:`Download`."""
-    Download(preset, (*preset.sources, *extra_networks)).run()
-
-
-def copy_from_folder(
-    preset: Preset, folder: Path, extra_networks: Sequence[PublishedWeights] = ()
-) -> None:
-    """Copy published files from a folder on this machine, after validation.
-
-    Args:
-        preset: preset of the SAM and CLIP.
-        folder: holds each repository as ``owner/name/`` or ``name/``; instead of SAM's, it may
-            contain Meta's own checkpoint. Files that already exist here may be missing.
-        extra_networks: further networks.
-
-    Raises:
-        WeightsError: files are missing, damaged, or another network's; then nothing is copied.
-    """
-    sources = {}
-    for published in (*preset.sources, *extra_networks):
-        files = _look_into(folder, published) or locate(published)
-        if files is None:
-            names = " or ".join(_or_checkpoint(published, WEIGHTS))
-            extras = "".join(f", {name}" for name in published.extras)
-            raise WeightsError(f"{folder} must contain {published.repo}/ with {names}{extras}")
-        if files.weights.name == published.checkpoint:
-            check_named_hash(files.weights)
-        sources[published] = files
-    _check(preset, sources)
-    copies = [
-        (source, _place(published) / name)
-        for published, files in sources.items()
-        if files != locate(published)
-        for name, source in ((files.weights.name, files.weights), *files.extras.items())
-    ]
-    home = Path(constants.HF_HOME)
-    check_space(sum(source.stat().st_size for source, _ in copies), home)
-    for source, target in copies:
-        _copy(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file atomically."""
-    partial = target.with_name(f"{target.name}.incomplete")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WeightsError(f"{source} cannot be copied to {target} ({error.strerror})") from None
-
-
-def _check(preset: Preset, files: Mapping[PublishedWeights, LocalFiles]) -> None:
-    """Validate files.
-
-    Raises:
-        WeightsError: they do not fit the preset, or belong to another network.
-    """
-    for published, found in files.items():
-        if published == preset.sam_source:
-            read_sam(found, preset.sam)
-        elif published == preset.clip_source:
-            read_clip(found, preset.clip)
-            read_clip_tokenizer(found, preset.clip)
-        else:
-            read_network(published, found)
-
-
-def _needed(published: PublishedWeights) -> tuple[tuple[str, ...], ...]:
+def needed_files(published: PublishedWeights) -> tuple[tuple[str, ...], ...]:
     """Return the accepted names of each file that a network needs, the weights first."""
     return WEIGHTS, *((name,) for name in published.extras)
 
 
-def _or_checkpoint(published: PublishedWeights, names: tuple[str, ...]) -> tuple[str, ...]:
+def accepted_names(published: PublishedWeights, names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the accepted names of a file that a user provides."""
     if names is not WEIGHTS or published.checkpoint is None:
         return names
     return published.checkpoint, *names
 
 
-def _place(published: PublishedWeights) -> Path:
+def user_folder(published: PublishedWeights) -> Path:
     """Return the folder of files that a user provided, next to the hub's cache."""
     return Path(constants.HF_HOME) / "clipsam" / published.repo
 
 
-def _find_in_folder(published: PublishedWeights, names: tuple[str, ...]) -> Path | None:
-    paths = (_place(published) / name for name in _or_checkpoint(published, names))
+def find_in_user_folder(published: PublishedWeights, names: tuple[str, ...]) -> Path | None:
+    """Find a file, under one of its accepted names, among those that a user provided."""
+    paths = (user_folder(published) / name for name in accepted_names(published, names))
     return next((path for path in paths if path.is_file()), None)
 
 
-def _find_cached(published: PublishedWeights, names: tuple[str, ...]) -> Path | None:
+def find_in_cache(published: PublishedWeights, names: tuple[str, ...]) -> Path | None:
+    """Find a file, under one of its names, in the hub's cache."""
     found = (find_cached(published.repo, name) for name in names)
     return next((path for path in found if path is not None), None)
 
 
-def _look_into(folder: Path, published: PublishedWeights) -> LocalFiles | None:
-    """Find the files of a network in a folder, as in :func:`copy_from_folder`."""
+def look_into(folder: Path, published: PublishedWeights) -> LocalFiles | None:
+    """Find the files of a network in a folder.
+
+    Args:
+        folder: holds each repository as ``owner/name/`` or ``name/``, or Meta's own checkpoint.
+        published: the network.
+    """
     places = (folder / published.repo, folder / Path(published.repo).name, folder)
-    weights = [place / name for place in places for name in _or_checkpoint(published, WEIGHTS)]
+    weights = [place / name for place in places for name in accepted_names(published, WEIGHTS)]
     # Directly in the folder only Meta's file tells by its name what it is.
     weights = [p for p in weights if p.parent != folder or p.name == published.checkpoint]
     found = next((path for path in weights if path.is_file()), None)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import PromptError
 from ..geometry import Fit
-from ..models.clip import ClipSizes, FeatureNorm
-from ..models.sam_model import SamConfig
+from ..models.sizes import ClipSizes, FeatureNorm, SamConfig
 from .published import (
     CLIP_VIT_B16,
     CLIP_VIT_L14,
@@ -39,6 +38,8 @@ class Preset:
         sam2_source: the SAM 2.1 that stands in for the SAM in pipelines that are built on one.
         fit: how an image is laid into SAM's square input.
         clip_mean, clip_std: normalisation of CLIP's input.
+        clip_from_sam_input: CLIP sees SAM's prepared square, scaled down bilinearly and without
+            antialiasing, as in the code of CLIP-Guided SAM's authors; otherwise the image itself.
         feature_norm: how CLIP's features are normalised before they meet the text.
         last_blocks: image-encoder blocks that CLIP-Guided SAM adapts; ``None`` adapts all.
     """
@@ -55,6 +56,7 @@ class Preset:
     sam_std: tuple[float, ...] = IMAGENET_STD
     clip_mean: tuple[float, ...] = CLIP_MEAN
     clip_std: tuple[float, ...] = CLIP_STD
+    clip_from_sam_input: bool = False
     feature_norm: FeatureNorm = "cosine"
     last_blocks: int | None = None
 
@@ -64,6 +66,8 @@ class Preset:
             clip = self.clip.surgery_size, self.clip_mean, self.clip_std
             if self.fit != "squash" or sam != clip or not self.sam.trunk_strides:
                 raise ValueError("networks that share a trunk should see the same square")
+        if self.clip_from_sam_input and self.fit != "squash":
+            raise ValueError("a CLIP that sees SAM's square needs one without padding")
 
     @property
     def bundled(self) -> bool:
@@ -190,6 +194,7 @@ PRESETS: dict[str, Preset] = {
             fit="squash",
             clip_mean=IMAGENET_MEAN,
             clip_std=IMAGENET_STD,
+            clip_from_sam_input=True,
             feature_norm="reference",
         ),
         replace(

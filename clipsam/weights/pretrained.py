@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,12 +18,14 @@ from transformers import (
     Sam2VisionConfig,
 )
 
-from ..models.clip import ClipSizes, build_clip
+from ..models.clip import build_clip
 from ..models.sam2_model import STRIDE, Sam2Config, Sam2Image, build_sam2
-from ..models.sam_model import SamConfig, build_sam
+from ..models.sam_model import build_sam
+from ..models.sizes import ClipSizes, SamConfig
 from .bundle import WeightsError, check_fit, load_into
 from .convert import clip_from_transformers, sam2_from_transformers, sam_from_transformers
 from .files import read_state
+from .local_files import LocalFiles
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -55,19 +55,6 @@ _SAM2_FIXED = {
     ),
 }
 """Settings common to all published SAM 2s that the shapes of weights do not show."""
-
-
-@dataclass(frozen=True)
-class LocalFiles:
-    """One published network on this machine.
-
-    Attributes:
-        weights: safetensors or a PyTorch file.
-        extras: its other files, by their published names.
-    """
-
-    weights: Path
-    extras: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_sam(files: LocalFiles, config: SamConfig) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from ..evaluation.metrics import dice, iou
 from ..evaluation.truth import Truth, match_truth, read_names
 from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
 from ..predictor import PredictOptions
-from ..registry import describe_methods, find_method
+from ..registry import describe_methods, find_info, find_method
 from ..suggest import COMMON
 from ..types import Prediction, Prompt, parse_classes
 from ..weights.bundle import WeightsError
@@ -240,7 +240,7 @@ class Api:
                 {
                     "id": method["id"],
                     "name": method["name"],
-                    "summary": find_method(method["id"]).info.summary,
+                    "summary": find_info(method["id"]).summary,
                     "paper": method["paper"],
                     "kind": method["kind"],
                     "modes": method["modes"],

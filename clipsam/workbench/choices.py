@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..predictor import Predictor
-from ..registry import methods
+from ..registry import find_info, methods
 from ..weights.availability import method_status, missing_weights
 from ..weights.presets import Preset
 
@@ -49,17 +49,17 @@ class MethodChoice:
 
 def why_not(method: str, preset: Preset) -> str:
     """Return the reason why a method cannot run with a preset; empty if it can."""
-    predictor = methods()[method]
-    match method_status(predictor, preset):
+    info = find_info(method)
+    match method_status(info, preset):
         case "ready":
             return ""
         case "untrained":
             return f"not trained for {preset.name}: train it or import weights"
         case "needs-download":
-            missing = " and ".join(one.repo for one in missing_weights(predictor, preset))
+            missing = " and ".join(one.repo for one in missing_weights(info, preset))
             return f"needs {missing or 'weights'}, which must be downloaded first"
         case "unavailable":
-            gated = next(one.repo for one in missing_weights(predictor, preset) if one.gated)
+            gated = next(one.repo for one in missing_weights(info, preset) if one.gated)
             return (
                 f"needs {gated}: accept its terms on the hub, set HF_TOKEN to your token, then "
                 "download it"

@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from ..errors import PromptError
-from ..registry import methods
-from ..weights.local_files import Download, locate
+from ..registry import METHODS
+from ..weights.download import Download
+from ..weights.local_files import locate
 from ..weights.presets import Preset, find_preset
 from ..weights.published import PublishedWeights
 
@@ -26,10 +27,10 @@ def needed_weights(preset: Preset) -> dict[PublishedWeights, list[str]]:
     wanted: dict[PublishedWeights, list[str]] = {
         source: [] for source in preset.sources if locate(source) is None
     }
-    for method in methods().values():
+    for method in METHODS.values():
         for published in method.extra_networks(preset):
             if locate(published) is None:
-                wanted.setdefault(published, []).append(method.info.name)
+                wanted.setdefault(published, []).append(method.name)
     return wanted
 
 

@@ -7,8 +7,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from ..predictor import MethodInfo
-from ..registry import find_method, methods
+from ..registry import METHODS, MethodInfo, find_info
 from ..training.card import read_figures
 from ..training.card_figures import RUNS
 from ..weights.bundle import read_config
@@ -24,7 +23,7 @@ def all_cards(preset: Preset) -> str:
     """Format the cards of all methods; open if none can run."""
     lines: dict[str, list[str]] = {"method": [], "baseline": []}
     missing = 0
-    for info in (method.info for method in methods().values()):
+    for info in METHODS.values():
         reason = why_not(info.id, preset)
         missing += bool(reason)
         style = " class='off'" if reason else ""
@@ -35,7 +34,7 @@ def all_cards(preset: Preset) -> str:
         )
     about = "About the methods: papers, training, figures"
     title = f"{about}; {missing} not available with {preset.name}" if missing else about
-    opened = " open" if missing == len(methods()) else ""
+    opened = " open" if missing == len(METHODS) else ""
     return (
         f"<details{opened}><summary>{title}</summary>"
         f"<h4>The papers' methods</h4><ul>{''.join(lines['method'])}</ul>"
@@ -51,7 +50,7 @@ def one_card(method: str, preset: Preset, bundle: Path | None = None) -> str:
         preset: preset of the run.
         bundle: weights trained in the session, if the run used them.
     """
-    info = find_method(method).info
+    info = find_info(method)
     return (
         f"<details class='about'><summary>About {escape(info.name)}</summary>"
         f"<p>{escape(info.summary)}</p>{_facts(info, preset, bundle)}</details>"
@@ -62,6 +61,8 @@ def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
     facts = {"Paper": _link(info.paper), "Training": escape(trained(info.id, preset, bundle))}
     if info.quoted:
         facts["Reported in the paper"] = f"{escape(info.quoted)}. With the published networks."
+    if info.remark:
+        facts["This implementation"] = escape(info.remark)
     figures = [] if bundle else measured(info.id, preset)
     if figures:
         facts[f"Measured here, {preset.name}"] = escape(
@@ -76,10 +77,8 @@ def _facts(info: MethodInfo, preset: Preset, bundle: Path | None = None) -> str:
 
 def trained(method: str, preset: Preset, bundle: Path | None = None) -> str:
     """Describe in one sentence what the method's own weights were trained on."""
-    if not find_method(method).needs_training:
-        extra_networks = " and ".join(
-            one.repo for one in find_method(method).extra_networks(preset)
-        )
+    if not find_info(method).needs_training:
+        extra_networks = " and ".join(one.repo for one in find_info(method).extra_networks(preset))
         return (
             f"No weights of its own; runs {extra_networks}."
             if extra_networks

@@ -14,7 +14,7 @@ import torch
 from ..encoded_image import EncodedImage
 from ..memory import CPU, exclusive, move_tensors, weights
 from ..predictor import Predictor
-from ..registry import find_method, load_predictor
+from ..registry import find_info, load_predictor
 from ..types import prompt_from_classes
 from ..weights.backbones import Backbones, load_backbones
 from ..weights.presets import find_preset
@@ -73,7 +73,7 @@ class ModelStore:
         with self._loading:
             if key not in self._predictors:
                 # What comes from a file is known to be large before it is read.
-                extra_networks = find_method(method).extra_networks(find_preset(preset))
+                extra_networks = find_info(method).extra_networks(find_preset(preset))
                 self._make_room(sum(10**6 * published.megabytes for published in extra_networks))
                 backbones = self._loaded(preset)
                 with exclusive(self.device):  # its own weights are made from these, on the CPU

@@ -35,7 +35,7 @@ import numpy as np
 from ..encoded_image import EncodedImage
 from ..errors import ClipsamError
 from ..predictor import PredictOptions
-from ..registry import find_method
+from ..registry import find_info
 from ..types import Prediction, Prompt
 from ..weights.presets import find_preset
 from .model_store import ModelStore
@@ -106,7 +106,7 @@ def seconds_for(preset: str, methods: Sequence[str], answers: int, classes: int)
         *(
             published
             for method in methods
-            for published in find_method(method).extra_networks(chosen)
+            for published in find_info(method).extra_networks(chosen)
         ),
     }
     loading = sum(published.megabytes for published in networks) / LOAD_MEGABYTES
@@ -286,6 +286,6 @@ def _predict(
     except _Stopped:
         return None
     except Exception:
-        name = " · ".join(filter(None, (find_method(request.method).info.name, request.mode)))
+        name = " · ".join(filter(None, (find_info(request.method).name, request.mode)))
         logger.exception("%s failed", name)
         return f"{name} failed with an unexpected error; see the server log."

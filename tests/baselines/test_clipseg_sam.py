@@ -21,11 +21,10 @@ from transformers import (
 )
 
 from baselines.clipseg_sam import ClipSegSamPredictor
-from baselines.map_prompted import DENSE, VANILLA
 from clipsam.encoded_image import EncodedImage
 from clipsam.models.clipseg import ClipSeg
 from clipsam.predictor import PredictOptions
-from clipsam.registry import load_predictor
+from clipsam.registry import DENSE, VANILLA, load_predictor
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
@@ -168,9 +167,9 @@ def test_everything_that_runs_is_counted(predictor):
 
 
 def test_status(here):
-    assert method_status(ClipSegSamPredictor, TINY) == "ready"
+    assert method_status(ClipSegSamPredictor.info, TINY) == "ready"
     (here / "merges.txt").unlink()
-    assert method_status(ClipSegSamPredictor, TINY) == "needs-download"
+    assert method_status(ClipSegSamPredictor.info, TINY) == "needs-download"
 
 
 def test_missing_weights(here, backbones):

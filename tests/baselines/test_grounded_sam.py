@@ -35,8 +35,8 @@ from clipsam.weights.availability import method_status
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.extra_networks import read_network
+from clipsam.weights.local_files import LocalFiles
 from clipsam.weights.presets import TINY
-from clipsam.weights.pretrained import LocalFiles
 from clipsam.weights.published import GROUNDING_DINO
 from tests.standins import grounding_dino
 
@@ -339,17 +339,17 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
     parts = (tiny.sam, predictor.detector)
     expected = sum(p.numel() for part in parts for p in part.parameters())
     assert count_parameters(predictor) == {"total": expected, "trainable": 0}
-    assert GroundedSamPredictor.extra_networks(TINY) == (GROUNDING_DINO,)
+    assert GroundedSamPredictor.info.extra_networks(TINY) == (GROUNDING_DINO,)
 
 
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert method_status(GroundedSamPredictor, TINY) == "needs-download"
+    assert method_status(GroundedSamPredictor.info, TINY) == "needs-download"
     with pytest.raises(WeightsError, match=r"grounding-dino-tiny is not on this machine"):
         load_predictor("grounded-sam", tiny)
     shutil.copytree(published, tmp_path / "clipsam" / GROUNDING_DINO.repo)
-    assert method_status(GroundedSamPredictor, TINY) == "ready"
+    assert method_status(GroundedSamPredictor.info, TINY) == "ready"
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ from clipsam.types import NOTHING, Concept, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.extra_networks import read_network
+from clipsam.weights.local_files import LocalFiles
 from clipsam.weights.presets import TINY
-from clipsam.weights.pretrained import LocalFiles
 from clipsam.weights.published import OWLV2
 from tests.standins import owlv2
 
@@ -252,17 +252,17 @@ def test_its_network_is_sam_and_the_detector(predictor, tiny):
     parts = (tiny.sam, predictor.detector)
     expected = sum(p.numel() for part in parts for p in part.parameters())
     assert count_parameters(predictor) == {"total": expected, "trainable": 0}
-    assert Owlv2SamPredictor.extra_networks(TINY) == (OWLV2,)
+    assert Owlv2SamPredictor.info.extra_networks(TINY) == (OWLV2,)
 
 
 def test_missing_weights(published, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert method_status(Owlv2SamPredictor, TINY) == "needs-download"
+    assert method_status(Owlv2SamPredictor.info, TINY) == "needs-download"
     with pytest.raises(WeightsError, match=r"owlv2-base-patch16-ensemble is not on this machine"):
         load_predictor("owlv2-sam", tiny)
     shutil.copytree(published, tmp_path / "clipsam" / OWLV2.repo)
-    assert method_status(Owlv2SamPredictor, TINY) == "ready"
+    assert method_status(Owlv2SamPredictor.info, TINY) == "ready"
 
 
 @pytest.mark.parametrize(

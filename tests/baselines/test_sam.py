@@ -11,8 +11,8 @@ import torch
 
 from baselines.sam import SamPredictor
 from clipsam.encoded_image import EncodedImage
-from clipsam.models.clip import ClipSizes, build_clip
-from clipsam.models.sam_model import SamConfig
+from clipsam.models.clip import build_clip
+from clipsam.models.sizes import ClipSizes, SamConfig
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import assemble
 from clipsam.weights.presets import TINY

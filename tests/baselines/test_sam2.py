@@ -98,7 +98,7 @@ def test_both_grounded_sams_get_the_same_boxes(tiny, published_networks):
 
 
 def test_every_preset_has_its_size():
-    assert Sam2Predictor.extra_networks(TINY) == (SAM2_TINY,)
+    assert Sam2Predictor.info.extra_networks(TINY) == (SAM2_TINY,)
     repos = {preset.sam2_source.repo for preset in PRESETS.values()}
     sizes = ("tiny", "small", "base-plus", "large")
     assert repos == {f"facebook/sam2.1-hiera-{size}" for size in sizes}

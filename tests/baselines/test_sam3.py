@@ -188,9 +188,9 @@ def test_everything_that_runs_is_counted(predictor):
 
 def test_status(here):
     """Without its weights a download alone does not help: the terms must be accepted first."""
-    assert method_status(Sam3Predictor, TINY) == "ready"
+    assert method_status(Sam3Predictor.info, TINY) == "ready"
     (here / "model.safetensors").unlink()
-    assert method_status(Sam3Predictor, TINY) == "unavailable"
+    assert method_status(Sam3Predictor.info, TINY) == "unavailable"
 
 
 def test_missing_weights(here, backbones):

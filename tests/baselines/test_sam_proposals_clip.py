@@ -15,8 +15,8 @@ from baselines.sam_proposals_clip import NamingConfig, SamProposalsClipPredictor
 from clipsam.data.synthetic import SceneData
 from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
-from clipsam.models.clip import ClipSizes, SurgeryVision, build_clip
-from clipsam.models.sam_model import SamConfig
+from clipsam.models.clip import SurgeryVision, build_clip
+from clipsam.models.sizes import ClipSizes, SamConfig
 from clipsam.types import NOTHING, Concept, Prompt, prompt_from_classes
 from clipsam.weights.backbones import assemble
 from clipsam.weights.presets import CLIP_MEAN, CLIP_STD, PRESETS, TINY

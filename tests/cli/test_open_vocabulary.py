@@ -18,8 +18,8 @@ from clipsam.encoded_image import EncodedImage
 from clipsam.geometry import SquareTransform
 from clipsam.measure import Stopwatch
 from clipsam.method_args import LoadedMethod
-from clipsam.predictor import MethodInfo, PredictOptions, Predictor
-from clipsam.registry import load_predictor
+from clipsam.predictor import PredictOptions, Predictor
+from clipsam.registry import MethodInfo, load_predictor
 from clipsam.types import ConceptResult, SamPrompts, prompt_from_classes
 from clipsam.weights.backbones import Backbones
 
@@ -31,7 +31,7 @@ SIZE = (4, 6)
 class ByColour(Predictor):
     """Says of a pixel (r, g, _) that it shows the (r + 256 g)-th name asked."""
 
-    info = MethodInfo("by-colour", "By colour", "none", "baseline", ("by-value",), "")
+    info = MethodInfo("by-colour", "By colour", "none", "baseline", ("by-value",), "", "")
 
     def __init__(self, backbones: Backbones) -> None:
         super().__init__(backbones)

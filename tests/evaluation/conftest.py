@@ -9,7 +9,8 @@ from torch import nn
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
 from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, PredictOptions, Predictor
+from clipsam.predictor import PredictOptions, Predictor
+from clipsam.registry import MethodInfo
 from clipsam.types import Concept, ConceptResult, SamPrompts
 from clipsam.weights.backbones import Backbones
 
@@ -19,7 +20,7 @@ NAMES = ("cat", "dog", "cow")
 class Halves(Predictor):
     """Finds cats left, anything else above; is sure of cats, and doubts all else."""
 
-    info = MethodInfo("halves", "Halves & <halves>", "none", "baseline", ("text", "manual"), "")
+    info = MethodInfo("halves", "Halves & <halves>", "none", "baseline", ("text", "manual"), "", "")
 
     def network(self) -> nn.Module:
         return nn.Linear(1, 1, bias=False).requires_grad_(False).apply(_zero)

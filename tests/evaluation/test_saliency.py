@@ -42,5 +42,5 @@ def test_wrong_pairs_are_refused(pair):
 
 
 def test_nothing_to_score():
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no maps to score"):
         saliency_metrics([])

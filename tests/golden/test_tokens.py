@@ -11,8 +11,9 @@ from open_clip.tokenizer import SimpleTokenizer
 from transformers import CLIPTokenizer
 
 from clipsam.models.clip import PROMPT_TEMPLATES
+from clipsam.weights.local_files import LocalFiles
 from clipsam.weights.presets import CLIP_B16
-from clipsam.weights.pretrained import LocalFiles, read_clip_tokenizer
+from clipsam.weights.pretrained import read_clip_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 
@@ -16,10 +17,12 @@ from clipsam.methods.reference_checkpoint import (
     reference_design,
     write_reference_checkpoint,
 )
-from clipsam.models.clip import build_clip
-from clipsam.models.sam_model import SamConfig, build_sam
+from clipsam.models.clip import build_clip, with_text_positions
+from clipsam.models.sam_model import build_sam
+from clipsam.models.sizes import SamConfig
+from clipsam.prompting import PromptSettings
 from clipsam.weights.backbones import Backbones, assemble
-from clipsam.weights.bundle import WeightsError
+from clipsam.weights.bundle import WeightsError, save_bundle
 from clipsam.weights.convert import clip_from_openai
 from clipsam.weights.presets import PRESETS
 from tests.weights.conftest import SMALL_CLIP
@@ -98,6 +101,42 @@ def test_wrapped_resized_and_renamed(checkpoint, predictor, backbones):
     read = read_reference_checkpoint(checkpoint, backbones)
     assert_same(read, predictor)
     assert read.model.state_dict()[f"vision.{POSITIONS}"].shape == (17, 32)
+
+
+def test_it_prompts_sam_as_the_authors_do(checkpoint, backbones, tmp_path):
+    """255·[map > 0.8], and 5 points drawn uniformly with replacement; a bundle keeps that."""
+    read = read_reference_checkpoint(checkpoint, backbones)
+    assert read.prompt_settings == PromptSettings(5, "reference", 0.8, 255.0)
+    save_bundle(tmp_path / "bundle", read.bundle_config({}), read.model.trainable_state())
+    again = ClipGuidedSamPredictor.load(backbones, tmp_path / "bundle")
+    assert again.prompt_settings == read.prompt_settings
+
+
+def test_the_position_embedding_of_text_may_have_drifted(checkpoint, predictor, backbones):
+    """It gets a gradient in the authors' training; texts are then read with it."""
+    content = torch.load(checkpoint, weights_only=True)
+    drifted = content[CLIP]["positional_embedding"]
+    drifted += 0.05 * torch.randn(drifted.shape, generator=torch.Generator().manual_seed(2))
+    torch.save(content, checkpoint)
+    read = read_reference_checkpoint(checkpoint, backbones)
+    expected = copy.deepcopy(backbones.clip)
+    expected.text_model.embeddings.position_embedding.weight.data.copy_(drifted)
+    ids = torch.randint(1, 40, (3, 7), generator=torch.Generator().manual_seed(3))
+    clip = with_text_positions(backbones.clip, read.model.text_positions)
+    with torch.no_grad():
+        found, there, before = (
+            one.text_model(input_ids=ids).last_hidden_state
+            for one in (clip, expected, backbones.clip)
+        )
+    torch.testing.assert_close(found, there, atol=0, rtol=0)
+    assert (found - before).abs().max() > 1e-3
+    shared = {id(tensor) for tensor in backbones.clip.parameters()}
+    own = [name for name, tensor in clip.named_parameters() if id(tensor) not in shared]
+    assert own == ["text_model.embeddings.position_embedding.weight"]
+    assert read._own_text is not None and read.text is not backbones.text
+    write_reference_checkpoint(read, checkpoint)
+    written = torch.load(checkpoint, weights_only=True)[CLIP]["positional_embedding"]
+    assert torch.equal(written, drifted)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from clipsam.models import attention as attention_module
 from clipsam.models.adapters import LoraQkv
 from clipsam.models.attention import attend
 from clipsam.models.image_encoder import _compiled_block, encode_images
-from clipsam.models.sam_model import SamConfig, build_sam
+from clipsam.models.sam_model import build_sam
+from clipsam.models.sizes import SamConfig
 from tests.conftest import randomize
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)

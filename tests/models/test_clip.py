@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from clipsam.models.clip import (
     PROMPT_TEMPLATES,
     ClassTextEncoder,
-    ClipSizes,
     SurgeryVision,
     build_clip,
     encode_text,
 )
+from clipsam.models.sizes import ClipSizes
 from tests.standins.bpe import train_tokenizer
 
 SIZES = ClipSizes(

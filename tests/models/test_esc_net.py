@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from clipsam.models.clip import ClipSizes, build_clip
+from clipsam.models.clip import build_clip
 from clipsam.models.esc_net import (
     ClipFeatures,
     EscNet,
@@ -18,6 +18,7 @@ from clipsam.models.esc_net import (
     load_sam_decoder,
     sam_decoder_state,
 )
+from clipsam.models.sizes import ClipSizes
 from clipsam.weights.presets import CLIP_B16, CLIP_L14, TINY
 
 ON_L14 = EscNetConfig()

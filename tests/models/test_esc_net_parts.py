@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clipsam.models.clip import ClipSizes, SurgeryVision, build_clip
+from clipsam.models.clip import SurgeryVision, build_clip
 from clipsam.models.esc_net.clip_features import (
     correlate,
     encode_classes,
@@ -22,6 +22,7 @@ from clipsam.models.esc_net.decoder import Decoder
 from clipsam.models.esc_net.fusion import HEADS, ClassAttention, SwinBlock
 from clipsam.models.esc_net.prompts import generate_prompts
 from clipsam.models.esc_net.sam_block import SamBlock, SamLayers, sam_decoder_state
+from clipsam.models.sizes import ClipSizes
 from tests.standins.bpe import train_tokenizer
 
 SIZES = ClipSizes(

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clipsam.models.clip import ClipSizes, SurgeryVision, build_clip
+from clipsam.models.clip import SurgeryVision, build_clip
 from clipsam.models.image_encoder import AdapterConfig, embed_patches, run_plain_blocks
+from clipsam.models.sizes import ClipSizes
 from clipsam.models.tuned_sam_model import TunedSam, TunedSamConfig
 from tests.conftest import randomize
 

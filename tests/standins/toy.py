@@ -7,21 +7,15 @@ from torch import nn
 
 from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
-from clipsam.predictor import MethodInfo, PredictOptions, Predictor
+from clipsam.predictor import PredictOptions, Predictor
+from clipsam.registry import METHODS
 from clipsam.types import Concept, ConceptResult, SamPrompts
 
 
 class ToyPredictor(Predictor):
     """Finds every class in the left half of the image."""
 
-    info = MethodInfo(
-        id="toy",
-        name="Toy",
-        paper="none",
-        kind="baseline",
-        modes=("text",),
-        summary="Finds every class in the left half of the image.",
-    )
+    info = METHODS["toy"]
 
     def network(self) -> nn.Module:
         """SAM, of which nothing is used."""

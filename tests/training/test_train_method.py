@@ -22,10 +22,12 @@ from clipsam.encoded_image import EncodedImage
 from clipsam.methods.base import TrainablePredictor
 from clipsam.models.esc_net import EscNetConfig
 from clipsam.models.tuned_sam_model import TunedSamConfig
+from clipsam.predictor import PredictOptions
 from clipsam.registry import find_method, methods
-from clipsam.types import Concept, Prompt
+from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights import checkpoints
-from clipsam.weights.backbones import has_weights, load_backbones
+from clipsam.weights.availability import has_weights
+from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import load_bundle
 from clipsam.weights.presets import TINY
 
@@ -85,6 +87,32 @@ def test_every_method_trains_into_a_bundle_that_runs(tiny, tmp_path, method):
     prompt = Prompt((Concept((scene.names[0],), points=[[100, 90]], labels=[1]),))
     answers = [p.predict(EncodedImage(scene.image), prompt).logits() for p in (trained, fresh)]
     assert not np.array_equal(*answers)
+
+
+def test_a_bundle_predicts_with_the_prompts_of_its_training(tiny, tmp_path):
+    out, settings = tmp_path / "bundle", ("dense_logit=255", "num_points=2", "sampling=reference")
+    asked = [word for setting in settings for word in ("--set", setting)]
+    assert main(command("clip-guided-sam", out, "--set", "epochs=0.5", *asked)) == 0
+    scene = SceneData(1, seed=9)[0]
+    prompt = Prompt((Concept((scene.names[scene.present()[0]],)),))
+
+    def predict(**options) -> Prediction:
+        predictor = find_method("clip-guided-sam").load(tiny, out)
+        return predictor.predict(EncodedImage(scene.image), prompt, PredictOptions(**options))
+
+    own = predict()
+    assert len(own.results[0].prompts.points) == 2
+    assert own.overrides == {}
+    by_hand = predict(dense_logit=255.0, num_points=2, sampling="reference")
+    np.testing.assert_array_equal(own.logits(), by_hand.logits())
+    assert by_hand.overrides == {"dense_logit": 255.0, "num_points": 2, "sampling": "reference"}
+    assert not np.array_equal(own.logits(), predict(dense_logit=8.0).logits())
+    assert len(predict(num_points=4).results[0].prompts.points) == 4
+    # Bundles of before stated two of them in their recipe alone.
+    config = json.loads((out / "config.json").read_text())
+    del config["prompts"]
+    (out / "config.json").write_text(json.dumps(config))
+    np.testing.assert_array_equal(predict(sampling="reference").logits(), by_hand.logits())
 
 
 def test_only_what_the_paper_tunes_is_tuned(tiny, tmp_path):

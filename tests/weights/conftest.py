@@ -15,8 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPModel, SamModel
 from transformers import SamConfig as TransformersSamConfig
 
-from clipsam.models.clip import ClipSizes
-from clipsam.models.sam_model import SamConfig
+from clipsam.models.sizes import ClipSizes, SamConfig
 from clipsam.weights import hub as hub_module
 from clipsam.weights.presets import PRESETS, Preset
 from clipsam.weights.published import CLIP_EXTRAS, PublishedWeights

@@ -33,7 +33,7 @@ FILES = ("README.md", "config.json", "model.safetensors")
 METHODS = {
     id: MethodSummary(cls.info.name, cls.info.paper, cls.info.modes, cls.info.summary)
     for id, cls in methods().items()
-    if cls.needs_training
+    if cls.info.needs_training
 }
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.files import file_hash, read_state
-from clipsam.weights.pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
+from clipsam.weights.local_files import LocalFiles
+from clipsam.weights.pretrained import read_clip, read_clip_tokenizer, read_sam
 from tests.weights.conftest import SMALL, SMALL_CLIP, SMALL_SAM
 
 STATE = {"a": torch.arange(100.0), "b": torch.ones(2, 3)}

@@ -17,15 +17,16 @@ from huggingface_hub import constants
 from safetensors.torch import load
 
 from clipsam.cli import main
-from clipsam.registry import find_method
+from clipsam.registry import find_info
 from clipsam.weights import hub as hub_module
-from clipsam.weights.availability import method_status
-from clipsam.weights.backbones import has_weights, load_backbones
+from clipsam.weights.availability import has_weights, method_status
+from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import WeightsError
+from clipsam.weights.download import copy_from_folder, download
 from clipsam.weights.files import file_hash
-from clipsam.weights.local_files import copy_from_folder, download, locate
+from clipsam.weights.local_files import LocalFiles, locate
 from clipsam.weights.presets import PRESETS
-from clipsam.weights.pretrained import LocalFiles, read_sam
+from clipsam.weights.pretrained import read_sam
 from tests.weights.conftest import SMALL
 from tests.weights.standin_hub import checksum
 
@@ -64,8 +65,8 @@ def test_first_download(small, hub, cache):
     asked = len(hub.requests)
     backbones = load_backbones(small)
     assert backbones.text([("cat",)]).shape == (1, small.clip.projection_dim)
-    assert method_status(find_method("sam"), small) == "ready"
-    assert method_status(find_method("clip-guided-sam"), small) == "untrained"
+    assert method_status(find_info("sam"), small) == "ready"
+    assert method_status(find_info("clip-guided-sam"), small) == "untrained"
     download(small)
     assert len(hub.requests) == asked, "what is here is not asked for again"
 

@@ -13,7 +13,7 @@ from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.reference_checkpoint import reference_design, write_reference_checkpoint
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import load_backbones
-from clipsam.weights.local_files import copy_from_folder
+from clipsam.weights.download import copy_from_folder
 from clipsam.weights.presets import PRESETS
 
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, SamModel
 
 from clipsam.models.clip import SurgeryVision, build_clip, encode_text
-from clipsam.models.sam_model import SamConfig, build_sam, decode_masks
+from clipsam.models.sam_model import build_sam, decode_masks
+from clipsam.models.sizes import SamConfig
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.files import check_named_hash
+from clipsam.weights.local_files import LocalFiles
 from clipsam.weights.presets import VIT_B
-from clipsam.weights.pretrained import LocalFiles, read_clip, read_clip_tokenizer, read_sam
+from clipsam.weights.pretrained import read_clip, read_clip_tokenizer, read_sam
 from tests.weights.conftest import SMALL, SMALL_CLIP, SMALL_SAM, transformers_sam
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-4)

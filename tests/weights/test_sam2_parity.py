@@ -23,7 +23,8 @@ from clipsam.models.sam2_model import Sam2Config as OurConfig
 from clipsam.models.sam2_model import Sam2Image, build_sam2, decode_masks, embed
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.convert import sam2_from_transformers, sam2_to_transformers
-from clipsam.weights.pretrained import LocalFiles, read_sam2, read_sam2_config
+from clipsam.weights.local_files import LocalFiles
+from clipsam.weights.pretrained import read_sam2, read_sam2_config
 from tests.conftest import randomize
 from tests.standins.sam2 import SMALL, published, vision_config, with_noise
 from tests.weights.conftest import SMALL_SAM, transformers_sam
@@ -269,7 +270,7 @@ def test_no_configuration(files, content):
             "backbone_config",
             "num_attention_heads_per_stage",
             [1, 2, 2, 2],
-            r"be \[1, 2, 4, 8\], is",
+            r"expected .*\[1, 2, 4, 8\], got",
         ),
         ("backbone_config", "num_attention_heads_per_stage", [], "is not a configuration of SAM 2"),
         ("backbone_config", "window_size_per_stage", [8, 4, 7], "4, got 3"),

@@ -28,7 +28,7 @@ from tests.weights.standin_hub import StandinHub
 
 REPO = "someone/workbench"
 THERE = f"spaces/{REPO}"
-BUNDLES = ("sam", "clip", *(id for id, cls in methods().items() if cls.needs_training))
+BUNDLES = ("sam", "clip", *(id for id, cls in methods().items() if cls.info.needs_training))
 STARTS = 240
 """Seconds until the page must answer: PyTorch is slow to import on a busy machine."""
 

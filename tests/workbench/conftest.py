@@ -19,7 +19,7 @@ from PIL import Image
 from clipsam.data.synthetic import SceneData
 from clipsam.predictor import Predictor
 from clipsam.types import Prediction
-from clipsam.weights.backbones import has_weights
+from clipsam.weights.availability import has_weights
 from clipsam.weights.presets import TINY
 from clipsam.workbench import zero_gpu
 from clipsam.workbench.choices import DEFAULT_KEYS

@@ -11,7 +11,7 @@ import torch
 from clipsam.registry import methods
 from clipsam.training.card import read_figures
 from clipsam.training.card_figures import RUNS
-from clipsam.weights.backbones import has_weights
+from clipsam.weights.availability import has_weights
 from clipsam.weights.bundle import save_bundle
 from clipsam.weights.checkpoints import find_checkpoint
 from clipsam.weights.presets import PRESETS, TINY

@@ -57,10 +57,10 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(model_store, "load_predictor", load_predictor)
     extra_networks = {"huge": (PublishedWeights("x/huge", megabytes=1, licence="MIT"),)}
 
-    def find_method(name: str) -> SimpleNamespace:
+    def find_info(name: str) -> SimpleNamespace:
         return SimpleNamespace(extra_networks=lambda preset: extra_networks.get(name, ()))
 
-    monkeypatch.setattr(model_store, "find_method", find_method)
+    monkeypatch.setattr(model_store, "find_info", find_info)
     return names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipsam.registry import find_method
+from clipsam.registry import find_info
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
 from clipsam.workbench import page as page_module
@@ -36,7 +36,7 @@ def test_nothing_is_wider_than_a_phone(bench: Workbench) -> None:
 def test_who_comes_when_the_queue_is_full_is_told_so(
     chromium: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if method_status(find_method("sam"), TINY) != "ready":
+    if method_status(find_info("sam"), TINY) != "ready":
         pytest.skip("the bundled tiny weights are not here")
     models = ModelStore()
     for key in DEFAULT_KEYS:  # or the page's warm-up is held up too

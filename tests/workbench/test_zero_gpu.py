@@ -17,9 +17,9 @@ from clipsam.data.synthetic import SceneData
 from clipsam.encoded_image import EncodedImage
 from clipsam.errors import PromptError
 from clipsam.predictor import PredictOptions, Predictor
-from clipsam.registry import find_method
+from clipsam.registry import find_info
 from clipsam.types import Concept, Prediction, Prompt
-from clipsam.weights.backbones import has_weights
+from clipsam.weights.availability import has_weights
 from clipsam.weights.bundle import WeightsError
 from clipsam.weights.presets import PRESETS, TINY
 from clipsam.workbench import zero_gpu
@@ -191,7 +191,7 @@ def test_seconds_asked_for() -> None:
     assert seconds(one, 1) < seconds(one, 20) < seconds(one, 80)
     assert seconds(one, 1) < seconds(one, 1, images=10) < 10 * seconds(one, 1)
     assert seconds(one, 1) < seconds(one, 1, "base") < seconds(one, 1, "huge-sam")
-    extra_networks = find_method("grounded-sam").extra_networks(PRESETS["tiny"])
+    extra_networks = find_info("grounded-sam").extra_networks(PRESETS["tiny"])
     assert extra_networks and seconds(["sam"], 1) < seconds(["grounded-sam"], 1)
     assert seconds(one * 30, 100) == MAX_SECONDS
     assert isinstance(seconds(one, 1), int)

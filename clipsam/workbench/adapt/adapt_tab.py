@@ -20,7 +20,7 @@ from ...data.synthetic import SceneData
 from ...errors import ClipsamError
 from ...evaluation.truth import read_names
 from ...methods.base import TrainablePredictor, find_trainable
-from ...registry import find_method, methods
+from ...registry import find_info, methods
 from ...training.adapt import MIN_IMAGES, AdaptationResult, trained_parts
 from ...weights.availability import method_status
 from ...weights.presets import PRESETS, find_preset
@@ -380,7 +380,7 @@ def _trainable() -> dict[str, str]:
         f"{preset.name}/{id}": f"{method.info.name} ({preset.name})"
         for preset in PRESETS.values()
         for id, method in methods().items()
-        if issubclass(method, TrainablePredictor) and method_status(method, preset) == "ready"
+        if issubclass(method, TrainablePredictor) and method_status(method.info, preset) == "ready"
     }
 
 
@@ -394,7 +394,7 @@ def _what_is_trained(key: str | None) -> str:
         f"{PARTS[part]} ({_millions(number)})" for part, number in parts.items() if part in PARTS
     ]
     return (
-        f"<p class='note'>{escape(find_method(method).info.summary)} Trained parameters: "
+        f"<p class='note'>{escape(find_info(method).summary)} Trained parameters: "
         f"{_millions(sum(parts.values()))}, of which {escape(', '.join(named))}. All others are "
         "frozen.</p>"
     )

@@ -26,7 +26,8 @@ from clipsam.encoded_image import EncodedImage
 from clipsam.registry import find_method
 from clipsam.training.adapt import AdaptationResult, ImageComparison, adapt
 from clipsam.types import prompt_from_classes
-from clipsam.weights.backbones import has_weights, load_backbones
+from clipsam.weights.availability import has_weights
+from clipsam.weights.backbones import load_backbones
 from clipsam.weights.bundle import load_bundle
 from clipsam.weights.presets import TINY
 from clipsam.workbench import zero_gpu

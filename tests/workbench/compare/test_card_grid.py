@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipsam.registry import find_method
+from clipsam.registry import find_info
 from clipsam.types import Prediction
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def esc_net() -> None:
-    if method_status(find_method("esc-net"), TINY) != "ready":
+    if method_status(find_info("esc-net"), TINY) != "ready":
         pytest.skip("the bundled ESC-Net is not here")
 
 
