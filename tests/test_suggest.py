@@ -16,7 +16,8 @@ from clipsam.errors import PromptError
 from clipsam.registry import load_predictor
 from clipsam.suggest import VOCABULARIES, Suggestion, confident, read_vocabulary, suggest
 from clipsam.types import prompt_from_classes
-from clipsam.weights.backbones import Backbones, has_weights, load_backbones
+from clipsam.weights.availability import has_weights
+from clipsam.weights.backbones import Backbones, load_backbones
 from clipsam.weights.presets import TINY
 
 NAMES = ("red heart", "checked star", "tree", "sky", "striped disc")
