@@ -63,6 +63,7 @@ def read_vocabulary(text: str) -> tuple[str, ...]:
     Raises:
         PromptError: there is no name, or there are more than :data:`MAX_NAMES`.
     """
+    classes: list[tuple[str, ...]]
     if text == COMMON:
         classes = [(name,) for name in (*CLASS_NAMES, *class_list("pc-59"))]
     elif text in VOCABULARIES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -46,6 +46,6 @@ def suggestions(
 
 def _suggest(
     models: ModelStore, image: np.ndarray, preset: str, names: Sequence[str], count: int
-) -> Iterator[list[Suggestion]]:
+) -> Generator[list[Suggestion]]:
     """Yield the suggestions; a task of :func:`lend`."""
     yield suggest(EncodedImage(image), models.backbones(preset), names, count)

@@ -62,8 +62,8 @@ class SuggestPanel:
         self,
         models: ModelStore,
         session: gr.State,
-        request: Sequence[gr.blocks.Block],
-        status: Sequence[gr.HTML],
+        request: tuple[gr.Textbox, gr.Dropdown],
+        status: tuple[gr.HTML, gr.HTML],
     ) -> None:
         """Suggest when the button is pressed, and take or drop a name when its chip is clicked.
 
