@@ -411,7 +411,7 @@ def test_methods_that_need_points_join_once_they_can_run(
     bench.click(0.5, 0.4)
     bench.expect_text("#status", "5 of 5 methods done")
     assert {made.method for made in predictions[3:]} >= {"sam-ptx", "sam"}
-    bench.expect_text("#methods-fold", "SAM-PTx, CLIP Surgery + SAM, SAM")
+    bench.expect_text("#methods-fold", "CLIP Surgery + SAM, SAM-PTx, SAM")
     bench.tab.get_by_role("button", name="Undo").click()
     bench.expect_text("#status", "3 of 3 methods done")
     bench.choose_methods(SURGERY)
