@@ -30,6 +30,7 @@ from clipsam.workbench.choices import all_choices
 from clipsam.workbench.compare.compare_tab import CompareTab
 from clipsam.workbench.compare.session import Session
 from clipsam.workbench.model_store import ModelStore
+from clipsam.workbench.picker import Selection
 
 from .random_published import BASE, write_base
 
@@ -93,8 +94,7 @@ def measure(max_bytes: int) -> list[Row]:
             tab.annotator: marks,
             tab.bundles: SessionBundles(),
             tab.picker.preset: BASE.name,
-            tab.picker.by_text: [key],
-            tab.picker.by_marks: [],
+            tab.picker.methods: Selection((key,), by_hand=True).value,
             tab.display.threshold: 0.0,
             tab.display.min_presence: 0.0,
             tab.display.view: "masks",

@@ -20,7 +20,7 @@ FLOORS = (
     {"marks", "drawing", "weights"},
     {"encoded_image", "registry", "figure"},
     {"predictor"},
-    {"sam_prompting", "evaluation"},
+    {"sam_prompting", "evaluation", "suggest"},
     {"methods", "export", "method_args"},
     {"result", "evaluate_methods"},
     {"model"},

@@ -34,6 +34,7 @@ COMMANDS = {
     "methods": Command("list the methods and their status", "list_methods:declare"),
     "download": Command("download published weights, or verify those present", "download:declare"),
     "segment": Command("segment one image", "segment:declare"),
+    "suggest": Command("suggest class names for an image", "suggest:declare"),
     "train": Command("train a method on labelled images", "train:declare"),
     "evaluate": Command(
         "evaluate methods on a data set (resumable, in several processes)", "evaluate:declare"

@@ -30,6 +30,7 @@ from ..evaluation.truth import Truth, match_truth, read_names
 from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
 from ..predictor import PredictOptions
 from ..registry import describe_methods, find_info, find_method
+from ..suggest import COMMON
 from ..types import Prediction, Prompt
 from ..weights.bundle import WeightsError
 from ..weights.presets import PRESETS, find_preset
@@ -38,6 +39,7 @@ from .events import ON_GPU
 from .limits import check_marks, read_classes
 from .model_store import ModelStore
 from .presence import caller_is_there
+from .suggesting import suggestions
 from .zero_gpu import MethodRequest, predict_all
 
 if TYPE_CHECKING:
@@ -139,6 +141,14 @@ class TruthComparison(TypedDict):
     methods: list[ScoredMethod]
 
 
+class SuggestedClass(TypedDict):
+    """A class that an image may show."""
+
+    name: str
+    presence: float | None
+    similarity: float
+
+
 class MethodDescription(TypedDict):
     """Metadata of a method."""
 
@@ -161,7 +171,7 @@ def add_api(models: ModelStore) -> None:
     """
     api = Api(models)
     gr.api(api.list_methods)
-    for function in (api.segment, api.compare_with_truth):
+    for function in (api.segment, api.compare_with_truth, api.suggest):
         gr.api(function, **ON_GPU)
 
 
@@ -313,6 +323,37 @@ class Api:
             ]
         notes = [text for text in (picture.note, mask.note, known.note) if text]
         return {"preset": preset, "notes": notes, "methods": answers}
+
+    def suggest(
+        self,
+        image: File,
+        vocabulary: str = COMMON,
+        preset: PresetName = "tiny",
+        count: int = 8,
+    ) -> list[SuggestedClass]:
+        """Suggest class names for an image, for use in segment.
+
+        Args:
+            image: The image: an uploaded file, or a data URL (base64).
+            vocabulary: Names to choose from, separated by ",": or "common", "a-150" or "a-847".
+            preset: SAM and CLIP weights. "tiny" is bundled; it is a small demonstration.
+            count: Number of suggestions, at most 50.
+
+        Returns:
+            the names, the likeliest first
+            presence from 0 to 1
+            highest similarity with a place in the image
+        """
+        with _errors_for_caller():
+            if not isinstance(count, int):
+                raise PromptError(f"count is {count!r}, expected an integer.")
+            pixels = load_image(_content(image, "image")).values
+            names = _text(vocabulary, "vocabulary")
+            found = suggestions(self._models, pixels, preset, names, count)
+        return [
+            {"name": one.name, "presence": _known(one.presence), "similarity": one.similarity}
+            for one in found
+        ]
 
     def _run(
         self, encoded: EncodedImage, prompt: Prompt, preset: str, methods: Sequence[str], seed: int

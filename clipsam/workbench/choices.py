@@ -89,5 +89,12 @@ def choices_of(
     )
 
 
-DEFAULT_KEYS = ("clip-guided-sam/semi-automatic", "clip-surgery-sam/vanilla")
+DEFAULT_KEYS = (
+    "clip-guided-sam/semi-automatic",
+    "esc-net/whole-image",
+    "clip-surgery-sam/vanilla",
+)
 """Methods selected by default; they need class names only."""
+
+CLICK_KEYS = ("sam-ptx/manual", "sam/manual")
+"""Methods that join the default ones as soon as every class has a point or a box."""

@@ -31,10 +31,9 @@ MAX_QUEUE = 40
 """Requests in the queue; further ones are refused with a message."""
 
 HEADER = f"""
-<h1>{TITLE}</h1>
-<p>Type class names and compare side by side which pixels each method assigns to them, and why. The
-bundled <b>tiny</b> models are a demonstration, trained on synthetic shapes and a few photographs:
-they show offline how everything works, but their accuracy says nothing about a method.</p>
+<div class="title"><h1>{TITLE}</h1>
+<p>See side by side which pixels each method assigns to your classes. The bundled <b>tiny</b> models
+are a demonstration: their accuracy says nothing about a method.</p></div>
 """
 
 

@@ -103,8 +103,9 @@ def test_the_map_is_a_probability(predictor):
     assert result.similarity_unit == "probability"
     assert result.presence == pytest.approx(result.similarity.max())
     assert len(result.prompts.points) == 5
-    assert "<figcaption>probability, 5 points + a dense prompt<" in similarity_maps(
-        ask(predictor, CAT)
+    assert (
+        "<figcaption>Similarity map (probability), 5 point prompts + a dense prompt<"
+        in similarity_maps(ask(predictor, CAT))
     )
 
 

@@ -22,6 +22,7 @@ from clipsam.types import Prediction
 from clipsam.weights.availability import has_weights
 from clipsam.weights.presets import TINY
 from clipsam.workbench import zero_gpu
+from clipsam.workbench.choices import DEFAULT_KEYS
 from tests.workbench.driving import PATIENCE, Workbench
 
 ARGUMENTS = (
@@ -52,7 +53,7 @@ SCREENSHOTS = Path(__file__).resolve().parents[2] / "runs" / "screenshots"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Thumbnail) -> None:
+def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Keep what the browser shows, before its windows are closed."""
     browser = getattr(item, "funcargs", {}).get("chromium")
     windows = [tab for context in browser.contexts for tab in context.pages] if browser else []
@@ -73,8 +74,8 @@ def address() -> Iterator[str]:
     port = free_port()
     models = ModelStore()
     # Loaded before a test counts predictions, of which a warm-up makes some.
-    for method in ("clip-guided-sam", "clip-surgery-sam"):
-        models.warm_up(TINY.name, method)
+    for key in DEFAULT_KEYS:
+        models.warm_up(TINY.name, key.partition("/")[0])
     page = build_page(models)
     launch(page, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
     yield f"http://127.0.0.1:{port}"

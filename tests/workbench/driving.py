@@ -23,6 +23,12 @@ GUIDED, SURGERY, SAM, ESC_NET = (
     "ESC-Net · whole-image",
 )
 
+DEFAULT = GUIDED, ESC_NET, SURGERY
+"""Methods selected at first, in the order of the cards."""
+
+CLICK = 0.7
+"""Pixels by which a click may miss in an image of 256: a pixel of the screen is 0.6 of one."""
+
 PATIENCE = 30
 """Seconds until a test gives up: machines may be slow."""
 
@@ -74,8 +80,23 @@ class Workbench:
         self.tab.wait_for_selector(f"#annotator .chip:text-is('{first}')")
 
     def choose_methods(self, *titles: str) -> None:
-        for box in self.tab.locator("#methods .wrap label").all():
-            box.locator("input").set_checked(box.inner_text().strip() in titles)
+        self.open_methods()
+        for line in self.tab.locator("#methods-list .method:visible").all():
+            title = line.locator("span").inner_text().strip()
+            line.locator("input").set_checked(title in titles)
+        self.tab.keyboard.press("Escape")
+
+    def open_methods(self) -> None:
+        """Unfold the list of methods."""
+        fold = self.tab.locator("#methods-fold button")
+        if fold.get_attribute("aria-expanded") == "false":
+            fold.click()
+
+    def open_menu(self, title: str) -> object:
+        """Open a card's menu, and return the card."""
+        card = self.card(title)
+        card.locator(".show-more").check()
+        return card
 
     def run(self) -> None:
         """Press Run, as one who waits for what still runs, and wait for the answer."""

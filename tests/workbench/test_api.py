@@ -28,11 +28,12 @@ from clipsam.encoded_image import EncodedImage
 from clipsam.evaluation.metrics import count, dice, iou
 from clipsam.predictor import PredictOptions
 from clipsam.registry import load_predictor, methods
+from clipsam.suggest import suggest
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import PRESETS
 
-FUNCTIONS = {"segment", "list_methods", "compare_with_truth"}
+FUNCTIONS = {"segment", "list_methods", "compare_with_truth", "suggest"}
 GUIDED, SAM = "clip-guided-sam", "sam"
 API_PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
@@ -196,6 +197,16 @@ def test_methods_are_listed(page: Client) -> None:
     assert base[GUIDED]["status"] == "untrained"
 
 
+def test_suggestions_as_the_function(page: Client, files: Path, tiny: Backbones) -> None:
+    names = "red heart, tree, checked star"
+    answer = page.predict(
+        image=handle_file(files / "photo.png"), vocabulary=names, count=2, api_name="/suggest"
+    )
+    expected = suggest(EncodedImage(open_image(files / "photo.png")), tiny, names.split(", "), 2)
+    assert [one["name"] for one in answer] == [one.name for one in expected]
+    assert answer[0]["presence"] == pytest.approx(expected[0].presence, abs=1e-5)
+
+
 @pytest.mark.parametrize("truth", ["ids.png", "second.png"])
 def test_comparison_with_a_truth(
     page: Client, files: Path, classes: str, tiny: Backbones, truth: str
@@ -307,7 +318,7 @@ def test_over_http(page: Client) -> None:
     assert said.startswith("event: error") and "There is no preset" in said
 
 
-def test_agents_find_three_tools_and_can_call_them(page: Client, files: Path, classes: str) -> None:
+def test_agents_find_the_tools_and_can_call_them(page: Client, files: Path, classes: str) -> None:
     content = base64.b64encode((files / "photo.png").read_bytes()).decode()
     request = {
         "image": f"data:image/png;base64,{content}",

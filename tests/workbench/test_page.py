@@ -8,6 +8,7 @@ from clipsam.registry import find_info
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
 from clipsam.workbench import page as page_module
+from clipsam.workbench.choices import DEFAULT_KEYS
 from clipsam.workbench.model_store import ModelStore
 from tests.workbench.driving import (
     HeldUp,
@@ -20,9 +21,12 @@ pytestmark = pytest.mark.browser
 def test_nothing_is_wider_than_a_phone(bench: Workbench) -> None:
     bench.tab.set_viewport_size({"width": 390, "height": 844})
     bench.example("Shapes")
-    for box in bench.tab.locator("#methods .wrap input").all():
-        box.check()
+    bench.open_methods()
+    for every in bench.tab.locator("#methods-list .all").all():
+        every.check()
     bench.tab.click("#methods-note summary")
+    assert bench.tab.evaluate("document.documentElement.scrollWidth") <= 390
+    bench.tab.keyboard.press("Escape")
     bench.tab.get_by_role("button", name="Ground truth").click()
     bench.run()
     assert bench.scores()
@@ -35,8 +39,8 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
     if method_status(find_info("sam"), TINY) != "ready":
         pytest.skip("the bundled tiny weights are not here")
     models = ModelStore()
-    for method in ("clip-guided-sam", "clip-surgery-sam"):  # or the page's warm-up is held up too
-        models.warm_up(TINY.name, method)
+    for key in DEFAULT_KEYS:  # or the page's warm-up is held up too
+        models.warm_up(TINY.name, key.partition("/")[0])
     guided = HeldUp(monkeypatch)
     monkeypatch.setattr(page_module, "MAX_QUEUE", 1)
     page = page_module.build_page(models)
@@ -55,7 +59,7 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
     windows[2].expect_text("body", "currently busy. Please try again")
     guided.go_on()
     for window in windows[:2]:
-        window.expect_text("#status", "2 of 2 methods done")
+        window.expect_text("#status", "3 of 3 methods done")
     windows[2].run()
     context.close()
     page.close()

@@ -82,7 +82,7 @@ def _compare(bench: Workbench) -> list[bytes]:
     bench.run()
     tab.locator("#results").evaluate("one => one.scrollIntoView()")
     frame("#results")
-    for view in ("Errors", "Logits", "Masks over the image"):
+    for view in ("Errors", "Logits", "Masks"):
         tab.locator("#view label", has_text=view).click()
         tab.wait_for_timeout(600)
         tab.locator("#results").evaluate("one => one.scrollIntoView()")

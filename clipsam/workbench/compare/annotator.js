@@ -29,7 +29,7 @@ function showPicture() {
   if (!props.picture) return;
   element.querySelector(".size").textContent = `${width} × ${height} pixels`;
   stage.style.aspectRatio = `${width} / ${height}`;
-  stage.style.maxWidth = `calc(min(70vh, 640px) * ${width / height})`;
+  stage.style.maxWidth = `calc(var(--tallest, 60vh) * ${width / height})`;
   // Few pixels are shown as squares, not as a blur.
   document.documentElement.style.setProperty("--rendering", width < 64 ? "pixelated" : "auto");
   picture.src = props.picture;

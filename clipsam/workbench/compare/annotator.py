@@ -94,3 +94,11 @@ def read_prompt(text: str, value: object) -> Prompt:
         PromptError: no class, a duplicate class, or an invalid value.
     """
     return prompt_with_marks(read_classes(text), read_marks(text, value))
+
+
+def prompt_if_any(text: str, value: object) -> Prompt | None:
+    """Read the prompt as :func:`read_prompt` does, or return ``None`` if it cannot be used."""
+    try:
+        return read_prompt(text, value)
+    except PromptError:
+        return None

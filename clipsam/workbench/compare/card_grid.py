@@ -173,7 +173,7 @@ def _details(choice: MethodChoice, prediction: Prediction | None, threshold: flo
     if prediction is None:
         return ""
     about = one_card(choice.method, find_preset(prediction.preset), choice.bundle)
-    return card_html.details(prediction, threshold) + about
+    return card_html.details(prediction, threshold, about)
 
 
 def _overlay(choice: MethodChoice, session: Session, display: DisplaySettings) -> object:

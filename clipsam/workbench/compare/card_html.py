@@ -14,9 +14,18 @@ from ... import drawing
 from ...evaluation.truth import Truth
 from ...types import Prediction
 from ..choices import MethodChoice
+from .score_tables import shown_iou
 from .views import overlays
 from .views.display_settings import ALL_CLASSES, DisplaySettings
 from .views.maps import block_by_block, similarity_maps
+
+MEAN_IOU = "Mean IoU of the classes in the ground truth, at the size shown"
+
+MENU = (
+    "<label class='menu' title='Candidates, cost, labels for Adapt, about the method'>"
+    "<input type='checkbox' class='show-more' aria-label='More about this result'>⋯</label>"
+)
+"""A card's menu button; CSS reads it, and a redraw keeps it."""
 
 
 def waiting(choice: MethodChoice) -> str:
@@ -56,16 +65,24 @@ def overlay(
             layers = f"<div class='best'>{best}</div><div class='each'>{layers}</div>"
             legend = f"<div class='best'>{best_legend}</div><div class='each'>{legend}</div>"
             switch = _switch(choice)
-    shape = f"aspect-ratio:{width}/{height};max-width:calc(70vh*{width}/{height})"
-    return f"{_head(choice)}<div class='overlay' style='{shape}'>{layers}</div>{switch}{legend}"
+    shape = f"aspect-ratio:{width}/{height};max-width:calc(var(--tallest, 70vh)*{width}/{height})"
+    facts = [f"{prediction.total_seconds:.2f} s"]
+    if truth is not None:
+        score = shown_iou(prediction, truth, display.threshold, display.overlap)
+        facts += [] if score is None else [f"<span title='{MEAN_IOU}'>IoU {score:.2f}</span>"]
+    head = _head(choice, " · ".join(facts) + MENU)
+    button = f"tabindex='0' role='button' aria-label='Enlarge {escape(choice.title)}'"
+    picture = f"<div class='overlay' {button} style='{shape}'>{layers}</div>"
+    return f"{picture}{head}{switch}{legend}"
 
 
-def details(prediction: Prediction, threshold: float) -> str:
-    """Format the details: notes, maps with SAM prompts, block by block, candidates, and cost.
+def details(prediction: Prediction, threshold: float, about: str = "") -> str:
+    """Format notes and maps with SAM prompts; behind the card's menu blocks, candidates and cost.
 
     Args:
         prediction: the method's prediction.
         threshold: of the candidates' masks.
+        about: HTML that ends the menu.
     """
     steps = "".join(
         f"<tr><td>{escape(name)}</td><td>{seconds:.3f} s</td></tr>"
@@ -73,19 +90,19 @@ def details(prediction: Prediction, threshold: float) -> str:
     )
     note = f"<p class='note'>{escape(prediction.note)}</p>" if prediction.note else ""
     return (
-        f"{note}{similarity_maps(prediction)}{block_by_block(prediction)}"
+        f"{note}{similarity_maps(prediction)}<div class='more'>{block_by_block(prediction)}"
         f"{_candidates(prediction, threshold)}"
         "<button type='button' class='send' title='Use these masks, as drawn now, as labels of "
         "this image in the Adapt tab'>Use as labels in Adapt</button>"
         f"<details class='cost'><summary>{prediction.total_seconds:.2f} s · peak memory "
-        f"{prediction.peak_memory_mb:.0f} MB</summary><table>{steps}</table></details>"
+        f"{prediction.peak_memory_mb:.0f} MB</summary><table>{steps}</table></details>{about}</div>"
     )
 
 
 def _candidates(prediction: Prediction, threshold: float) -> str:
     """Format a fold per class with SAM's three candidate masks."""
     return "".join(
-        "<details class='candidates'><summary>SAM's three candidates for "
+        "<details class='candidates'><summary>SAM's candidate masks for "
         f"{escape(text)}</summary><p class='note'>Click a candidate to use it as the "
         f"result.</p>{figures}</details>"
         for index, text in enumerate(prediction.texts)
@@ -93,9 +110,11 @@ def _candidates(prediction: Prediction, threshold: float) -> str:
     )
 
 
-def _head(choice: MethodChoice) -> str:
+def _head(choice: MethodChoice, facts: str = "") -> str:
+    """Format the line below a card's image: method, mode, and at the end some facts."""
     name, mode = choice.title.split(" · ")
-    return f"<h3>{escape(name)} <small>{escape(mode)}</small></h3>"
+    heading = f"<h3>{escape(name)} <small>{escape(mode)}</small></h3>"
+    return f"<div class='head'>{heading}<span class='facts'>{facts}</span></div>"
 
 
 def _switch(choice: MethodChoice) -> str:
@@ -104,6 +123,6 @@ def _switch(choice: MethodChoice) -> str:
     return (
         "<div class='switch' role='radiogroup' aria-label='View'><label title='Each pixel in the "
         f"colour of its best class'><input type='radio' name='{name}' class='show-best' "
-        "checked>label map</label><label title='Each class separately; masks may overlap'><input "
-        f"type='radio' name='{name}' class='show-each'>mask of each class</label></div>"
+        "checked>Label map</label><label title='Each class separately; masks may overlap'><input "
+        f"type='radio' name='{name}' class='show-each'>One mask per class</label></div>"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -29,17 +30,27 @@ from ..presence import caller_is_there
 from ..stop_button import StopButton
 from ..thumbnail_strip import Thumbnail, strip, strip_html
 from ..zero_gpu import ON_ZERO_GPU, MethodRequest, predict_all
-from .annotator import annotator, read_prompt, with_classes, with_picture
+from .annotator import annotator, prompt_if_any, with_classes, with_picture
 from .card_grid import CardGrid
 from .display_panel import DisplayPanel
 from .run_request import RunControls, RunRequest
 from .session import ComparisonRun, Session
 from .share_link import read_link
 from .share_panel import SharePanel
+from .suggest_panel import SuggestPanel
 from .summary_panel import SummaryPanel
 from .truth_panel import TruthPanel
 
-EARLIER = "Earlier runs of this session (click to restore)"
+HERE = Path(__file__).parent
+
+EARLIER = "Earlier runs (click to restore)"
+
+STEPS = """<ol>
+<li><b>Choose an image.</b> Click an example, or drop an image of yours on the box on the left.</li>
+<li><b>Say what to find.</b> Type class names above, or press Suggest.</li>
+<li><b>Run.</b> Each method shows its masks here, one beside the other.</li>
+</ol>"""
+"""What a new user does first, shown until the first run."""
 
 RUN_LINKED = """() => {
   if (!new URLSearchParams(location.search).get("picture")) return;
@@ -72,15 +83,20 @@ class CompareTab:
         self.examples = all_examples()
         self.session = gr.State(Session())
         self.version = gr.State(0)
-        with gr.Row(elem_id="desk"):
-            with gr.Column(scale=6, min_width=320):
+        with gr.Column(elem_id="desk"):
+            with gr.Column(elem_id="bar"):
+                self._build_bar()
+            with gr.Column(elem_id="picture"):
                 self._build_picture()
-            with gr.Column(scale=5, min_width=320):
-                self._build_controls()
+            with gr.Column(elem_id="answers"):
+                self.display = DisplayPanel(self.annotator)
+                gr.HTML(js_on_load=(HERE / "desk.js").read_text(), elem_id="desk-script")
+                self.status = gr.HTML(elem_id="status")
+                self.steps = gr.HTML(STEPS, elem_id="steps")
+                self.cards = CardGrid(self.session, self.display)
         self.controls = RunControls(
             self.session, self.classes, self.annotator, self.picker, self.display
         )
-        self.cards = CardGrid(self.session, self.display)
         self.summary = SummaryPanel(self.session, self.display)
         self.share = SharePanel(self.message, self.controls)
         self.truth = TruthPanel(self.session, self.display)
@@ -88,36 +104,36 @@ class CompareTab:
 
     # ---- layout ----
 
-    def _build_picture(self) -> None:
-        with gr.Group(elem_id="picture-upload"):
-            self.upload = gr.UploadButton("Image (upload, paste or drop)", size="sm")
-        self.message = gr.HTML(elem_id="message")
-        self.annotator = annotator()
-        items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
-        self.strip = strip("Examples (click one, then Run)", items, "examples")
-        self.history_strip = strip(EARLIER, [], "past", visible=False)
-
-    def _build_controls(self) -> None:
-        self.classes = gr.Textbox(
-            label="Classes",
-            info="Separate classes by commas, synonyms of a class by semicolons.",
-            placeholder="dog; puppy, grass",
-            elem_id="classes",
-        )
-        self.picker = MethodPicker(self.bundles)
-        with gr.Row():
-            self.start = gr.Button("Run", variant="primary", elem_id="run", scale=3)
-            self.stop = StopButton("stop")
-            self.live = gr.Checkbox(
-                True,
-                label="Rerun on click",
-                info="After a run, a new point or box reruns the methods for its class.",
-                elem_id="live",
-                scale=4,
+    def _build_bar(self) -> None:
+        with gr.Row(elem_id="bar-line"):
+            self.classes = gr.Textbox(
+                label="Classes",
+                placeholder="dog; puppy, grass (comma: next class, semicolon: synonym)",
+                scale=7,
+                min_width=220,
+                elem_id="classes",
             )
+            self.suggest = SuggestPanel()
+            self.picker = MethodPicker(self.bundles)
+            self.start = gr.Button("Run", variant="primary", elem_id="run", scale=2, min_width=80)
+            self.stop = StopButton("stop")
+        self.suggest.build_line()
+        self.message = gr.HTML(elem_id="message")
         self.stale = gr.HTML(elem_id="stale")
-        self.status = gr.HTML(elem_id="status")
-        self.display = DisplayPanel(self.annotator)
+
+    def _build_picture(self) -> None:
+        self.annotator = annotator()
+        self.live = gr.Checkbox(
+            True,
+            label="Rerun when a point or box is set",
+            container=False,
+            elem_id="live",
+        )
+        with gr.Group(elem_id="picture-upload"):
+            self.upload = gr.UploadButton("Choose another image (or paste or drop one)", size="sm")
+        items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
+        self.strip = strip("Examples", items, "examples")
+        self.history_strip = strip(EARLIER, [], "past", visible=False)
 
     # ---- events ----
 
@@ -134,10 +150,13 @@ class CompareTab:
             self.stale,
             self.version,
             self.history_strip,
+            self.steps,
         ]
-        results += [self.share.archive, *self.summary.sides, self.stop.button, *self.cards.outputs]
+        results += [self.share.archive, self.stop.button, *self.cards.outputs]
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
-        requests = {self.session, self.classes, self.annotator, self.picker.preset}
+        page.append(self.suggest.line)
+        picker = self.picker
+        requests = {self.session, self.classes, self.annotator, picker.preset}
         self.upload.upload(
             self.take_upload,
             [self.session, self.upload],
@@ -146,7 +165,6 @@ class CompareTab:
             **PRIVATE,
         )
         self.strip.click(self.take_example, [self.session], page, **FILED)
-        picker = self.picker
         self.history_strip.click(
             self.restore,
             [self.session, self.bundles],
@@ -158,6 +176,13 @@ class CompareTab:
             lambda values: gr.skip() if values[self.live] else self.freshness(values),
             {self.live, *requests},
             self.stale,
+            **LATEST,
+        )
+        gr.on(
+            [self.annotator.input, self.classes.change, self.version.change, picker.methods.input],
+            self.follow,
+            {self.classes, self.annotator, *picker.inputs},
+            picker.methods,
             **LATEST,
         )
         inputs = self.controls.inputs
@@ -179,8 +204,14 @@ class CompareTab:
         self.truth.connect(self.version, changes)
         self.summary.connect(changes)
         self.share.connect(self.status)
+        self.suggest.connect(
+            self.models,
+            self.session,
+            (self.classes, picker.preset),
+            (self.message, self.status),
+        )
         gr.on(
-            [self.classes.change, self.picker.preset.change, self.version.change],
+            [self.classes.change, picker.preset.change, self.version.change],
             self.freshness,
             requests,
             self.stale,
@@ -304,7 +335,6 @@ class CompareTab:
         return {
             **updates,
             **self.cards.restore(session),
-            **self.summary.offer(run),
             self.classes: entry.classes,
             self.annotator: with_picture(run.encoded.image, entry.marks),
             self.picker.preset: run.preset,
@@ -330,6 +360,7 @@ class CompareTab:
             self.version: session.next_version(),
             **self.cards.hide(session),
             **self.share.forget(),
+            **self.suggest.forget(),
         }
 
     # ---- running ----
@@ -375,6 +406,7 @@ class CompareTab:
             self.message: "",
             self.status: "",
             self.stale: "",
+            self.steps: gr.HTML(visible=False),
             **self.stop.offer(),
             **self.cards.begin(session, before),
             **self.share.forget(),
@@ -419,7 +451,6 @@ class CompareTab:
             self.status: note(stopped + summary),
             self.version: session.next_version(),  # A slider may have moved while the methods ran.
             self.history_strip: gr.HTML(_earlier(session), visible=bool(session.history)),
-            **self.summary.offer(run),
         }
 
     def _take(self, run: ComparisonRun, choice: MethodChoice, result: Prediction | str) -> None:
@@ -437,14 +468,15 @@ class CompareTab:
         run = values[self.session].run
         if run is None:
             return ""
-        try:
-            prompt = read_prompt(values[self.classes], values[self.annotator])
-            fresh = run.answers(prompt, values[self.picker.preset])
-        except PromptError:
-            fresh = False
-        if fresh:
+        prompt = prompt_if_any(values[self.classes], values[self.annotator])
+        if prompt is not None and run.answers(prompt, values[self.picker.preset]):
             return ""
-        return note("The results below belong to an earlier prompt. Press Run.")
+        return note("The results belong to an earlier prompt. Press Run.")
+
+    def follow(self, values: Values) -> object:
+        """Update the default methods when points or boxes come or go."""
+        prompt = prompt_if_any(values[self.classes], values[self.annotator])
+        return self.picker.follow(values, prompt)
 
     def _sender(self, index: int, other: AdaptTab) -> Callable[..., Updates]:
         """Return the listener that sends a card's masks to the Adapt tab as labels."""

@@ -11,7 +11,7 @@ from ...weights.presets import find_preset
 from ..choices import MethodChoice
 from ..events import Values
 from ..picker import MethodPicker
-from .annotator import read_prompt
+from .annotator import prompt_if_any, read_prompt
 from .display_panel import DisplayPanel
 from .session import ComparisonRun, Session
 from .views.display_settings import DisplaySettings
@@ -64,12 +64,13 @@ class RunRequest:
     @classmethod
     def read(cls, controls: RunControls, values: Values) -> RunRequest:
         """Read the request from the controls."""
+        classes, marks = values[controls.classes], values[controls.canvas]
         return cls(
             session=values[controls.session],
-            classes=values[controls.classes],
-            marks=values[controls.canvas],
+            classes=classes,
+            marks=marks,
             preset=values[controls.picker.preset],
-            choices=controls.picker.chosen(values),
+            choices=controls.picker.chosen(values, prompt_if_any(classes, marks)),
             display=controls.display.read(values),
         )
 

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from ...drawing import display_size, nearest
 from ...evaluation.map_scores import MapScore
 from ...evaluation.metric_table import MaskComparison, shown_in_compare
 from ...evaluation.metrics import iou
 from ...evaluation.truth import Truth
 from ...types import Overlap, Prediction
 
-MEAN = "mean over these classes of this image's IoU"
+MEAN = "mean over the classes"
 
 COSTS = ("Seconds", "Peak MB", "Parameters", "Trained")
 """Headings of a method's costs."""
@@ -181,12 +182,36 @@ def _written(header: str, value: Cell) -> str:
             return f"{number:.4f}"
 
 
-def _compared(
+def shown_iou(
     prediction: Prediction, truth: Truth, threshold: float, overlap: Overlap
+) -> float | None:
+    """Return the mean IoU at the size at which an image is displayed, fast enough for a slider.
+
+    For arguments see :func:`score_table`.
+
+    Returns:
+        the mean over the classes in the truth; ``None`` if none is present or predicted.
+    """
+    size = display_size(prediction.transform.image_size)
+    masks = {text: nearest(mask, size) for text, mask in truth.masks.items()}
+    shown = Truth(masks, nearest(truth.valid, size))
+    compared = _compared(prediction, shown, threshold, overlap, size)
+    return _rounded(_mean([iou(one.counts) for _, _, one in compared]))
+
+
+def _compared(
+    prediction: Prediction,
+    truth: Truth,
+    threshold: float,
+    overlap: Overlap,
+    size: tuple[int, int] | None = None,
 ) -> Iterator[tuple[int, str, MaskComparison]]:
-    """Yield index, name and comparison of each class in the ground truth."""
+    """Yield index, name and comparison of each class in the ground truth.
+
+    ``size`` is the (height, width) of the truth, if not that of the image.
+    """
     known = [index for index, text in enumerate(prediction.texts) if text in truth.masks]
-    masks = prediction.each_mask(threshold, None, overlap, known)
+    masks = prediction.each_mask(threshold, size, overlap, known)
     for index, mask in zip(known, masks, strict=True):
         text = prediction.texts[index]
         compared = truth.compare(text, mask)

@@ -12,6 +12,7 @@ from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth, TruthError, TruthFile, match_truth
 from ...marks import find_class
+from ...suggest import Suggestion
 from ...types import Prediction, Prompt
 from ..choices import MethodChoice
 from .share_link import SharedState
@@ -105,6 +106,7 @@ class Session:
         stopped: whether Stop was pressed since the latest Run.
         shown: number of visible cards, since updating all of them takes a third of a second;
             ``None`` if unknown, as when a session expired while its page stayed open.
+        suggested: class names suggested for the image.
         history: earlier runs, the latest first, at most :data:`MAX_HISTORY`.
     """
 
@@ -117,6 +119,7 @@ class Session:
     version: int = 0
     stopped: bool = False
     shown: int | None = None
+    suggested: tuple[Suggestion, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     _map_scores: dict[tuple[int, int], dict[str, MapScore]] = field(default_factory=dict)
     _matched: tuple[tuple[int, int, str | None], Truth] | None = None
@@ -132,6 +135,7 @@ class Session:
         self.example = example
         self.awaited = None
         self.run = None
+        self.suggested = ()
         self.take_truth(truth_file)
 
     def current_image(self) -> EncodedImage:

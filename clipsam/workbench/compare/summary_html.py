@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-import gradio as gr
 import numpy as np
 from PIL import Image
 
@@ -14,7 +13,6 @@ from ...evaluation.map_scores import MapScore
 from ...evaluation.truth import Truth
 from ...types import Prediction
 from .score_tables import bar_charts, method_table, method_table_html
-from .views import overlays
 from .views.agreement import agreement, class_masks, pairwise_iou, pairwise_table
 from .views.display_settings import DisplaySettings
 from .views.painting import greyed
@@ -65,36 +63,4 @@ def differences(
         f"<h4>{text}: where the methods agree</h4><div class='agreement'>"
         f"<img src='{uri}' alt='agreement about {text}'>"
         f"<div>{painting.legend()}{table}</div></div>"
-    )
-
-
-def slider() -> gr.HTML:
-    """Build the slider that shows two results over one image, each on its side of a line."""
-    return gr.HTML(
-        js_on_load="""
-            element.oninput = (event) => {
-              if (event.target.type === "range")
-                element.style.setProperty("--split", `${event.target.value}%`);
-            };
-        """,
-        apply_default_css=False,
-        elem_id="two",
-    )
-
-
-def two(
-    left: Prediction, right: Prediction, titles: tuple[str, str], display: DisplaySettings
-) -> str:
-    """Format what :func:`slider` shows of two predictions."""
-    size = drawing.display_size(left.transform.image_size)
-    sides = "".join(
-        f"<div class='{side}'>{overlays.masks(one, display, size)[0]}</div>"
-        for side, one in (("left", left), ("right", right))
-    )
-    names = "".join(f"<span>{escape(title)}</span>" for title in titles)
-    height, width = size
-    return (
-        f"<div class='overlay' style='aspect-ratio:{width}/{height}'>{sides}</div><input "
-        "type='range' min='0' max='100' value='50' aria-label='Position of the dividing "
-        f"line'><div class='names'>{names}</div>"
     )

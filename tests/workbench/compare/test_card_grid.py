@@ -52,7 +52,7 @@ def test_competing_classes_share_a_label_map_beside_another_method(
     assert f"area {100 * (labels == most).mean():.1f} %" in legend[most]
     # The other view, which a redraw leaves chosen.
     assert not card.locator(".each .legend").is_visible()
-    card.get_by_text("mask of each class").click()
+    card.get_by_text("One mask per class").click()
     card.locator(".each .legend").wait_for(state="visible")
     bench.set_slider("threshold", -10)
     bench.expect_mask(ESC_NET, 0, found.class_mask(0, -10))
@@ -68,7 +68,7 @@ def test_the_maps_of_every_block_open_by_keyboard(
     bench.choose_methods(ESC_NET)
     bench.run()
     block_traces = predictions[0].results[1].block_traces
-    blocks = bench.card(ESC_NET).locator("details.rounds").nth(1)
+    blocks = bench.open_menu(ESC_NET).locator("details.rounds").nth(1)
     pictures = blocks.locator("svg")
     wait_for(bench, lambda: pictures.count() == len(block_traces))
     assert not pictures.first.is_visible()
@@ -95,13 +95,14 @@ def test_views_and_overlap_need_no_model(bench: Workbench, predictions: list[Pre
     bench.choose_methods(SURGERY)
     bench.run()
     (prediction,) = predictions
-    bench.tab.locator("#overlap label", has_text="To the highest logit").click()
+    bench.tab.click("#overlap input")
+    bench.tab.get_by_role("option", name="Highest logit wins").click()
     bench.expect_mask(SURGERY, 1, prediction.masks(overlap="argmax")[1])
     for view, shows in (
         ("Errors", "true negative"),
         ("Logits", "white is the threshold"),
-        ("SAM prompts", "red cross"),
-        ("Mask alone", "red cross"),
+        ("Prompts", "red cross"),
+        ("Mask only", "red cross"),
     ):
         if shows == "red cross":
             bench.tab.locator("#annotator .chip", has_text="red cross").click()
@@ -109,7 +110,7 @@ def test_views_and_overlap_need_no_model(bench: Workbench, predictions: list[Pre
         bench.card(SURGERY).locator(".overlay > img").first.wait_for()
         bench.tab.locator(".card:visible", has_text=shows).first.wait_for()
         bench.tab.wait_for_selector(f".overlay > img[alt^='{view} of']")
-    bench.tab.locator("#view label", has_text="Masks over").click()
+    bench.tab.locator("#view label", has_text="Masks").click()
     bench.expect_mask(SURGERY, 1, prediction.masks(overlap="argmax")[1])
     assert len(predictions) == 1
 
@@ -120,7 +121,7 @@ def test_a_candidate_takes_the_place_of_the_answer(
     bench.example("Shapes")
     bench.choose_methods(SURGERY)
     bench.run()
-    card = bench.card(SURGERY)
+    card = bench.open_menu(SURGERY)
     card.locator(".candidates summary", has_text="red heart").click()
     card.locator("button[data-index='0'][data-candidate='2']").click()
     bench.expect_mask(SURGERY, 0, predictions[0].candidate_masks(0)[2])
@@ -137,7 +138,3 @@ def test_all_methods_beside_each_other(bench: Workbench, predictions: list[Predi
     iou = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
     bench.expect_text("#differences", f"{iou:.3f}")
     bench.expect_text("#costs", "Parameters")
-    bench.tab.wait_for_function(
-        "wanted => document.querySelectorAll('#two .left img, #two .right img').length === wanted",
-        arg=2 * 2 * len(predictions[0].texts),
-    )

@@ -143,7 +143,10 @@ def test_a_hidden_class_leaves_what_it_wins_clear() -> None:
 def test_each_block_s_map_is_shown_with_its_range_and_points() -> None:
     html = card_html.details(prediction(["dog", "cat"], **looked_twice()), 0.0)
     assert html.count("<details class='rounds'>") == 2
-    for text in ("block 1: M<sup>0</sup>, 2 points", "block 2: M<sup>1</sup>, 2 points"):
+    for text in (
+        "Block 1: map M<sup>0</sup>, 2 point prompts",
+        "Block 2: map M<sup>1</sup>, 2 point prompts",
+    ):
         assert html.count(text) == 2
     assert html.count("<svg") == 4
     assert html.count("<circle") == 8
@@ -158,7 +161,7 @@ def test_blocks_that_do_not_ask_sam_show_their_maps_alone() -> None:
     assert "<circle" not in html
     assert "<path" not in html
     assert "point" not in html
-    assert "cosine, no SAM prompts" in html
+    assert "Similarity map (cosine), no SAM prompts" in html
 
 
 def test_methods_that_look_once_have_no_blocks() -> None:

@@ -9,6 +9,9 @@ import pytest
 
 from clipsam.types import Prediction
 from tests.workbench.driving import (
+    CLICK,
+    DEFAULT,
+    ESC_NET,
     GUIDED,
     SAM,
     SURGERY,
@@ -24,8 +27,13 @@ pytestmark = pytest.mark.browser
 def test_an_example_runs_in_two_clicks(bench: Workbench, predictions: list[Prediction]) -> None:
     bench.example("Shapes")
     bench.run()
-    assert [made.method for made in predictions] == ["clip-guided-sam", "clip-surgery-sam"]
-    for title, made in zip((GUIDED, SURGERY), predictions, strict=True):
+    assert [made.method for made in predictions] == [
+        "clip-guided-sam",
+        "esc-net",
+        "clip-surgery-sam",
+    ]
+    bench.expect_labels(ESC_NET, predictions[1].label_map(0))
+    for title, made in zip(DEFAULT, predictions, strict=True):
         card = bench.card(title)
         for index, result in enumerate(made.results):
             bench.expect_mask(title, index, made.class_mask(index))
@@ -43,12 +51,12 @@ def test_the_threshold_redraws_without_a_model(
 ) -> None:
     bench.example("Shapes")
     bench.run()
-    assert len(predictions) == 2
+    assert len(predictions) == 3
     made = predictions[0]
     for threshold in (middle(made), 10, -10):
         bench.set_slider("threshold", threshold)
         bench.expect_mask(GUIDED, 0, made.class_mask(0, threshold))
-    assert len(predictions) == 2
+    assert len(predictions) == 3
 
 
 def test_opacity_redraws_without_a_model(bench: Workbench, predictions: list[Prediction]) -> None:
@@ -58,12 +66,14 @@ def test_opacity_redraws_without_a_model(bench: Workbench, predictions: list[Pre
     bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0, middle(predictions[0])))
     fill = bench.card(GUIDED).locator(".fill").first
     before = fill.screenshot()
+    bench.tab.click("#more-fold button")
     bench.set_slider("opacity", 1)
+    bench.tab.keyboard.press("Escape")
     bench.tab.wait_for_function(
         "getComputedStyle(document.querySelector('.card .fill')).opacity == '1'"
     )
     assert fill.screenshot() != before
-    assert len(predictions) == 2
+    assert len(predictions) == 3
 
 
 def test_a_click_changes_the_mask(
@@ -79,13 +89,13 @@ def test_a_click_changes_the_mask(
     bench.set_slider("threshold", threshold)
     bench.expect_mask(SAM, 0, first.class_mask(0, threshold))
     before = bench.card(SAM).locator(".overlay").first.screenshot()
-    bench.tab.get_by_role("radio", name="− point").click()
+    bench.tab.get_by_role("radio", name="Background point").click()
     bench.click(0.8, 0.25)
     wait_for(bench, lambda: len(predictions) == 2)
     second = predictions[-1]
     concept = second.prompt.concepts[0]
     assert concept.labels.tolist() == [1, 0]
-    assert np.allclose(concept.points, [[51.2, 128], [204.8, 64]], atol=0.5)
+    assert np.allclose(concept.points, [[51.2, 128], [204.8, 64]], atol=CLICK)
     assert not np.array_equal(first.class_mask(0, threshold), second.class_mask(0, threshold))
     bench.expect_mask(SAM, 0, second.class_mask(0, threshold))
     assert bench.card(SAM).locator(".overlay").first.screenshot() != before
@@ -96,6 +106,7 @@ def test_a_click_asks_for_its_class_alone(
 ) -> None:
     guided = HeldUp(monkeypatch, at=0)
     bench.example("Shapes")
+    bench.choose_methods(GUIDED, SURGERY)
     bench.run()
     first, asked = predictions[0], list(guided.asked)
     bench.click(0.2, 0.5)
@@ -126,7 +137,7 @@ def test_a_mark_stays_with_its_class_under_another_of_its_names(
     bench.run()
     (concept,) = predictions[0].prompt.concepts
     assert concept.text == "shape"
-    assert np.allclose(concept.points, [[0.3 * 256, 0.6 * 256]], atol=0.5)
+    assert np.allclose(concept.points, [[0.3 * 256, 0.6 * 256]], atol=CLICK)
     bench.type_classes("shape")
     wait_for(bench, lambda: drawn() != before)
 
@@ -137,21 +148,21 @@ def test_a_box_and_undo_and_clear(
     bench.upload_picture(scene[0], (256, 256))
     bench.type_classes("green square, checked triangle")
     bench.choose_methods(SAM)
-    bench.tab.get_by_role("radio", name="box").click()
+    bench.tab.get_by_role("radio", name="Box").click()
     bench.drag(0.5, 0.75, 0.25, 0.5)
     bench.tab.get_by_role("radio", name="checked triangle").click()
-    bench.tab.get_by_role("radio", name="+ point").click()
+    bench.tab.get_by_role("radio", name="Foreground point").click()
     bench.click(0.5, 0.5)
     bench.click(0.9, 0.9)
     bench.tab.get_by_role("button", name="Undo").click()
     bench.run()
     square, triangle = predictions[-1].prompt.concepts
-    assert np.allclose(square.box, [64, 128, 128, 192], atol=0.5)
+    assert np.allclose(square.box, [64, 128, 128, 192], atol=CLICK)
     assert len(square.points) == 0
     assert triangle.box is None
-    assert np.allclose(triangle.points, [[128, 128]], atol=0.5)
+    assert np.allclose(triangle.points, [[128, 128]], atol=CLICK)
     bench.tab.get_by_role("button", name="Clear").click()
-    bench.expect_text(".card h3 + .problem", "needs a foreground point or a box")
+    bench.expect_text(".card .head + .problem", "needs a foreground point or a box")
 
 
 def test_a_method_without_its_point_explains_itself_and_the_others_run(
@@ -227,7 +238,7 @@ def test_a_new_picture_ends_the_run_of_the_old(
     bench.tab.wait_for_selector(".card", state="hidden")
     guided.go_on()
     bench.run()
-    assert [made.texts[0] for made in predictions] == ["lion", "lion"]
+    assert [made.texts[0] for made in predictions] == ["lion"] * 3
     bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0))
 
 
@@ -241,12 +252,12 @@ def test_stop_ends_a_run_after_the_class_at_hand(
     bench.tab.click("#stop")
     bench.expect_text("#stop", "Stopping")
     guided.go_on()
-    bench.expect_text("#status", "Stopped: 0 of 2 methods done")
+    bench.expect_text("#status", "Stopped: 0 of 3 methods done")
     assert guided.asked == ["red heart", "red cross"] and predictions == []
     bench.card(SURGERY).locator(".problem", has_text="Stopped before it finished").wait_for()
     bench.run()
     bench.expect_mask(GUIDED, 0, predictions[0].class_mask(0))
-    assert len(predictions) == 2
+    assert len(predictions) == 3
 
 
 def test_run_right_after_stop_does_not_revive_what_was_stopped(
@@ -261,8 +272,8 @@ def test_run_right_after_stop_does_not_revive_what_was_stopped(
     bench.tab.click("#run")
     bench.tab.wait_for_selector("#stop:enabled")
     guided.go_on()
-    bench.expect_text("#status", "2 of 2 methods done")
-    assert guided.asked[2:] == list(predictions[0].texts) and len(predictions) == 2
+    bench.expect_text("#status", "3 of 3 methods done")
+    assert guided.asked[2:] == list(predictions[0].texts) and len(predictions) == 3
 
 
 def test_stop_is_offered_to_the_second_of_two_runs(
@@ -280,7 +291,7 @@ def test_stop_is_offered_to_the_second_of_two_runs(
     bench.tab.click("#stop")
     bench.expect_text("#stop", "Stopping")
     second.go_on()
-    bench.expect_text("#status", "Stopped: 0 of 2 methods done")
+    bench.expect_text("#status", "Stopped: 0 of 3 methods done")
 
 
 def test_stop_ends_what_still_waits_for_others(
@@ -302,9 +313,9 @@ def test_stop_ends_what_still_waits_for_others(
     second.expect_text("#status", "queue: 1/1")
     second.tab.click("#stop")
     guided.go_on()
-    bench.expect_text("#status", "2 of 2 methods done")
+    bench.expect_text("#status", "3 of 3 methods done")
     second.expect_text("#status", "Stopped before it started")
-    assert [made.texts[0] for made in predictions] == ["red heart", "red heart"]
+    assert [made.texts[0] for made in predictions] == ["red heart"] * 3
     other.close()
 
 
@@ -350,13 +361,62 @@ def test_no_method(bench: Workbench) -> None:
 
 
 def test_methods_by_class_names_are_ticked_and_cleared_at_once(bench: Workbench) -> None:
-    every = bench.tab.locator("#by-text").get_by_title("Select/Deselect All")
-    boxes = bench.tab.locator("#by-text .wrap input")
-    ticked = bench.tab.locator("#methods .wrap input:checked")
-    every.check()
-    wait_for(bench, lambda: ticked.count() == boxes.count() > 2)
-    every.uncheck()
+    bench.open_methods()
+    group = bench.tab.locator("#methods-list fieldset", has_text="Prompted by class names")
+    ready = group.locator(".method input:enabled")
+    ticked = bench.tab.locator("#methods-list .method input:checked")
+    group.locator(".all").check()
+    wait_for(bench, lambda: ticked.count() == ready.count() > 3)
+    group.locator(".all").uncheck()
     wait_for(bench, lambda: ticked.count() == 0)
+    bench.expect_text("#methods-fold", "None selected")
+
+
+def test_the_methods_fold_to_their_names_and_are_found(bench: Workbench) -> None:
+    bench.expect_text("#methods-fold", "CLIP-Guided SAM, ESC-Net, CLIP Surgery + SAM")
+    lines = bench.tab.locator("#methods-list .method:visible")
+    assert lines.count() == 0
+    bench.open_methods()
+    ready = lines.count()
+    assert ready > 10 and not lines.locator("input:disabled").count()
+    bench.tab.get_by_label("Only ready ones").uncheck()
+    wait_for(bench, lambda: lines.count() > ready)
+    bench.tab.locator("#methods-list input[type=search]").fill("esc sliding")
+    wait_for(
+        bench,
+        lambda: (
+            lines.locator("span").all_inner_texts()
+            == [
+                "ESC-Net · sliding-window",
+                "CAT-Seg (ESC-Net without SAM) · sliding-window",
+            ]
+        ),
+    )
+    lines.locator("input").first.check()
+    bench.expect_text(
+        "#methods-fold", "ESC-Net · whole-image, ESC-Net · sliding-window, CLIP Surgery + SAM"
+    )
+    bench.tab.get_by_role("button", name="Default methods").click()
+    bench.expect_text("#methods-fold", "CLIP-Guided SAM, ESC-Net, CLIP Surgery + SAM")
+    bench.tab.keyboard.press("Escape")
+    wait_for(bench, lambda: lines.count() == 0)
+
+
+def test_methods_that_need_points_join_once_they_can_run(
+    bench: Workbench, predictions: list[Prediction]
+) -> None:
+    bench.example("Lion")
+    bench.run()
+    assert len(predictions) == 3
+    bench.click(0.5, 0.4)
+    bench.expect_text("#status", "5 of 5 methods done")
+    assert {made.method for made in predictions[3:]} >= {"sam-ptx", "sam"}
+    bench.expect_text("#methods-fold", "CLIP Surgery + SAM, SAM-PTx, SAM")
+    bench.tab.get_by_role("button", name="Undo").click()
+    bench.expect_text("#status", "3 of 3 methods done")
+    bench.choose_methods(SURGERY)
+    bench.click(0.5, 0.4)
+    bench.expect_text("#status", "1 of 1 methods done")
 
 
 def test_a_class_that_is_absent_runs(bench: Workbench, predictions: list[Prediction]) -> None:
@@ -369,6 +429,7 @@ def test_a_class_that_is_absent_runs(bench: Workbench, predictions: list[Predict
 def test_presets_without_weights_explain_what_is_missing(bench: Workbench) -> None:
     bench.tab.click("#preset input")
     bench.tab.get_by_role("option", name="base: SAM ViT-B with CLIP ViT-B/16").click()
+    bench.open_methods()
     bench.expect_text("#methods-note", "not available with base")
     text = bench.tab.locator("#methods-note").inner_text()
     assert "CLIP-Guided SAM (semi-automatic, manual)" in text
@@ -416,7 +477,7 @@ def test_points_and_a_box_by_keyboard(
     bench.tab.locator("#annotator canvas").focus()
     for key in ("ArrowRight", "ArrowRight", "Shift+ArrowUp", "Enter"):
         keys.press(key)
-    bench.tab.get_by_role("radio", name="box").focus()
+    bench.tab.get_by_role("radio", name="Box").focus()
     keys.press("Enter")
     bench.tab.locator("#annotator canvas").focus()
     for key in ("Enter", *["ArrowLeft"] * 4, *["ArrowDown"] * 3, "Enter"):

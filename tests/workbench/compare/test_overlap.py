@@ -140,8 +140,8 @@ def test_candidates_are_shown_with_their_predicted_iou() -> None:
     assert html.count("<figure>") == 3
     texts = re.findall(r"<figcaption>(.*?)</figcaption>", html)
     assert texts == [
-        "candidate 1: predicted IoU 0.900",
-        "candidate 2: predicted IoU 0.250, selected",
-        "candidate 3: predicted IoU 0.625",
+        "Candidate 1: predicted IoU 0.900",
+        "Candidate 2: predicted IoU 0.250, selected",
+        "Candidate 3: predicted IoU 0.625",
     ]
     assert candidate_figures(with_candidates(), 0, 0.0) == ""

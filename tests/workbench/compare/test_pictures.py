@@ -13,9 +13,8 @@ from PIL import Image
 
 from clipsam.types import Prediction
 from tests.workbench.driving import (
-    GUIDED,
+    DEFAULT,
     SAM,
-    SURGERY,
     Workbench,
     text_file,
 )
@@ -80,8 +79,8 @@ def test_every_kind_of_picture_runs(
     bench.upload_picture(make(tmp_path), (width, height))
     bench.type_classes("thing")
     bench.run()
-    assert len(predictions) == 2
-    for title, made in zip((GUIDED, SURGERY), predictions, strict=True):
+    assert len(predictions) == 3
+    for title, made in zip(DEFAULT, predictions, strict=True):
         assert made.transform.image_size == (height, width)
         bench.expect_mask(title, 0, made.class_mask(0))
 

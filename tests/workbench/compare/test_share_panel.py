@@ -11,6 +11,7 @@ from PIL import Image
 
 from clipsam.types import Prediction
 from tests.workbench.driving import (
+    CLICK,
     GUIDED,
     SAM,
     SURGERY,
@@ -87,6 +88,6 @@ def test_a_link_about_somebody_s_picture_waits_for_it(
     second.upload_picture(scene[0], (256, 256))
     second.run()
     (made,) = predictions
-    assert np.allclose(made.prompt.concepts[0].points, [[0.3 * 256, 0.6 * 256]], atol=0.5)
+    assert np.allclose(made.prompt.concepts[0].points, [[0.3 * 256, 0.6 * 256]], atol=CLICK)
     assert second.console == []
     other.close()

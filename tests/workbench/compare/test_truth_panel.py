@@ -12,6 +12,7 @@ from clipsam.data.synthetic import SceneData
 from clipsam.types import Prediction
 from clipsam.workbench.compare.score_tables import MEAN
 from tests.workbench.driving import (
+    DEFAULT,
     GUIDED,
     SURGERY,
     Workbench,
@@ -42,15 +43,16 @@ def test_a_binary_truth_gives_the_iou_of_the_mask_shown(
     threshold = middle(predictions[0])
     bench.set_slider("threshold", threshold)
     give_truth(bench, tmp_path / "truth.png")
-    for title, made in zip((GUIDED, SURGERY), predictions, strict=True):
+    for title, made in zip(DEFAULT, predictions, strict=True):
         bench.expect_mask(title, 0, made.class_mask(0, threshold))
         expected = by_hand(made.class_mask(0, threshold), square)
         bench.expect_iou(title, "green square", expected)
         bench.expect_iou(title, MEAN, expected)
+        bench.card(title).locator(".facts", has_text=f"IoU {expected:.2f}").wait_for()
     bench.set_slider("threshold", -10)
     lowest = by_hand(predictions[0].class_mask(0, -10), square)
     bench.expect_iou(GUIDED, "green square", lowest)
-    assert len(predictions) == 2
+    assert len(predictions) == 3
 
 
 @pytest.mark.parametrize("kind", ["palette", "16-bit"])

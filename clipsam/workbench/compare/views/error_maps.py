@@ -16,12 +16,12 @@ from ....evaluation.truth import Truth
 from ....types import Overlap, Prediction
 from .painting import Painting, counted
 
-TRUE_POSITIVE = ("true positive", "#006d77")
-FALSE_POSITIVE = ("false positive", "#e69f00")
-FALSE_NEGATIVE = ("false negative", "#7b3fb5")
-WRONG_CLASS = ("wrong class", "#b2182b")
-TRUE_NEGATIVE = ("true negative", None)
-NOT_SCORED = ("not scored", "#5f5f5f")
+TRUE_POSITIVE = ("True positive", "#006d77")
+FALSE_POSITIVE = ("False positive", "#e69f00")
+FALSE_NEGATIVE = ("False negative", "#7b3fb5")
+WRONG_CLASS = ("Wrong class", "#b2182b")
+TRUE_NEGATIVE = ("True negative", None)
+NOT_SCORED = ("Not scored", "#5f5f5f")
 
 STRIPE = 6
 """Width of the stripes over pixels that are not scored."""

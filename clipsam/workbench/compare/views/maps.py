@@ -50,7 +50,8 @@ def _figure(index: int, text: str, result: ConceptResult, size: tuple[int, int])
         f"<figure>{_name(index, text)}"
         f"<img class='map' src='{uri}' alt='similarity map of {escape(text)}'>"
         f"{_scale(result.similarity)}"
-        f"<figcaption>{escape(result.similarity_unit)}, {_prompts(result)}</figcaption>{note}"
+        f"<figcaption>Similarity map ({escape(result.similarity_unit)}), {_prompts(result)}"
+        f"</figcaption>{note}"
         "</figure>"
     )
 
@@ -60,9 +61,9 @@ def _prompts(result: ConceptResult) -> str:
     if result.block_traces and result.block_traces[-1].regions is None:
         return "no SAM prompts"
     used = result.prompts
-    parts = [_counted(len(used.points), "point")] if len(used.points) else []
+    parts = [_counted(len(used.points), "point prompt")] if len(used.points) else []
     if len(used.boxes):
-        parts.append(_counted(len(used.boxes), "box"))
+        parts.append(_counted(len(used.boxes), "box prompt"))
     if used.dense is not None:
         parts.append("a dense prompt")
     fed = " + ".join(parts) or "no prompts"
@@ -84,8 +85,8 @@ def _blocks(index: int, text: str, result: ConceptResult, size: tuple[int, int])
 
 
 def _block(number: int, seen: BlockTrace) -> str:
-    prompts = "" if seen.regions is None else f", {_counted(len(seen.points), 'point')}"
-    return f"block {number + 1}: M<sup>{number}</sup>{prompts}"
+    prompts = "" if seen.regions is None else f", {_counted(len(seen.points), 'point prompt')}"
+    return f"Block {number + 1}: map M<sup>{number}</sup>{prompts}"
 
 
 def _explained(block_traces: tuple[BlockTrace, ...]) -> str:

@@ -20,7 +20,7 @@ from .display_settings import ALL_CLASSES, DisplaySettings
 from .error_maps import class_errors
 from .painting import greyed, percent
 
-HIDDEN = "hidden: presence below your threshold"
+HIDDEN = "hidden: presence below the limit"
 
 
 def masks(
@@ -187,10 +187,10 @@ class View:
 
 
 VIEWS: dict[str, View] = {
-    ALL_CLASSES: View("Masks over the image", None),
-    "mask": View("Mask alone", _mask_alone),
+    ALL_CLASSES: View("Masks", None),
+    "mask": View("Mask only", _mask_alone),
     "logits": View("Logits", _logits),
-    "prompts": View("SAM prompts", _prompts),
+    "prompts": View("Prompts", _prompts),
     "errors": View("Errors", _errors),
 }
 """All views by id, in display order."""
@@ -224,7 +224,7 @@ def candidate_figures(prediction: Prediction, index: int, threshold: float) -> s
             f"<button type='button' data-index='{index}' data-candidate='{number}' title='Use this "
             "mask as the result'><figure><div class='overlay' "
             f"style='aspect-ratio:{size[1]}/{size[0]}'><img class='fill' src='{fill}' alt=''><img "
-            f"src='{edge}' alt='candidate {number + 1}'></div><figcaption>candidate {number + 1}: "
+            f"src='{edge}' alt='candidate {number + 1}'></div><figcaption>Candidate {number + 1}: "
             f"predicted IoU {predicted[number]:.3f}{taken}</figcaption></figure></button>"
         )
     return f"<div class='maps'>{''.join(figures)}</div>" if figures else ""

@@ -56,8 +56,8 @@ def test_the_four_quarters_of_two_crossing_halves() -> None:
     left, upper = halves()
     painting = error_maps.class_errors(prediction(left), 0, Truth({"a": upper}, ALL), (4, 4))
     expected = np.empty((4, 4), object)
-    expected[:2, :2], expected[:2, 2:] = "true positive", "false negative"
-    expected[2:, :2], expected[2:, 2:] = "false positive", "true negative"
+    expected[:2, :2], expected[:2, 2:] = "True positive", "False negative"
+    expected[2:, :2], expected[2:, 2:] = "False positive", "True negative"
     assert (named(painting) == expected).all()
     assert set(shares(painting).values()) == {0.25}
 
@@ -65,8 +65,8 @@ def test_the_four_quarters_of_two_crossing_halves() -> None:
 @pytest.mark.parametrize(
     ("threshold", "expected"),
     [
-        (3.0, {"false negative": 0.5, "true negative": 0.5}),
-        (-3.0, {"true positive": 0.5, "false positive": 0.5}),
+        (3.0, {"False negative": 0.5, "True negative": 0.5}),
+        (-3.0, {"True positive": 0.5, "False positive": 0.5}),
     ],
 )
 def test_the_threshold_moves_it(threshold: float, expected: dict[str, float]) -> None:
@@ -82,15 +82,15 @@ def test_what_is_not_scored_is_striped_and_counted_apart() -> None:
     truth = Truth({"a": np.zeros((24, 24), bool)}, valid)
     painting = error_maps.class_errors(prediction(np.full((24, 24), 1.0)), 0, truth, (24, 24))
     assert shares(painting) == {
-        "true positive": 0,
-        "false positive": 0.75,
-        "false negative": 0,
-        "true negative": 0,
-        "not scored": 0.25,
+        "True positive": 0,
+        "False positive": 0.75,
+        "False negative": 0,
+        "True negative": 0,
+        "Not scored": 0.25,
     }
     drawn = named(painting)
-    assert (drawn[valid] == "false positive").all()
-    assert set(drawn[~valid]) == {"not scored", "true negative"}
+    assert (drawn[valid] == "False positive").all()
+    assert set(drawn[~valid]) == {"Not scored", "True negative"}
 
 
 def test_a_pixel_lost_to_another_class_is_missed() -> None:
@@ -99,10 +99,10 @@ def test_a_pixel_lost_to_another_class_is_missed() -> None:
     stronger[0] = 3
     answer = prediction(np.full((4, 4), 2.0), stronger)
     alone = error_maps.class_errors(answer, 0, truth, (4, 4))
-    assert shares(alone)["true positive"] == 1
+    assert shares(alone)["True positive"] == 1
     beside = error_maps.class_errors(answer, 0, truth, (4, 4), overlap="argmax")
-    assert shares(beside)["false negative"] == 0.25
-    assert (named(beside)[0] == "false negative").all()
+    assert shares(beside)["False negative"] == 0.25
+    assert (named(beside)[0] == "False negative").all()
 
 
 def test_a_smaller_picture_takes_the_pixel_at_the_centre() -> None:
@@ -111,7 +111,7 @@ def test_a_smaller_picture_takes_the_pixel_at_the_centre() -> None:
     painting = error_maps.class_errors(
         prediction(np.full((6, 6), -1.0)), 0, Truth({"a": truth}, np.ones((6, 6), bool)), (2, 2)
     )
-    expected = [["true negative", "false negative"], ["true negative"] * 2]
+    expected = [["True negative", "False negative"], ["True negative"] * 2]
     assert named(painting).tolist() == expected
 
 
@@ -124,9 +124,9 @@ def test_label_maps_tell_a_wrong_class_from_too_much() -> None:
         prediction(a, b), Truth({"a": true_a, "b": true_b}, ALL), (4, 4)
     )
     assert named(painting).tolist() == [
-        ["true positive", "true positive", "wrong class", "false negative"],
-        ["wrong class", "wrong class", "true positive", "false negative"],
-        *[["false positive"] * 3 + ["true negative"]] * 2,
+        ["True positive", "True positive", "Wrong class", "False negative"],
+        ["Wrong class", "Wrong class", "True positive", "False negative"],
+        *[["False positive"] * 3 + ["True negative"]] * 2,
     ]
 
 
@@ -137,12 +137,12 @@ def test_a_class_that_the_truth_does_not_know_is_scored_where_it_names_another()
     true_a[0] = True
     painting = error_maps.label_errors(prediction(a, b), Truth({"a": true_a}, ALL), (4, 4))
     assert shares(painting) == {
-        "true positive": 0,
-        "false positive": 0,
-        "false negative": 2 / 16,
-        "true negative": 6 / 16,
-        "wrong class": 2 / 16,
-        "not scored": 6 / 16,
+        "True positive": 0,
+        "False positive": 0,
+        "False negative": 2 / 16,
+        "True negative": 6 / 16,
+        "Wrong class": 2 / 16,
+        "Not scored": 6 / 16,
     }
 
 
