@@ -108,7 +108,7 @@ class CompareTab:
         with gr.Row(elem_id="bar-line"):
             self.classes = gr.Textbox(
                 label="Classes",
-                placeholder="dog; puppy, grass (comma: next class, semicolon: synonym)",
+                placeholder="dog; puppy, grass",
                 scale=7,
                 min_width=220,
                 elem_id="classes",
