@@ -14,6 +14,8 @@ CONSTRAINTS ?= constraints.txt
 # sam2 is built here, and needs no CUDA compiler for what is used of it.
 PIP := SAM2_BUILD_CUDA=0 $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 TEST_ARGS ?=
+# Processes of the tests, each of them with one thread.
+TEST_WORKERS ?= 2
 PHOTOGRAPHS ?= ../shared/data
 
 .PHONY: app test lint benchmark-tiny benchmark-speed benchmark-memory notebook pictures
@@ -26,7 +28,7 @@ test: $(VENV)/test.installed lint
 	  echo "Installing Chromium for the browser tests"; \
 	  apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 	  || echo "Chromium cannot be installed here: the browser tests will be skipped"
-	$(VENV)/bin/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 benchmark-tiny: $(VENV)/app.installed
 	$(VENV)/bin/python -m benchmarks.comparisons --photographs $(PHOTOGRAPHS)

@@ -306,11 +306,11 @@ def test_esc_net_takes_fewer_classes_at_a_time(tiny, monkeypatch) -> None:
     predictor = load_predictor("esc-net", tiny)
     forward, chunks = predictor.model.forward, []
 
-    def watched(features: object, text: torch.Tensor, chunk: int) -> object:
+    def watched(features: object, text: torch.Tensor, chunk: int, *rest: object) -> object:
         chunks.append(chunk)
         if len(chunks) < 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(features, text, chunk)
+        return forward(features, text, chunk, *rest)
 
     monkeypatch.setattr(predictor.model, "forward", watched)
     found = predictor.on(GPU).predict(EncodedImage(IMAGE), TEN)

@@ -110,9 +110,13 @@ def session(folder: Path) -> Iterator[EvaluateSession]:
 
 def test_the_page_offers_and_measures_it(session: EvaluateSession, expected: float) -> None:
     models = ModelStore()
-    groups = [b for b in build_page(models).blocks.values() if isinstance(b, gr.CheckboxGroup)]
+    blocks = build_page(models).blocks.values()
+    (listed,) = (block for block in blocks if block.elem_id == "methods-list")
+    methods = [method for group in listed.props["groups"] for method in group["methods"]]
+    assert "toy/text" in [method["key"] for method in methods]
+    groups = [block for block in blocks if isinstance(block, gr.CheckboxGroup)]
     offers = [group.elem_id for group in groups if ("Toy · text", "toy/text") in group.choices]
-    assert offers == ["by-text", "evaluate-methods"]
+    assert offers == ["evaluate-methods"]
     bundles = SessionBundles()
     with gr.Blocks():
         tab = EvaluateTab(models, gr.State(bundles))

@@ -43,6 +43,11 @@ class Turns:
         return Turn(self, is_wanted)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a request has its turn."""
+        return self._running is not None
+
+    @property
     def waiting(self) -> int:
         """Number of requests that wait for their turn."""
         return len(self._waiting)

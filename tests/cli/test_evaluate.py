@@ -88,7 +88,7 @@ def test_single_objects(tmp_path):
         ({"--clicks": "0"}, "--clicks 0"),
         ({"--limit": "-1"}, "--limit -1"),
         ({"--absent": "some"}, "--absent some"),
-        ({"--out": "file"}, "file cannot be written"),
+        ({"--out": "file"}, "file is a file, expected a folder"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, changed, says):

@@ -156,6 +156,8 @@ def test_ctrl_c_in_a_c_locale(photo: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "clipsam", *words],
         env=environment,
+        # A shell's background jobs, and what they start, would ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parents[2],

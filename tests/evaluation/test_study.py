@@ -151,7 +151,7 @@ def test_no_image_and_no_class(study, quarters):
 
 def test_a_folder_that_cannot_be(study, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="file cannot be written"):
+    with pytest.raises(DataError, match="file is a file, expected a folder"):
         study("file")
 
 

@@ -178,9 +178,9 @@ def test_a_small_budget_takes_fewer_classes_at_a_time_and_gives_the_same(tiny, m
     predictor, chunks = EscNetPredictor.untrained(tiny), []
     forward = predictor.model.forward
 
-    def watched(features, text, chunk):
+    def watched(features, text, chunk, *rest):
         chunks.append(chunk)
-        return forward(features, text, chunk)
+        return forward(features, text, chunk, *rest)
 
     monkeypatch.setattr(predictor.model, "forward", watched)
     concepts = [Concept((f"thing {number}",)) for number in range(10)]

@@ -296,8 +296,11 @@ def test_a_finished_bundle_is_not_overwritten(tmp_path, capsys):
     args = command("sam-decoder", tmp_path / "bundle", "--set", "epochs=0.3")
     assert main(args) == 0
     weights = (tmp_path / "bundle" / "model.safetensors").read_bytes()
-    assert main([*args, "--resume"]) == 2
+    assert main(args) == 2
     refused(capsys, "finished bundle")
+    assert main([*args, "--set", "num_points=3", "--resume"]) == 2
+    refused(capsys, "finished bundle")
+    assert main([*args, "--resume"]) == 0, "the run that made it has nothing left to do"
     assert (tmp_path / "bundle" / "model.safetensors").read_bytes() == weights
 
 

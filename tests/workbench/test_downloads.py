@@ -81,6 +81,7 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
+    page.locator("#methods-fold button").click()
     page.locator("#downloads button", has_text="Weights available for download").click()
     hub.fail = lambda _: (418, {})
     page.get_by_label(CLIPSEG.repo).check()
@@ -91,9 +92,12 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     page.locator("#download").click()
     page.locator("#download-message", has_text=HERE.strip()).wait_for()
     assert page.get_by_label(CLIPSEG.repo).count() == 0
+    page.keyboard.press("Escape")
     page.locator("#examples button", has_text="Shapes").first.click()
     page.wait_for_selector("#annotator .filled")
+    page.locator("#methods-fold button").click()
     page.get_by_label("CLIPSeg + SAM · dense-prompt").check()
+    page.keyboard.press("Escape")
     page.locator("#run").click()
     page.locator(".card", has_text="CLIPSeg + SAM").locator(".details, details").first.wait_for()
     assert not problems

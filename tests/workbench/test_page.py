@@ -44,6 +44,9 @@ def test_who_comes_when_the_queue_is_full_is_told_so(
     guided = HeldUp(monkeypatch)
     monkeypatch.setattr(page_module, "MAX_QUEUE", 1)
     page = page_module.build_page(models)
+    for listener in page.fns.values():  # or dozens would have to run before one waits
+        if listener.concurrency_id == "gpu":
+            listener.concurrency_limit = 1
     _, address, _ = page_module.launch(
         page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
     )

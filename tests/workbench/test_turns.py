@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -296,5 +297,7 @@ def test_open_pages_count_connections() -> None:
 
     counted = pages.around(app)
     for path in ("/gradio_api/heartbeat/abc", "/gradio_api/other"):
-        asyncio.run(counted({"path": path}, None, None))
+        # In a thread of its own: a browser's driver may run a loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, counted({"path": path}, None, None)).result()
     assert seen == [{"abc": 1}, {}] and not pages.sessions

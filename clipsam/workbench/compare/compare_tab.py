@@ -63,6 +63,9 @@ RUN_LINKED = """() => {
 }"""
 """JavaScript that runs the methods once the image of a shared link is shown."""
 
+WAITING = "Others are using the models. Your methods run as soon as it is their turn."
+"""Shown until the first result of a run that began while another request had its turn."""
+
 
 class CompareTab:
     """Layout and events of the tab; user data lives in the :class:`Session` only."""
@@ -404,7 +407,7 @@ class CompareTab:
         session.run = run
         yield {
             self.message: "",
-            self.status: "",
+            self.status: note(WAITING) if self.models.turns.is_busy else "",
             self.stale: "",
             self.steps: gr.HTML(visible=False),
             **self.stop.offer(),

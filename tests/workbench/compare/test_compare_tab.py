@@ -301,7 +301,7 @@ def test_stop_ends_what_still_waits_for_others(
     predictions: list[Prediction],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One runs at a time; the other is told its place, and may leave."""
+    """One runs at a time; the other is told that it waits, and may leave."""
     guided = HeldUp(monkeypatch)
     bench.example("Shapes")
     bench.tab.click("#run")
@@ -310,11 +310,11 @@ def test_stop_ends_what_still_waits_for_others(
     second = Workbench(other.new_page(), address)
     second.example("Lion")
     second.tab.click("#run")
-    second.expect_text("#status", "queue: 1/1")
+    second.expect_text("#status", "Others are using the models")
     second.tab.click("#stop")
     guided.go_on()
     bench.expect_text("#status", "3 of 3 methods done")
-    second.expect_text("#status", "Stopped before it started")
+    second.expect_text("#status", "Stopped: 0 of 3 methods done")
     assert [made.texts[0] for made in predictions] == ["red heart"] * 3
     other.close()
 

@@ -1015,7 +1015,8 @@ def test_what_is_trained_is_measured_beside_the_projects_own(
     mine.wait_for()
     assert mine.is_checked()
     inner.get_by_label("CLIP-Guided SAM, adapted 1 · manual", exact=True).click()
-    inner.get_by_label("CLIP Surgery + SAM · vanilla", exact=True).click()
+    for title in ("CLIP Surgery + SAM · vanilla", "ESC-Net · whole-image"):
+        inner.get_by_label(title, exact=True).click()
     page.upload(pack(scenes, tmp_path / "my.zip"))
     page.expect("#evaluate-about", "my.zip: 4 images, 52 classes")
     inner.click("#evaluate-run")
@@ -1048,7 +1049,8 @@ def test_in_the_browser(
     page.expect("#evaluate-data-message [role=alert]", "notes.zip is not a zip archive")
     page.upload(pack(scenes, tmp_path / "my.zip"))
     page.expect("#evaluate-about", "my.zip: 4 images, 52 classes")
-    for title in ("CLIP-Guided SAM · semi-automatic", "SAM · manual"):
+    ticks = ("CLIP-Guided SAM · semi-automatic", "ESC-Net · whole-image", "SAM · manual")
+    for title in ticks:
         inner.get_by_label(title, exact=True).click()
     inner.click("#evaluate-run")
     page.expect("#evaluate-status", "4 of 4 images done.")
