@@ -15,6 +15,7 @@ from clipsam.evaluation.rows import read_rows
 from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.study import Settings, Shard, Study
 from clipsam.evaluation.summary import present_figures
+from clipsam.writing import OutputError
 
 RUNS = (MethodRun("text", "text"), MethodRun("clicks", "manual", 2))
 SETTINGS = Settings("kind:path", "val", ("halves", "halves:manual"), "tiny", 2, seeds=2)
@@ -151,7 +152,7 @@ def test_no_image_and_no_class(study, quarters):
 
 def test_a_folder_that_cannot_be(study, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="file is a file, expected a folder"):
+    with pytest.raises(OutputError, match="file is a file, expected a folder"):
         study("file")
 
 

@@ -84,14 +84,14 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     page.locator("#methods-fold button").click()
     page.locator("#downloads button", has_text="Weights available for download").click()
     hub.fail = lambda _: (418, {})
-    page.get_by_label(CLIPSEG.repo).check()
+    page.locator("#downloads").get_by_label(CLIPSEG.repo).check()
     page.locator("#download").click()
     page.locator("#download-message [role=alert]", has_text="HTTP 418").wait_for()
     hub.fail = lambda _: None
-    assert page.get_by_label(CLIPSEG.repo).is_checked()
+    assert page.locator("#downloads").get_by_label(CLIPSEG.repo).is_checked()
     page.locator("#download").click()
     page.locator("#download-message", has_text=HERE.strip()).wait_for()
-    assert page.get_by_label(CLIPSEG.repo).count() == 0
+    assert page.locator("#downloads").get_by_label(CLIPSEG.repo).count() == 0
     page.keyboard.press("Escape")
     page.locator("#examples button", has_text="Shapes").first.click()
     page.wait_for_selector("#annotator .filled")
@@ -99,6 +99,6 @@ def test_in_the_browser(hub: StandinHub, address: str, chromium: object) -> None
     page.get_by_label("CLIPSeg + SAM · dense-prompt").check()
     page.keyboard.press("Escape")
     page.locator("#run").click()
-    page.locator(".card", has_text="CLIPSeg + SAM").locator(".details, details").first.wait_for()
+    page.locator(".card", has_text="CLIPSeg + SAM").locator(".overlay").first.wait_for()
     assert not problems
     page.close()
