@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clipsam.errors import PromptError
+from clipsam.methods.base import TrainablePredictor
 from clipsam.registry import METHODS, describe_methods, find_method, methods
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import PRESETS
@@ -31,6 +32,7 @@ def test_a_method_says_what_it_is(method):
     assert info.kind in ("method", "baseline")
     assert len(set(info.modes)) == len(info.modes) > 0
     assert info.summary.endswith(".")
+    assert info.needs_training == issubclass(method, TrainablePredictor)
     assert {method_status(method.info, preset) for preset in PRESETS.values()} <= {
         "ready",
         "untrained",

@@ -14,7 +14,7 @@ from ..errors import PromptError
 from ..models.esc_net import EscNet, EscNetConfig
 from ..models.tuned_sam_model import TunedSam, TunedSamConfig
 from ..predictor import Predictor
-from ..registry import find_method, methods
+from ..registry import METHODS, find_method
 from ..weights.backbones import Backbones
 from ..weights.bundle import WeightsError, load_bundle, load_into, read_config
 from ..weights.checkpoints import find_checkpoint
@@ -34,7 +34,7 @@ def find_trainable(method: str) -> type[TrainablePredictor]:
     """
     found = find_method(method)
     if not issubclass(found, TrainablePredictor):
-        trained = [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
+        trained = [id for id, info in METHODS.items() if info.needs_training]
         raise PromptError(
             f"{found.info.name} has no trainable weights. Choose one of {', '.join(trained)}."
         )

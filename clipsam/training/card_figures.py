@@ -16,8 +16,7 @@ from ..data.splits import some_images
 from ..data.synthetic import SceneData
 from ..evaluation.metrics import SampleScore, class_wise_miou, mean_image_iou
 from ..evaluation.runner import MethodRun, evaluate
-from ..methods.base import TrainablePredictor
-from ..registry import find_method, methods
+from ..registry import METHODS, find_method
 from ..weights.backbones import load_backbones
 from ..weights.presets import HYBRID
 from ..writing import write_json
@@ -74,7 +73,7 @@ EVALUATION_SEED = 1_000_003
 
 def tuned_methods() -> list[str]:
     """Ids of all methods that have weights of their own."""
-    return [id for id, cls in methods().items() if issubclass(cls, TrainablePredictor)]
+    return [id for id, info in METHODS.items() if info.needs_training]
 
 
 def held_back(name: str, photographs: Path | None) -> SegmentationData:

@@ -19,8 +19,8 @@ from ...data.samples import LabelledImage
 from ...data.synthetic import SceneData
 from ...errors import ClipsamError
 from ...evaluation.truth import read_names
-from ...methods.base import TrainablePredictor, find_trainable
-from ...registry import find_info, methods
+from ...methods.base import find_trainable
+from ...registry import METHODS, find_info
 from ...training.adapt import MIN_IMAGES, AdaptationResult, trained_parts
 from ...weights.availability import method_status
 from ...weights.presets import PRESETS, find_preset
@@ -404,10 +404,10 @@ def example_pictures() -> tuple[LabelledImage, ...]:
 def _trainable() -> dict[str, str]:
     """Return titles by ``preset/method`` of all methods that can be trained from a bundle."""
     return {
-        f"{preset.name}/{id}": f"{method.info.name} ({preset.name})"
+        f"{preset.name}/{id}": f"{info.name} ({preset.name})"
         for preset in PRESETS.values()
-        for id, method in methods().items()
-        if issubclass(method, TrainablePredictor) and method_status(method.info, preset) == "ready"
+        for id, info in METHODS.items()
+        if info.needs_training and method_status(info, preset) == "ready"
     }
 
 
