@@ -114,9 +114,11 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 
 def _line(values: Sequence[float], top: float, name: str) -> str:
+    if len(values) == 1:
+        values = [*values, *values]  # A line, because a point alone would not be seen.
     steps = np.unique(np.linspace(0, len(values) - 1, MAX_POINTS).round().astype(int))
     points = " ".join(
-        f"{100 * step / max(1, len(values) - 1):.1f},{100 - 96 * values[step] / (top or 1):.1f}"
+        f"{100 * step / (len(values) - 1):.1f},{100 - 96 * values[step] / (top or 1):.1f}"
         for step in steps
     )
     return f"<polyline class='{name}' points='{points}'/>"

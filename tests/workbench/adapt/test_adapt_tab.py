@@ -128,6 +128,12 @@ def test_an_unlucky_end_is_called_so() -> None:
     assert "sampled" not in adapt_html.verdict(replace(adapted(0.5), mode="semi-automatic"))
 
 
+def test_the_loss_of_a_single_step_is_a_line() -> None:
+    for name in ("each", "mean"):
+        (points,) = re.findall(f"class='{name}' points='([^']*)'", adapt_html.curve([0.5], None))
+        assert points == "0.0,4.0 100.0,4.0"
+
+
 def test_the_running_mean_begins_with_its_first_window() -> None:
     assert adapt_html.running_mean([4.0, 2.0, 0.0, 6.0], 2) == [3.0, 3.0, 1.0, 3.0]
     assert adapt_html.running_mean([4.0], 5) == [4.0]
@@ -414,7 +420,7 @@ def test_the_example_is_learnt_and_downloaded(window: object, tmp_path: Path) ->
     load_example(window)
     assert window.locator("#adapt-listing .out").count() == 2
     window.click("#adapt-start")
-    window.wait_for_selector("#adapt-curve polyline.mean")
+    window.wait_for_selector("#adapt-curve figcaption:has-text('Loss: step')")
     window.wait_for_selector("#adapt-results .verdict:has-text('mean IoU')")
     assert window.locator("#adapt-results .compared").count() == 2
     assert window.locator("#adapt-results .compared figure").count() == 6
