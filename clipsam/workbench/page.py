@@ -16,6 +16,7 @@ from .compare.compare_tab import CompareTab
 from .evaluate.evaluate_tab import EvaluateTab
 from .events import FILED, MAX_RUNNING
 from .image_store import ImageStore
+from .inputs import Page
 from .model_store import ModelStore
 from .presence import OpenPages
 from .zero_gpu import ON_ZERO_GPU
@@ -44,7 +45,7 @@ def build_page(models: ModelStore, folders: Sequence[Path] = ()) -> gr.Blocks:
         models: the model cache; models are loaded when needed.
         folders: folders of labelled images on this machine that every user may evaluate on.
     """
-    with gr.Blocks(
+    with Page(
         title=TITLE,
         analytics_enabled=False,
         fill_width=True,

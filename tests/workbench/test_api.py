@@ -300,12 +300,26 @@ def test_no_file_of_the_server_is_read(page: Client, files: Path, meta: dict) ->
     request = {"image": {"path": str(outside), **meta}, "classes": "dog", "methods": [GUIDED]}
     said = http(page.src, "segment", request)
     assert "event: error" in said and "counts" not in said and "mask" not in said
+    assert "upload" in said and str(outside) not in said
 
 
-def http(address: str, function: str, request: dict) -> str:
+def test_an_address_that_is_not_reached_is_one_sentence(page: Client) -> None:
+    image = {"path": "http://127.0.0.1:9/cat.png", "meta": {"_type": "gradio.FileData"}}
+    said = http(page.src, "segment", {"image": image, "classes": "dog", "methods": [GUIDED]})
+    assert "event: error" in said and "Upload files, or send them as data URLs" in said
+
+
+def test_too_few_values_are_listed(page: Client) -> None:
+    said = http(page.src, "segment", {"data": ["photo.png", "dog"]}, path="segment")
+    assert "event: error" in said and "image, classes, methods, preset" in said
+    assert "there were 2." in said
+
+
+def http(address: str, function: str, request: dict, path: str | None = None) -> str:
     """What ``curl`` gets in two steps."""
     base = f"{address.rstrip('/')}/gradio_api/call"
-    asked = ["curl", "-s", "-H", "Content-Type: application/json", f"{base}/v2/{function}"]
+    asked = ["curl", "-s", "-H", "Content-Type: application/json"]
+    asked.append(f"{base}/{path or f'v2/{function}'}")
     event = json.loads(subprocess.check_output([*asked, "-d", json.dumps(request)]))["event_id"]
     return subprocess.check_output(["curl", "-s", "-N", f"{base}/{function}/{event}"], text=True)
 
