@@ -24,8 +24,13 @@ def space_files(bundles: Collection[str], root: Path = ROOT) -> dict[str, Path]:
         root: of the project.
 
     Raises:
-        WeightsError: a file is missing or not committed.
+        WeightsError: a file is missing or not committed, or this is an installed package.
     """
+    if not (root / "app.py").is_file():
+        raise WeightsError(
+            f"{root} is not a clone of the project, and a Space is made from one: clone it, and "
+            "run this command there"
+        )
     needed = [root / name for name in (*FILES, *FOLDERS)]
     needed += [root / "checkpoints" / "tiny" / b / f for b in bundles for f in (CONFIG, WEIGHTS)]
     missing = [path.relative_to(root).as_posix() for path in needed if not path.exists()]

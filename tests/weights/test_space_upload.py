@@ -122,11 +122,16 @@ def test_a_second_push_changes_what_is_there(project: Path, hub: StandinHub) -> 
     assert hub.files[THERE]["app.py"] == b"# another\n"
 
 
+def test_an_installed_package_is_no_project(tmp_path: Path, hub: StandinHub) -> None:
+    refused(tmp_path, "is not a clone of the project", "clone it")
+    assert not hub.requests
+
+
 def test_an_incomplete_project(project: Path) -> None:
     (project / "checkpoints" / "tiny" / "esc-net" / "model.safetensors").unlink()
     refused(project, "is incomplete", "checkpoints/tiny/esc-net/model.safetensors")
-    (project / "app.py").unlink()
-    refused(project, "app.py and 1 more")
+    (project / "README.md").unlink()
+    refused(project, "README.md and 1 more")
 
 
 def test_changes_that_were_not_committed(
