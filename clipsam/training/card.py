@@ -145,8 +145,9 @@ names the sets), and CLIP besides 1,655 photographs that have a name and no mask
 masks, from the classifier's opinion of every cell, and from names. The methods that tune SAM saw a
 low-data split:
 {few}.
-They were trained alike, for all of their modes at once, with two classes of every image. ESC-Net
-and CAT-Seg have a head that starts from nothing, and saw more:
+They were trained alike, for all of their modes at once, with two classes of every image; those that
+are only clicked half as long, so that all saw as many clicks. ESC-Net and CAT-Seg have a head that
+starts from nothing, and saw more:
 {many}.
 Of every image they were asked eight classes, present and absent, and their loss was BCE + Dice (BCE
 alone in CAT-Seg's code; ESC-Net's paper names none); of CLIP's towers they tune the image's alone,

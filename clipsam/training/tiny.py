@@ -17,6 +17,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 from ..data.readers import ConcatData
 from ..data.splits import Split, some_images
 from ..data.stream import TrainingStream
+from ..evaluation.runner import MANUAL
 from ..measure import hardware
 from ..methods.base import find_trainable
 from ..models.clip import ClassTextEncoder, SurgeryVision, build_clip
@@ -112,6 +113,8 @@ class TinyRecipe:
         clip, alignment: the alignment.
         sam_half, sam, sam_lr: SAM, first on images of half the side.
         tuned_sam: every method that tunes SAM, on the first two.
+        click_epochs: its epochs for methods that are only clicked, which then see as many clicked
+            samples as those whose other half has class names.
         low_data: images of each set that it may see.
         esc_net: ESC-Net and CAT-Seg.
         large: images of each set that it may see.
@@ -136,6 +139,7 @@ class TinyRecipe:
             seed=20,
         )
     )
+    click_epochs: float = 1.0
     low_data: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LOW_DATA_SPLIT))
     esc_net: EscNetRecipe = dataclasses.field(
         default_factory=lambda: replace(TINY_ESC_NET_RECIPE, epochs=1, validation_images=0, seed=20)
@@ -313,6 +317,8 @@ class TinyTraining:
             TunedSamConfig: (self.recipe.tuned_sam, self.recipe.low_data),
             EscNetConfig: (self.recipe.esc_net, self.recipe.large),
         }[find_trainable(method).config_type]
+        if find_trainable(method).info.modes == (MANUAL,):
+            recipe = replace(recipe, epochs=self.recipe.click_epochs)
         backbones = load_backbones(PRESET, self.device, bundle)
         self._trunk_of(backbones.clip).remember(REMEMBERED)
         torch.manual_seed(recipe.seed)
