@@ -87,14 +87,14 @@ def _attend_in_sam(
     return window_unpartition(attention(windows), window, padded, tuple(tokens.shape[1:3]))
 
 
-def _attend_in_clip(attention: nn.Module, x: Tensor, value_value: bool) -> Tensor:
+def _attend_in_clip(attention: nn.Module, x: Tensor, kinds: Sequence[str]) -> Tensor:
     """Compute CLIP's attention with explicit weights."""
     heads = (*x.shape[:2], attention.num_heads, attention.head_dim)
     query, key, value = (
         projection(x).view(heads).transpose(1, 2)
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    if value_value:
+    if tuple(kinds) == ("value-value",):
         query = key = value
     weights = (attention.scale * query @ key.transpose(-2, -1)).softmax(dim=-1)
     return attention.out_proj((weights @ value).transpose(1, 2).reshape(x.shape))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .predictor import PredictOptions, Predictor
     from .registry import load_predictor
     from .result import Result
+    from .tiling import Tiling
     from .types import Concept, Prediction, Prompt, parse_classes
 
 __version__ = "0.2.0"
@@ -34,6 +35,7 @@ __all__ = [
     "Predictor",
     "Prompt",
     "Result",
+    "Tiling",
     "evaluate",
     "from_pretrained",
     "list_methods",
@@ -52,6 +54,7 @@ _MODULES = {
     "Prompt": "types",
     "EncodedImage": "encoded_image",
     "Result": "result",
+    "Tiling": "tiling",
     "evaluate": "evaluate_methods",
     "from_pretrained": "model",
     "list_methods": "model",

@@ -14,6 +14,7 @@ from .errors import PromptError
 from .predictor import Predictor
 from .prompting import PointSampling, PromptSettings
 from .registry import find_method
+from .tiling import Blend, Tiling
 from .weights.backbones import Precision, load_backbones
 from .weights.presets import find_preset
 
@@ -67,6 +68,37 @@ def declare_prompt_settings(parser: argparse.ArgumentParser) -> None:
         metavar="LOGIT",
         help="strength of the map as dense prompt; 255 in the authors' code",
     )
+
+
+def declare_tiling(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :class:`~clipsam.tiling.Tiling`."""
+    group = parser.add_argument_group("tiles", "for images much larger than the networks see")
+    group.add_argument(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="side of a tile; by default every image is predicted whole",
+    )
+    group.add_argument(
+        "--tile-overlap", type=float, default=0.25, metavar="0..0.5", help="share of a tile's side"
+    )
+    group.add_argument(
+        "--tile-blend",
+        choices=get_args(Blend),
+        default="linear",
+        help="weights of logits where tiles overlap: falling towards the edge, or equal",
+    )
+
+
+def tiling_of(args: argparse.Namespace) -> Tiling | None:
+    """Return what the arguments of :func:`declare_tiling` say.
+
+    Raises:
+        PromptError: a size or an overlap that no tile can have.
+    """
+    if args.tile is None:
+        return None
+    return Tiling(args.tile, args.tile_overlap, args.tile_blend)
 
 
 def prompt_settings_of(args: argparse.Namespace) -> dict[str, Any]:

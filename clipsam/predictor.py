@@ -6,7 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
@@ -21,6 +21,7 @@ from .measure import PeakMemory, Stopwatch
 from .memory import CPU, FallbackPlan, move_tensors, run_with_fallback, weights
 from .prompting import PointSampling, PromptSettings
 from .registry import MethodInfo
+from .tiling import Mosaic, TileResult, Tiling
 from .types import Concept, ConceptResult, Prediction, Prompt
 from .weights.backbones import Backbones
 
@@ -41,6 +42,7 @@ class PredictOptions:
         classes_at_a_time: a method that computes several classes at once takes at most so many,
             and answers the same with less memory; ``None`` leaves the number to the method. When
             memory runs out, a prediction lowers it by itself, see ``memory.run_with_fallback``.
+        tiling: divides images larger than a tile; ``None`` predicts every image whole.
     """
 
     mode: str | None = None
@@ -50,6 +52,7 @@ class PredictOptions:
     point_threshold: float | None = None
     dense_logit: float | None = None
     classes_at_a_time: int | None = None
+    tiling: Tiling | None = None
 
     def __post_init__(self) -> None:
         if self.classes_at_a_time is not None and self.classes_at_a_time < 1:
@@ -74,6 +77,12 @@ class PredictOptions:
             for field in fields(PromptSettings)
             if (value := getattr(self, field.name)) is not None
         }
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a result keeps of the settings, by name: :attr:`overrides` and the tiles."""
+        tiling = asdict(self.tiling) if self.tiling is not None else {}
+        return {**self.overrides, **{f"tile_{name}": value for name, value in tiling.items()}}
 
     def prompt_settings(self, defaults: PromptSettings) -> PromptSettings:
         """Return a method's own settings, with those that are set here in their place."""
@@ -241,7 +250,7 @@ class Predictor(ABC):
             encoded: the image; features computed here stay in it for the next method.
             prompt: the classes, with points and boxes in pixels of the original image.
             options: see :class:`PredictOptions`.
-            progress: called with (classes done, classes to do).
+            progress: called with (classes done, classes to do); a class counts once per tile.
             earlier: a prediction for another prompt on this image, with these options. A class
                 that is unchanged keeps its result, unless classes compete; time and memory
                 are those of the others.
@@ -293,7 +302,14 @@ class Predictor(ABC):
                 progress(done, total)
             self._give_way(watch)
 
-        found = self._predict_all(encoded, concepts, how, options, watch, step)
+        tiling = options.tiling
+        if tiling is not None and tiling.divides(encoded.size):
+            mosaic = Mosaic(encoded.size, tiling, self._mask_side)
+            found = self._predict_tiles(encoded, mosaic, concepts, how, options, watch, step)
+            transform = mosaic.transform
+        else:
+            found = self._predict_all(encoded, concepts, how, options, watch, step)
+            transform = self._transform(encoded)
         found = [self._noted(*one) for one in zip(found, concepts, strict=True)]
         answers = dict(kept)
         answers.update(zip((keys[index] for index in pending), found, strict=True))
@@ -302,12 +318,59 @@ class Predictor(ABC):
             preset=self.backbones.preset.name,
             mode=" + ".join(mode for mode in self.info.modes if mode in modes),
             prompt=prompt,
-            transform=self._transform(encoded),
+            transform=transform,
             results=tuple(answers[key] for key in keys),
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
-            overrides=options.overrides,
+            overrides=options.recorded,
         )
+
+    def _predict_tiles(
+        self,
+        encoded: EncodedImage,
+        mosaic: Mosaic,
+        concepts: Sequence[Concept],
+        modes: Sequence[str],
+        options: PredictOptions,
+        watch: Stopwatch,
+        progress: Callable[[int, int], None],
+    ) -> list[ConceptResult]:
+        """Predict all classes in every tile; a class that needs marks, in the tiles with some.
+
+        Features of a tile are not kept in the image: those of all would not fit into its cache.
+        """
+        asked = [
+            [
+                index
+                for index, (concept, mode) in enumerate(zip(concepts, modes, strict=True))
+                if mode != "manual" or tile.concept(concept).has_user_prompt
+            ]
+            for tile in mosaic.tiles
+        ]
+        total, before = sum(map(len, asked)), 0
+        parts: list[list[TileResult]] = [[] for _ in concepts]
+        for tile, indices in zip(mosaic.tiles, asked, strict=True):
+            if not indices:
+                continue
+            cut = EncodedImage(tile.crop(encoded.image))
+
+            def step(done: int, _: int, before: int = before) -> None:
+                progress(before + done, total)
+
+            found = self._predict_all(
+                cut,
+                [tile.concept(concepts[index]) for index in indices],
+                [modes[index] for index in indices],
+                options,
+                watch,
+                step,
+            )
+            before += len(indices)
+            for index, result in zip(indices, found, strict=True):
+                # Of hundreds of tiles, what is not put together would fill the memory.
+                result = replace(result, candidates=None, candidate_scores=None, block_traces=())
+                parts[index].append(TileResult(tile, self._transform(cut), result))
+        return [mosaic.result(own) for own in parts]
 
     def _is_cut(self, name: str) -> bool:
         """Return whether the method reads only the beginning of a name, being so long."""

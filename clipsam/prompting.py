@@ -171,15 +171,32 @@ def points_from_similarity(
     return transform.coordinates_back(points.astype(np.float32))
 
 
+def map_in_square(similarity: Tensor, transform: SquareTransform, side: int) -> Tensor:
+    """Scale raw maps to 0..1 and read them at the cells of SAM's mask prompt.
+
+    Args:
+        similarity: float (B, h, w), over the whole image.
+        transform: how the image lies in SAM's square.
+        side: of SAM's mask prompt, 4 × its embedding's.
+
+    Returns:
+        float (B, 1, side, side); the padding continues the image's edge.
+    """
+    scaled = min_max(similarity)[:, None]
+    grid = transform.sampling_grid(side)
+    if grid is None:
+        return F.interpolate(scaled, (side, side), mode="bilinear", align_corners=False)
+    grid = grid.to(scaled).expand(len(scaled), -1, -1, -1)
+    return F.grid_sample(scaled, grid, padding_mode="border", align_corners=False)
+
+
 def dense_prompt(
     similarity: Tensor, transform: SquareTransform, side: int, threshold: float, logit: float
 ) -> Tensor:
     """Build SAM's mask prompt from raw maps: foreground where the scaled map exceeds the threshold.
 
     Args:
-        similarity: float (B, h, w), over the whole image.
-        transform: how the image lies in SAM's square.
-        side: of SAM's mask prompt, 4 × its embedding's.
+        similarity, transform, side: see :func:`map_in_square`.
         threshold: on the scaled map.
         logit: 255 gives the reference's 255·[map > threshold]; a smaller k gives ±k, which is
             what SAM's mask inputs are.
@@ -187,15 +204,10 @@ def dense_prompt(
     Returns:
         float (B, 1, side, side).
     """
-    scaled = min_max(similarity)[:, None]
+    inside = map_in_square(similarity, transform, side) > threshold
     grid = transform.sampling_grid(side)
-    if grid is None:
-        scaled = F.interpolate(scaled, (side, side), mode="bilinear", align_corners=False)
-        inside = scaled > threshold
-    else:
-        grid = grid.to(scaled).expand(len(scaled), -1, -1, -1)
-        read = F.grid_sample(scaled, grid, padding_mode="border", align_corners=False)
-        inside = (read > threshold) & (grid.abs() <= 1).all(-1)[:, None]
+    if grid is not None:
+        inside &= (grid.abs() <= 1).all(-1)[:, None].to(inside.device)
     low = 0.0 if logit == REFERENCE_DENSE_LOGIT else -logit
     return torch.where(inside, logit, low)
 

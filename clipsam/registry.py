@@ -24,10 +24,19 @@ if TYPE_CHECKING:
 VANILLA, DENSE = "vanilla", "dense-prompt"
 """Modes of methods whose map prompts SAM: by points alone, or also as dense prompt."""
 
+WITHOUT_SAM = "without-sam"
+"""Mode of such a method in which its map, cut at a threshold, is the mask."""
+
 WHOLE, SLIDING = "whole-image", "sliding-window"
 """Modes of methods that predict a label map: the image at once, or in windows."""
 
 _SU_SAM = "arXiv 2401.17803"
+
+_READOUT_MODES = (WITHOUT_SAM, VANILLA, DENSE)
+_READOUT_REMARK = (
+    "A mask is a class's own map above a threshold, not where the class is the likeliest of all; "
+    "prompting SAM is an addition of this project."
+)
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,48 @@ _METHODS = (
         ),
         quoted="in 2605.24807: mIoU 41.2, with dense prompt 48.6 (VOC 1/16)",
         predictor="baselines.clip_surgery_sam:ClipSurgerySamPredictor",
+    ),
+    MethodInfo(
+        id="maskclip",
+        name="MaskCLIP",
+        paper="arXiv 2112.01071",
+        kind="baseline",
+        modes=_READOUT_MODES,
+        summary=(
+            "Each patch keeps its own value in CLIP's last layer, without attention; this map is "
+            "the mask, or prompts an unchanged SAM."
+        ),
+        remark=_READOUT_REMARK,
+        predictor="baselines.maskclip:MaskClipPredictor",
+    ),
+    MethodInfo(
+        id="sclip",
+        name="SCLIP",
+        paper="arXiv 2312.01597",
+        kind="baseline",
+        modes=_READOUT_MODES,
+        summary=(
+            "Patches attend to those with similar queries and keys in CLIP's last layer; this map "
+            "is the mask, or prompts an unchanged SAM."
+        ),
+        remark=_READOUT_REMARK,
+        predictor="baselines.sclip:SclipPredictor",
+    ),
+    MethodInfo(
+        id="clearclip",
+        name="ClearCLIP",
+        paper="arXiv 2407.12442",
+        kind="baseline",
+        modes=_READOUT_MODES,
+        summary=(
+            "CLIP's last layer is its query-query attention alone, without residual connection and "
+            "MLP; this map is the mask, or prompts an unchanged SAM."
+        ),
+        remark=(
+            f"{_READOUT_REMARK} The bundled CLIP has few layers and loses most of what it knows "
+            "with the residual connection of the last."
+        ),
+        predictor="baselines.clearclip:ClearClipPredictor",
     ),
     MethodInfo(
         id="clip-surgery-sam-decoder",

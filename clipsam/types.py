@@ -231,7 +231,7 @@ class Prediction:
         peak_memory_mb: peak memory during the prediction, MB (of the GPU if one is used,
             otherwise of the process).
         note: remark on the computation for the user; usually empty.
-        overrides: settings of prompts that the user set in place of the method's own, by name.
+        overrides: settings that the user set in place of the method's own, by name.
     """
 
     method: str

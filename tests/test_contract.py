@@ -29,7 +29,7 @@ from clipsam.methods.tuned_sam import TunedSamPredictor
 from clipsam.models.clip import SurgeryVision
 from clipsam.models.image_encoder import finish_plain_block, run_plain_blocks
 from clipsam.predictor import PredictOptions, Predictor
-from clipsam.registry import METHODS, load_predictor, methods
+from clipsam.registry import METHODS, WITHOUT_SAM, load_predictor, methods
 from clipsam.types import Concept, Prediction, Prompt
 from clipsam.weights.availability import method_status
 from clipsam.weights.presets import TINY
@@ -54,10 +54,17 @@ def loaded(tiny, published_networks: Path) -> dict[str, Predictor]:
     return {name: load_predictor(name, tiny) for name in ready}
 
 
-def only(*kinds: type[Predictor]) -> pytest.MarkDecorator:
-    """Cases in which a method of certain kinds is asked with class names alone."""
+def only(*kinds: type[Predictor], but: str = "manual") -> pytest.MarkDecorator:
+    """Cases in which a method of certain kinds is asked with class names alone.
+
+    Args:
+        kinds: the methods' base classes.
+        but: another mode to leave out.
+    """
     cases = [
-        case for case in CASES if case[1] != "manual" and issubclass(methods()[case[0]], kinds)
+        case
+        for case in CASES
+        if case[1] not in ("manual", but) and issubclass(methods()[case[0]], kinds)
     ]
     return pytest.mark.parametrize("case", cases, indirect=True, ids=named)
 
@@ -70,7 +77,7 @@ manual = pytest.mark.parametrize(
     "case", [case for case in CASES if case[1] == "manual"], indirect=True, ids=named
 )
 of_clips_map = only(TunedSamPredictor, ClipMapPredictor)
-drawn = only(TunedSamPredictor, MapPromptedPredictor)
+drawn = only(TunedSamPredictor, MapPromptedPredictor, but=WITHOUT_SAM)
 separate = pytest.mark.parametrize("case", SEPARATE, indirect=True, ids=named)
 joint = pytest.mark.parametrize("case", JOINT, indirect=True, ids=named)
 

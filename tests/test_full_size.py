@@ -12,7 +12,7 @@ from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.models.clip import build_clip
 from clipsam.models.sam_model import build_sam
 from clipsam.predictor import PredictOptions, Predictor
-from clipsam.registry import count_parameters
+from clipsam.registry import WITHOUT_SAM, count_parameters, load_predictor
 from clipsam.types import Concept, Prompt
 from clipsam.weights.backbones import Backbones, assemble, read_tokenizer
 from clipsam.weights.checkpoints import find_checkpoint
@@ -62,6 +62,18 @@ def test_predicts(predictor, encoded):
         cells = preset.clip.surgery_size // preset.clip.patch_size
         assert result.similarity.shape == (cells, cells) == (32, 32)
         assert np.abs(result.similarity).max() <= 1.001
+
+
+@pytest.mark.parametrize("mode", [WITHOUT_SAM, "vanilla", "dense-prompt"])
+@pytest.mark.parametrize("method", ["maskclip", "sclip", "clearclip"])
+def test_other_read_outs_predict(base, encoded, method, mode):
+    predictor = load_predictor(method, base)
+    prediction = predictor.predict(encoded, Prompt((CONCEPT,)), PredictOptions(mode=mode))
+    (result,) = prediction.results
+    assert result.similarity.shape == (32, 32)
+    assert result.logits.shape == (256, 256)
+    assert np.isfinite(result.logits).all()
+    assert (result.candidates is None) == (mode == WITHOUT_SAM)
 
 
 def test_counts(predictor):

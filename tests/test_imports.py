@@ -17,7 +17,7 @@ FLOORS = (
     {"errors", "geometry", "measure", "memory", "names"},
     {"writing"},
     {"types", "prompting", "models", "data"},
-    {"marks", "drawing", "weights"},
+    {"marks", "drawing", "tiling", "weights"},
     {"encoded_image", "registry", "figure"},
     {"predictor"},
     {"sam_prompting", "evaluation", "suggest"},

@@ -17,7 +17,9 @@ from ..method_args import (
     PRECISION_HELP,
     PRECISIONS,
     declare_prompt_settings,
+    declare_tiling,
     prompt_settings_of,
+    tiling_of,
 )
 
 
@@ -59,6 +61,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="also compute S-measure, E-measure and weighted F: each image shows one object",
     )
     declare_prompt_settings(parser)
+    declare_tiling(parser)
     parser.add_argument(
         "--shard", default="0/1", metavar="I/N", help="process I of N, counted from 0"
     )
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
         limit=args.limit,
         absent=_absent(args.absent),
         single_object=args.single_object or shows_single_objects(args.data),
+        tiling=tiling_of(args),
         **prompt_settings_of(args),
     )
     open_study(settings, args.out).run(shard)

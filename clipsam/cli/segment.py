@@ -21,8 +21,10 @@ from ..method_args import (
     PRECISION_HELP,
     PRECISIONS,
     declare_prompt_settings,
+    declare_tiling,
     load_methods_from_args,
     prompt_settings_of,
+    tiling_of,
 )
 from ..predictor import PredictOptions
 from ..types import OVERLAPS, Prompt, parse_classes
@@ -55,6 +57,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="random seed of the points sampled from similarity maps"
     )
     declare_prompt_settings(parser)
+    declare_tiling(parser)
     parser.add_argument(
         "--overlap",
         choices=OVERLAPS,
@@ -80,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
     """Segment the image with each method and write the results."""
     if not math.isfinite(args.threshold):
         raise PromptError(f"--threshold {args.threshold}: expected a finite number.")
+    tiling = tiling_of(args)
     image = open_image(args.image)
     marks = [mark for kind in MARKS for mark in map(kind.from_text, getattr(args, kind.kind))]
     prompt = prompt_with_marks(parse_classes(args.text), marks)
@@ -95,7 +99,8 @@ def run(args: argparse.Namespace) -> None:
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
-        options = PredictOptions(choice.mode, args.seed, **prompt_settings_of(args))
+        settings = prompt_settings_of(args)
+        options = PredictOptions(choice.mode, args.seed, tiling=tiling, **settings)
         prediction = choice.predictor.predict(encoded, prompt, options)
         for index, candidate in candidates[choice.name]:
             prediction = prediction.with_candidate(index, candidate)

@@ -25,6 +25,7 @@ from ..encoded_image import EncodedImage
 from ..measure import hardware
 from ..predictor import PredictOptions, Predictor
 from ..prompting import PointSampling
+from ..tiling import Tiling
 from ..weights.backbones import Precision
 from ..writing import check_folder, write_text
 from .metrics import Counts, iou
@@ -61,6 +62,7 @@ class Settings:
         absent: absent classes queried per image, ``all``, or ``None`` for none.
         single_object: whether each image shows one object at most, so that the camouflage papers'
             figures are measured.
+        tiling: divides large images, see :class:`~clipsam.tiling.Tiling`; ``None`` divides none.
     """
 
     data: str
@@ -78,6 +80,7 @@ class Settings:
     sampling: PointSampling | None = None
     point_threshold: float | None = None
     dense_logit: float | None = None
+    tiling: Tiling | None = None
 
     @property
     def options(self) -> PredictOptions:
@@ -91,6 +94,7 @@ class Settings:
             sampling=self.sampling,
             point_threshold=self.point_threshold,
             dense_logit=self.dense_logit,
+            tiling=self.tiling,
         )
 
     def command(self) -> str:
@@ -112,6 +116,9 @@ class Settings:
             words.append("--compile")
         for name, value in self.options.overrides.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
+        if self.tiling is not None:
+            words += ["--tile", str(self.tiling.size), "--tile-overlap", str(self.tiling.overlap)]
+            words += ["--tile-blend", self.tiling.blend]
         return shlex.join(words)
 
 

@@ -1,14 +1,16 @@
-"""Dense CLIP features with CLIP Surgery, based on transformers' ``CLIPModel``.
+"""Dense CLIP features, read out with CLIP Surgery or otherwise, on transformers' ``CLIPModel``.
 
-Source: CLIP Surgery (arXiv 2304.05653), as used by CLIP-Guided SAM (arXiv 2605.24807, 3.1).
+Source: CLIP Surgery (arXiv 2304.05653), as used by CLIP-Guided SAM (arXiv 2605.24807, 3.1). The
+other read-outs name theirs in ``baselines/``.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -74,30 +76,60 @@ def build_clip(sizes: ClipSizes, trunk: Trunk | None = None) -> CLIPModel:
     return clip
 
 
-class SurgeryVision(nn.Module):
-    """CLIP's vision tower with CLIP Surgery's value-value path (CS-ViT) in its last layers.
+AttentionKind = Literal["query-key", "query-query", "key-key", "value-value", "none"]
+"""What a token is compared with others by; with ``none`` each attends to itself alone."""
 
-    The same weights give two streams: the original one, which yields the CLS token, and one that
-    gathers only value-value attention, without MLPs, which yields the patches.
+
+@dataclass(frozen=True)
+class Readout:
+    """How patches are read from the last layers of CLIP's vision tower.
+
+    The tower itself runs as it was trained and yields the CLS token. Before its last layers a
+    second path branches off, which yields the patches: its attention acts on the values of the
+    first path, with the same weights. The default is CLIP Surgery's (CS-ViT, arXiv 2304.05653).
+
+    Attributes:
+        layers: number of last layers with the second path; 0 reads the patches of plain CLIP.
+        attention: how tokens are compared; the softmax weights of several kinds are added.
+        residual: whether the second path starts with the tokens of the first, or with zeros.
+        feed_forward: whether the layers' MLPs act on the second path.
     """
+
+    layers: int
+    attention: tuple[AttentionKind, ...] = ("value-value",)
+    residual: bool = True
+    feed_forward: bool = False
+
+
+class SurgeryVision(nn.Module):
+    """CLIP's vision tower with a second path for patches, by default CLIP Surgery's."""
 
     def __init__(self, clip: CLIPModel, surgery_layers: int = 6) -> None:
         """Wrap the network.
 
         Args:
             clip: its vision tower and visual projection are borrowed, not copied.
-            surgery_layers: number of last layers with the second path; 0 reads plain CLIP.
+            surgery_layers: number of last layers read with CLIP Surgery; 0 reads plain CLIP.
         """
         super().__init__()
         self.vision_model = clip.vision_model
         self.visual_projection = clip.visual_projection
-        self.surgery_layers = surgery_layers
+        self.readout = Readout(surgery_layers)
 
-    def with_layers(self, surgery_layers: int) -> SurgeryVision:
+    @property
+    def surgery_layers(self) -> int:
+        """Number of last layers with the second path."""
+        return self.readout.layers
+
+    def with_layers(self, layers: int) -> SurgeryVision:
         """Return the same tower with another number of second-path layers, without copying."""
+        return self.with_readout(replace(self.readout, layers=layers))
+
+    def with_readout(self, readout: Readout) -> SurgeryVision:
+        """Return the same tower, whose patches are read in another way, without copying."""
         view = copy.copy(self)
         view._modules = dict(self._modules)
-        view.surgery_layers = surgery_layers
+        view.readout = readout
         return view
 
     def tunable_copy(self, last_layers: int | None = None) -> SurgeryVision:
@@ -118,7 +150,7 @@ class SurgeryVision(nn.Module):
         Where tokens come from a trunk, its features of the images can be given instead.
 
         Token 0 is CLS, from the original path; the others are patches in row-major order, from
-        the value-value path (from the original path with ``surgery_layers=0``). Not normalised.
+        the second path (from the original one without any). Not normalised.
         """
         return self.read(pixels)[0]
 
@@ -130,20 +162,22 @@ class SurgeryVision(nn.Module):
             pixels = stem.see(pixels)
         original = self.vision_model.pre_layrnorm(self._embed(pixels))
         layers = self.vision_model.encoder.layers
-        split = len(layers) - self.surgery_layers
-        surgery = None
+        readout = self.readout
+        split = len(layers) - readout.layers
+        second = None
         for index, layer in enumerate(layers):
             if index == split:
-                surgery = original
+                second = original if readout.residual else torch.zeros_like(original)
             hidden = layer.layer_norm1(original)
-            attention = layer.self_attn
-            if surgery is not None:
-                surgery = surgery + _attend(attention, hidden, value_value=True)
-            original = original + _attend(attention, hidden, value_value=False)
+            if second is not None:
+                second = second + _attend(layer.self_attn, hidden, readout.attention)
+                if readout.feed_forward:
+                    second = second + layer.mlp(layer.layer_norm2(second))
+            original = original + _attend(layer.self_attn, hidden, ("query-key",))
             original = original + layer.mlp(layer.layer_norm2(original))
             states.append(original)
-        if surgery is not None:
-            original = torch.cat((original[:, :1], surgery[:, 1:]), dim=1)
+        if second is not None:
+            original = torch.cat((original[:, :1], second[:, 1:]), dim=1)
         tokens = self.visual_projection(self.vision_model.post_layernorm(original))
         if isinstance(stem, SemanticStem):
             tokens = tokens + stem.skip(pixels)
@@ -168,16 +202,23 @@ class SurgeryVision(nn.Module):
         return tokens + weight
 
 
-def _attend(attention: Any, x: Tensor, value_value: bool) -> Tensor:
-    """Compute CLIP's multi-head attention on (B, N, D), with q kᵀ or v vᵀ as the weights."""
+def _attend(attention: Any, x: Tensor, kinds: Sequence[AttentionKind]) -> Tensor:
+    """Compute CLIP's multi-head attention on (B, N, D), with the weights of these kinds added."""
     heads = (*x.shape[:2], attention.num_heads, attention.head_dim)
-    value = attention.v_proj(x).view(heads).transpose(1, 2)
-    if value_value:
-        query = key = value
-    else:
-        query = attention.q_proj(x).view(heads).transpose(1, 2)
-        key = attention.k_proj(x).view(heads).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(query, key, value)
+    compared = [name for kind in kinds if kind != "none" for name in kind.split("-")]
+    projected = {
+        name: getattr(attention, f"{name[0]}_proj")(x).view(heads).transpose(1, 2)
+        for name in dict.fromkeys(("value", *compared))
+    }
+
+    def mix(kind: AttentionKind) -> Tensor:
+        if kind == "none":
+            return projected["value"]
+        query, key = (projected[name] for name in kind.split("-"))
+        return F.scaled_dot_product_attention(query, key, projected["value"])
+
+    first, *others = map(mix, kinds)
+    mixed = sum(others, start=first)
     return attention.out_proj(mixed.transpose(1, 2).reshape(x.shape))
 
 

@@ -15,6 +15,7 @@ from clipsam.evaluation.rows import read_rows
 from clipsam.evaluation.runner import MethodRun, evaluate
 from clipsam.evaluation.study import Settings, Shard, Study
 from clipsam.evaluation.summary import present_figures
+from clipsam.tiling import Tiling
 from clipsam.writing import OutputError
 
 RUNS = (MethodRun("text", "text"), MethodRun("clicks", "manual", 2))
@@ -225,3 +226,6 @@ def test_the_command_can_be_typed_again():
     )
     halves = replace(SETTINGS, precision="bfloat16", compiled=True)
     assert halves.command().endswith("--clicks 2 --precision bfloat16 --compile")
+    tiled = replace(SETTINGS, tiling=Tiling(512, 0.5))
+    assert tiled.command().endswith("--clicks 2 --tile 512 --tile-overlap 0.5 --tile-blend linear")
+    assert tiled.options.tiling == Tiling(512, 0.5)
