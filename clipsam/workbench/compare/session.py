@@ -248,8 +248,9 @@ class Session:
         return number == (None if self.current is None else self.current.number)
 
     def is_latest(self, run: ComparisonRun) -> bool:
-        """Return whether a run is the latest of the image shown, or of an open one."""
-        return run is self.run or any(run is image.run for image in self.images)
+        """Return whether a run is the latest of the image shown, or of one to come back to."""
+        others = self.images if len(self.images) > 1 else ()
+        return run is self.run or any(run is image.run for image in others)
 
     def begin(self, run: ComparisonRun, image: OpenImage | None = None) -> None:
         """Make a run the latest of an open image, or of the image shown.

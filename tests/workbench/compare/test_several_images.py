@@ -177,6 +177,22 @@ def test_marks_stay_with_their_image() -> None:
     assert session.shows({"marks": []}) and not session.shows({"image": other.number})
 
 
+@pytest.mark.parametrize(("count", "goes_on"), [(3, True), (1, False)])
+def test_a_run_goes_on_while_its_image_can_be_shown_again(count: int, goes_on: bool) -> None:
+    session = Session()
+    store = ImageStore()
+    scene = SceneData(1, seed=7)[0].image
+    session.open([(f"{i}.png", store.keep(scene), scene[:8, :8]) for i in range(count)])
+    session.go_to(session.images[0])
+    run = plan(session.images[0])
+    session.begin(run)
+    assert session.is_latest(run)
+    session.show(scene)
+    assert session.is_latest(run) == goes_on
+    session.begin(plan(session.images[0]), session.images[0])
+    assert not session.is_latest(run)
+
+
 def test_coco_of_images_with_different_classes() -> None:
     def part(*names: str) -> dict:
         categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
