@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,34 @@ def coco_annotations(
     }
 
 
+def merge_coco(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> dict:
+    """Join the COCO annotations of several images.
+
+    Args:
+        parts: file name of each image, and what :func:`coco_annotations` returned for it.
+
+    Returns:
+        The same with an id for each image, in order; categories are those of all images, by name.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    categories: dict[str, int] = {}
+    for image_id, (file_name, part) in enumerate(parts, start=1):
+        images += [{**image, "id": image_id, "file_name": file_name} for image in part["images"]]
+        ids = {
+            one["id"]: categories.setdefault(one["name"], len(categories) + 1)
+            for one in part["categories"]
+        }
+        for one in part["annotations"]:
+            moved = {"image_id": image_id, "category_id": ids[one["category_id"]]}
+            annotations.append({**one, **moved, "id": len(annotations) + 1})
+    return {
+        "images": images,
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "annotations": annotations,
+    }
+
+
 def write_results(folder: Path, image_name: str, prompt: Prompt, methods: Sequence[dict]) -> None:
     """Write ``results.json``: the prompt, and the entries of :func:`write_prediction`."""
     results = {"image": image_name, "prompt": prompt_json(prompt), "methods": list(methods)}
@@ -144,10 +172,10 @@ def safe_name(text: str) -> str:
     return shorten(safe) or "_"
 
 
-def file_names(texts: Sequence[str]) -> list[str]:
-    """Return file names for the classes, unique regardless of case and not the label map's."""
+def file_names(texts: Sequence[str], reserved: Collection[str] = (LABEL_MAP,)) -> list[str]:
+    """Return file names for the classes, unique regardless of case and none of the reserved."""
     names: list[str] = []
-    taken = {LABEL_MAP}
+    taken = {*reserved}
     for text in texts:
         name = stem = safe_name(text)
         number = 2

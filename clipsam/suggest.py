@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .data.imagenet import imagenet_names
 from .data.readers.vocabulary_sets import class_list
 from .data.synthetic import CLASS_NAMES
 from .encoded_image import EncodedImage
@@ -21,11 +22,15 @@ from .weights.backbones import Backbones
 COMMON = "common"
 """Vocabulary that is read if no other is asked for."""
 
+IMAGENET = "imagenet"
+
 VOCABULARIES = {
     COMMON: "the shapes of the synthetic scenes and PASCAL-Context's 59 names",
     "a-150": "ADE20K's 150 names",
     "pc-459": "PASCAL-Context's 459 names",
     "a-847": "ADE20K's 847 names",
+    "coco-171": "COCO-Stuff's 171 names",
+    IMAGENET: "ImageNet's 1,000 names",
 }
 """Vocabularies by name, with a description."""
 
@@ -59,7 +64,7 @@ def read_vocabulary(text: str) -> tuple[str, ...]:
     """Return the names of a vocabulary, each once and without its synonyms.
 
     Args:
-        text: a name in :data:`VOCABULARIES`, or class names as they are typed.
+        text: a name in :data:`VOCABULARIES`, or class names as they are typed, also one a line.
 
     Raises:
         PromptError: there is no name, or there are more than :data:`MAX_NAMES`.
@@ -67,16 +72,18 @@ def read_vocabulary(text: str) -> tuple[str, ...]:
     classes: list[tuple[str, ...]]
     if text == COMMON:
         classes = [(name,) for name in (*CLASS_NAMES, *class_list("pc-59"))]
+    elif text == IMAGENET:
+        classes = [(name,) for name in imagenet_names()]
     elif text in VOCABULARIES:
         # These lists separate synonyms by commas.
         classes = [tuple(name.split(",")) for name in class_list(text)]
     else:
-        classes = list(parse_classes(text))
+        classes = list(parse_classes(",".join(text.splitlines())))
     names = tuple({fold_name(synonyms[0]): synonyms[0].strip() for synonyms in classes}.values())
     if not 0 < len(names) <= MAX_NAMES:
         raise PromptError(
             f"The vocabulary has {len(names)} names, expected 1 to {MAX_NAMES}: one of "
-            f"{', '.join(VOCABULARIES)}, or names separated by commas."
+            f"{', '.join(VOCABULARIES)}, or names separated by commas or line breaks."
         )
     return names
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.models import ResNet18_Weights
 
 from clipsam.cli import main
 from clipsam.data.synthetic import SceneData
@@ -60,6 +61,17 @@ def test_vocabularies() -> None:
     assert sizes["a-150"] == 150 and 800 < sizes["a-847"] <= 847
     assert read_vocabulary("a-847")[1] == "building"
     assert read_vocabulary(" dog ; puppy, Grass,dog, grass") == ("dog", "grass")
+    assert read_vocabulary("dog; puppy\nhot dog, cat\r\n\n dog ") == ("dog", "hot dog", "cat")
+    assert sizes["coco-171"] == 171
+    assert {"person", "toothbrush", "wall brick", "sky"} <= {*read_vocabulary("coco-171")}
+
+
+def test_imagenet_has_the_names_that_torchvision_knows() -> None:
+    """Of the same classes in another spelling; few names, such as "crane", stand for two."""
+    names = read_vocabulary("imagenet")
+    assert 990 <= len(names) <= 1000 and names[:2] == ("tench", "goldfish")
+    known = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    assert len({*map(str.lower, names)} & {*map(str.lower, known)}) > 900
 
 
 @pytest.mark.parametrize("text", ["", " , ", ",".join(f"name {n}" for n in range(2001))])

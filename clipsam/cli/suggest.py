@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _typed(path: Path) -> str:
-    """Read a file of names as they would be typed."""
+    """Read a file of names."""
     try:
-        return ",".join(path.read_text(encoding="utf-8").splitlines())
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise PromptError(f"{path} is not a text file with a name per line: {error}.") from None

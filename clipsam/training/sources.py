@@ -15,10 +15,10 @@ from pathlib import Path
 import safetensors.torch
 import timm
 import torch
-from timm.data import ImageNetInfo
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from ..data.imagenet import imagenet_names
 from ..models.sentence import SentenceEncoder
 from ..models.trunk import ARCHITECTURE, SemanticSkip, Trunk, fold_batch_norms
 from ..types import PromptError
@@ -70,13 +70,6 @@ def read_classifier() -> Classifier:
     network.load_state_dict(dict(zip(own, state.values(), strict=True)))
     fold_batch_norms(network)
     return Classifier(network, imagenet_names())
-
-
-def imagenet_names() -> tuple[str, ...]:
-    """Return the first name of each of ImageNet-1k's classes."""
-    info = ImageNetInfo("imagenet-1k")
-    described = info.label_descriptions(detailed=False)
-    return tuple(description.split(",")[0] for description in described)
 
 
 def load_trunk(trunk: Trunk, classifier: Classifier) -> None:

@@ -335,7 +335,8 @@ class Api:
 
         Args:
             image: The image: an uploaded file, or a data URL (base64).
-            vocabulary: Names to choose from, separated by ",": or "common", "a-150" or "a-847".
+            vocabulary: Names to choose from, separated by "," or one a line; or "common", "a-150",
+                "pc-459", "a-847", "coco-171" or "imagenet".
             preset: SAM and CLIP weights. "tiny" is bundled; it is a small demonstration.
             count: Number of suggestions, at most 50.
 

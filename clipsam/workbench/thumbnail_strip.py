@@ -16,6 +16,8 @@ from .. import drawing
 SIDE = 144
 """Side of a thumbnail, pixels."""
 
+CURRENT = " aria-current='true'"
+
 
 @dataclass(frozen=True)
 class Thumbnail:
@@ -25,11 +27,13 @@ class Thumbnail:
         image: uint8 (H, W, 3).
         title: below it.
         hint: tooltip.
+        is_current: whether it is the one shown.
     """
 
     image: np.ndarray
     title: str
     hint: str
+    is_current: bool = False
 
 
 def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: Any) -> gr.HTML:
@@ -59,13 +63,18 @@ def strip(heading: str, items: Iterable[Thumbnail], elem_id: str, **settings: An
 def strip_html(heading: str, items: Iterable[Thumbnail]) -> str:
     """Format the content of the row, for an update."""
     buttons = "".join(
-        f"<button type='button' data-index='{index}' title='{escape(item.hint)}'>"
-        f"<img src='{_thumbnail(item.image)}' alt=''>{escape(item.title)}</button>"
+        f"<button type='button' data-index='{index}' title='{escape(item.hint)}'"
+        f"{CURRENT if item.is_current else ''}>"
+        f"<img src='{_uri(item.image)}' alt=''><span>{escape(item.title)}</span></button>"
         for index, item in enumerate(items)
     )
     return f"<p>{escape(heading)}</p><div class='row'>{buttons}</div>"
 
 
-def _thumbnail(image: np.ndarray) -> str:
-    picture = ImageOps.fit(Image.fromarray(image), (SIDE, SIDE))
-    return drawing.data_uri(picture, "JPEG", quality=85)
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Crop and reduce an image to a thumbnail: uint8 (H, W, 3) → uint8 (SIDE, SIDE, 3)."""
+    return np.asarray(ImageOps.fit(Image.fromarray(drawing.display_pixels(image)), (SIDE, SIDE)))
+
+
+def _uri(image: np.ndarray) -> str:
+    return drawing.data_uri(Image.fromarray(thumbnail(image)), "JPEG", quality=85)

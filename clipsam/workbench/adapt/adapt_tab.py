@@ -135,8 +135,9 @@ class AdaptTab:
             elem_id="adapt-files",
         )
         self.names = gr.Textbox(
-            label="Classes in the masks",
-            info="One name for binary masks, or all class names by id: background, dog, cat.",
+            label="Class names in the masks",
+            info="One name for binary masks, or all names in the order of the ids: background, "
+            "dog, cat.",
             placeholder="dog",
             elem_id="adapt-names",
         )
@@ -160,7 +161,7 @@ class AdaptTab:
             [(title, key) for key, title in self.methods.items()],
             value=first,
             label="Method",
-            info="Methods with a bundle; training starts from a copy of it.",
+            info="Methods with trained weights; training starts from a copy of them.",
             elem_id="adapt-method",
         )
         self.trained = gr.HTML(_what_is_trained(first), elem_id="adapt-trained")
@@ -174,7 +175,7 @@ class AdaptTab:
         with gr.Row():
             self.start = gr.Button("Adapt", variant="primary", elem_id="adapt-start", scale=3)
             self.stop = StopButton("adapt-stop")
-        gr.HTML("<p class='note'>Stop ends the training early and keeps its result so far.</p>")
+        gr.HTML("<p class='note'>Stop ends the training early and keeps the result so far.</p>")
         self.status = gr.HTML(elem_id="adapt-status")
         self.curve = gr.HTML(apply_default_css=False, elem_id="adapt-curve")
         self.download = gr.DownloadButton(
@@ -300,7 +301,11 @@ class AdaptTab:
             return
         lack = adapt_html.lacking(len(state.pictures))
         if lack or key is None:
-            yield {self.status: problem(lack or "There is no bundle to start training from.")}
+            yield {
+                self.status: problem(
+                    lack or "No method has trained weights to start from. Train one first."
+                )
+            }
             return
         preset, id = key.split("/")
         method = find_trainable(id)

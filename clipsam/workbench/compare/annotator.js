@@ -46,9 +46,8 @@ function showPicture() {
 // ---- the toolbar ----
 
 function showClasses() {
-  const { active, marks } = marked();
-  if (!classNamed(active) && props.classes.length) {
-    props.value = { active: props.classes[0].name, marks };
+  if (!classNamed(marked().active) && props.classes.length) {
+    props.value = { ...marked(), active: props.classes[0].name };
   }
   chips.replaceChildren(
     ...props.classes.map(({ name, colour }) => {
@@ -234,15 +233,15 @@ function drawPoint({ x, y, label }, colour, scale, ratio) {
   pen.stroke();
 }
 
-// ---- choosing, dropping and pasting a picture: all go through the upload button ----
+// ---- choosing, dropping and pasting images: all go through the upload button ----
 
 const chooser = () => document.querySelector("#picture-upload input[type=file]");
 
-function upload(file) {
+function upload(chosen) {
   const input = chooser();
-  if (!input) return setTimeout(upload, 50, file); // The page is still being put together.
+  if (!input) return setTimeout(upload, 50, chosen); // The page is still being put together.
   const files = new DataTransfer();
-  files.items.add(file);
+  for (const file of chosen) files.items.add(file);
   input.files = files.files;
   input.dispatchEvent(new Event("change", { bubbles: true }));
 }
@@ -251,10 +250,10 @@ element.querySelector(".empty").onclick = () => chooser()?.click();
 stage.ondragover = (event) => event.preventDefault();
 stage.ondrop = (event) => {
   event.preventDefault();
-  if (event.dataTransfer.files.length) upload(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length) upload([...event.dataTransfer.files]);
 };
 document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) upload(event.clipboardData.files[0]);
+  if (event.clipboardData.files.length) upload([...event.clipboardData.files]);
 });
 
 watch(["picture", "size"], showPicture);

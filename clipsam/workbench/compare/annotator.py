@@ -20,8 +20,9 @@ _HERE = Path(__file__).parent
 def annotator() -> gr.HTML:
     """Build the canvas with its toolbar.
 
-    Its value is ``{"active": class, "marks": [mark, …]}``; a mark is ``{"class", "x", "y",
-    "label"}`` or ``{"class", "box"}``, in pixels of the original image. Its events: ``input`` when
+    Its value is ``{"active": class, "marks": [mark, …], "image": number}``; a mark is ``{"class",
+    "x", "y", "label"}`` or ``{"class", "box"}``, in pixels of the original image; the number is
+    that of an open image, or none. Its events: ``input`` when
     the marks change, ``select`` when the active class does.
     """
     return gr.HTML(
@@ -41,11 +42,18 @@ def nothing_marked() -> dict[str, object]:
     return {"active": None, "marks": []}
 
 
-def with_picture(image: np.ndarray, marks: object = None) -> gr.HTML:
-    """Return an update that shows an image, uint8 (H, W, 3), with earlier marks if any."""
+def with_picture(image: np.ndarray, marks: object = None, number: int | None = None) -> gr.HTML:
+    """Return an update that shows an image.
+
+    Args:
+        image: uint8 (H, W, 3).
+        marks: earlier value of the canvas; ``None`` without marks.
+        number: of the open image; ``None`` for another one.
+    """
     height, width = image.shape[:2]
+    kept = marks if isinstance(marks, dict) else nothing_marked()
     return gr.HTML(
-        value=marks or nothing_marked(), picture=drawing.display_uri(image), size=[width, height]
+        value={**kept, "image": number}, picture=drawing.display_uri(image), size=[width, height]
     )
 
 

@@ -1,4 +1,4 @@
-"""A run as a zip archive: masks, maps, scores, a figure, and the command to reproduce it."""
+"""Runs as a zip archive: masks, maps, scores, a figure, and the command to reproduce it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 import shlex
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,9 +17,10 @@ from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.metric_table import shown_in_compare
 from ...evaluation.truth import Truth
-from ...export import IMAGE, write_prediction, write_results
+from ...export import IMAGE, file_names, merge_coco, write_prediction, write_results
 from ...marks import marks_of, prompt_json
 from ...types import Prediction, parse_classes
+from ...writing import write_json
 from .figure import write_figure
 from .session import ComparisonRun
 from .views.display_settings import DisplaySettings
@@ -35,18 +36,7 @@ def write_zip(
     truth: Truth | None = None,
     maps: Mapping[str, Mapping[str, MapScore]] | None = None,
 ) -> Path:
-    """Write a run as a zip archive: the command line's files, scores and a figure.
-
-    A folder per method (:func:`write_prediction`), ``image.png``, ``results.json``,
-    ``prompt.json``, ``scores.csv``, ``figure.png``, ``figure.pdf``, and ``reproduce.txt`` with the
-    command line that reproduces the masks.
-
-    Args:
-        path: of the archive.
-        run: a run with at least one result.
-        display: threshold, overlap, and the class whose similarity maps the figure shows.
-        truth: the ground truth.
-        maps: threshold-independent scores by key, if already computed.
+    """Write a run as a zip archive, see :func:`write_files`.
 
     Returns:
         ``path``.
@@ -54,50 +44,121 @@ def write_zip(
     Raises:
         PromptError: a class name cannot be passed on the command line.
     """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, TemporaryDirectory() as kept:
+        write_files(Path(kept), run, display, truth, maps)
+        _add(archive, Path(kept))
+    return path
+
+
+def write_zip_of_all(
+    path: Path,
+    runs: Iterable[tuple[str, ComparisonRun, Truth | None]],
+    display: DisplaySettings,
+) -> Path:
+    """Write the runs on several images as a zip archive.
+
+    A folder per image, see :func:`write_files`, named like its file; and for each method
+    ``coco/<method>.json``, its masks in all images, see :func:`clipsam.export.merge_coco`. There
+    the file name of an image is the path of its ``image.png`` in the archive.
+
+    Args:
+        path: of the archive.
+        runs: file name, run with at least one result, and ground truth of each image.
+        display: see :func:`write_files`.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        PromptError: as :func:`write_zip`.
+        ImageError: an image is no longer stored.
+    """
+    runs = list(runs)
+    names = file_names([Path(name).stem for name, _, _ in runs], reserved=("coco",))
+    coco: dict[str, list[tuple[str, dict]]] = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, (_, run, truth) in zip(names, runs, strict=True):
+            with TemporaryDirectory() as kept:
+                room = Path(kept) / name
+                room.mkdir()
+                write_files(room, run, display, truth)
+                for method in folder_names(run.predictions).values():
+                    masks = json.loads((room / method / "annotations.json").read_text("utf-8"))
+                    coco.setdefault(method, []).append((f"{name}/{IMAGE}", masks))
+                _add(archive, Path(kept))
+        with TemporaryDirectory() as kept:
+            (Path(kept) / "coco").mkdir()
+            for method, parts in coco.items():
+                write_json(Path(kept) / "coco" / f"{method}.json", merge_coco(parts))
+            _add(archive, Path(kept))
+    return path
+
+
+def write_files(
+    room: Path,
+    run: ComparisonRun,
+    display: DisplaySettings,
+    truth: Truth | None = None,
+    maps: Mapping[str, Mapping[str, MapScore]] | None = None,
+) -> None:
+    """Write a run as the files of the command line, with scores and a figure.
+
+    A folder per method (:func:`write_prediction`), ``image.png``, ``results.json``,
+    ``prompt.json``, ``scores.csv``, ``figure.png``, ``figure.pdf``, and ``reproduce.txt`` with the
+    command line that reproduces the masks.
+
+    Args:
+        room: the folder, empty.
+        run: a run with at least one result.
+        display: threshold, overlap, and the class whose similarity maps the figure shows.
+        truth: the ground truth.
+        maps: threshold-independent scores by key, if already computed.
+
+    Raises:
+        PromptError: a class name cannot be passed on the command line.
+    """
     predictions, image = run.predictions, run.encoded.image
     folders = folder_names(predictions)
     words = command(run, display)
-    with TemporaryDirectory() as kept:
-        room = Path(kept)
-        Image.fromarray(image).save(room / IMAGE)
-        entries = {
-            key: write_prediction(
-                one, room / folders[key], display.threshold, truth, display.overlap
-            )
-            for key, one in predictions.items()
-        }
-        write_results(room, IMAGE, run.prompt, list(entries.values()))
-        request = {
-            "preset": run.preset,
-            "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
-            "classes": prompt_json(run.prompt),
-            "threshold": display.threshold,
-            "overlap": display.overlap,
-            "seed": run.seed,
-        }
-        (room / "prompt.json").write_text(
-            json.dumps(request, indent=2, ensure_ascii=False), encoding="utf-8"
-        )
-        scored = {
-            key: (maps or {}).get(key) or ({} if truth is None else score_maps(prediction, truth))
-            for key, prediction in predictions.items()
-        }
-        with (room / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, score_columns())
-            table.writeheader()
-            for key, entry in entries.items():
-                known = run.parameters.get(key, {})
-                table.writerows(_scores(entry, run.titles[key], scored[key], known))
-        write_figure(room, run, display, truth)
-        (room / "reproduce.txt").write_text(_reproduction(words), encoding="utf-8")
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for source in sorted(room.rglob("*")):
-                if source.is_file():
-                    # A fixed date: the same files make the same archive.
-                    info = zipfile.ZipInfo(source.relative_to(room).as_posix())
-                    info.compress_type = zipfile.ZIP_DEFLATED
-                    archive.writestr(info, source.read_bytes())
-    return path
+    Image.fromarray(image).save(room / IMAGE)
+    entries = {
+        key: write_prediction(one, room / folders[key], display.threshold, truth, display.overlap)
+        for key, one in predictions.items()
+    }
+    write_results(room, IMAGE, run.prompt, list(entries.values()))
+    request = {
+        "preset": run.preset,
+        "methods": [{"id": one.method, "mode": one.mode} for one in predictions.values()],
+        "classes": prompt_json(run.prompt),
+        "threshold": display.threshold,
+        "overlap": display.overlap,
+        "seed": run.seed,
+    }
+    (room / "prompt.json").write_text(
+        json.dumps(request, indent=2, ensure_ascii=False), encoding="utf-8"
+    )
+    scored = {
+        key: (maps or {}).get(key) or ({} if truth is None else score_maps(prediction, truth))
+        for key, prediction in predictions.items()
+    }
+    with (room / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, score_columns())
+        table.writeheader()
+        for key, entry in entries.items():
+            known = run.parameters.get(key, {})
+            table.writerows(_scores(entry, run.titles[key], scored[key], known))
+    write_figure(room, run, display, truth)
+    (room / "reproduce.txt").write_text(_reproduction(words), encoding="utf-8")
+
+
+def _add(archive: zipfile.ZipFile, room: Path) -> None:
+    """Add all files of a folder to an archive."""
+    for source in sorted(room.rglob("*")):
+        if source.is_file():
+            # A fixed date: the same files make the same archive.
+            info = zipfile.ZipInfo(source.relative_to(room).as_posix())
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, source.read_bytes())
 
 
 def score_columns() -> list[str]:

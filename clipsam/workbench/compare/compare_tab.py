@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,10 +16,9 @@ from ...data.readers import DataError
 from ...encoded_image import EncodedImage
 from ...errors import PromptError
 from ...evaluation.truth import TruthFile
-from ...types import Prediction
 from ..adapt.adapt_tab import AdaptState, AdaptTab
 from ..bundles import SessionBundles
-from ..choices import DEFAULT_KEYS, MethodChoice
+from ..choices import DEFAULT_KEYS
 from ..evaluate.evaluate_tab import EvaluateTab
 from ..evaluate.measuring import EvaluateSession
 from ..events import FILED, LATEST, ON_GPU, PRIVATE, QUICK, Updates, Values, note, problem
@@ -28,13 +28,14 @@ from ..model_store import ModelStore
 from ..picker import DEFAULT_PRESET, MethodPicker, ready
 from ..presence import caller_is_there
 from ..stop_button import StopButton
-from ..thumbnail_strip import Thumbnail, strip, strip_html
-from ..zero_gpu import ON_ZERO_GPU, MethodRequest, predict_all
+from ..thumbnail_strip import Thumbnail, strip, strip_html, thumbnail
 from .annotator import annotator, prompt_if_any, with_classes, with_picture
 from .card_grid import CardGrid
 from .display_panel import DisplayPanel
+from .images_panel import ImagesPanel
 from .run_request import RunControls, RunRequest
-from .session import ComparisonRun, Session
+from .running import answers, run_all
+from .session import MAX_ANSWER_BYTES, MAX_IMAGES, Batch, OpenImage, Session
 from .share_link import read_link
 from .share_panel import SharePanel
 from .suggest_panel import SuggestPanel
@@ -46,7 +47,7 @@ HERE = Path(__file__).parent
 EARLIER = "Earlier runs (click to restore)"
 
 STEPS = """<ol>
-<li><b>Choose an image.</b> Click an example, or drop an image of yours on the box on the left.</li>
+<li><b>Choose an image.</b> Click an example, or drop one or several images on the box.</li>
 <li><b>Say what to find.</b> Type class names above, or press Suggest.</li>
 <li><b>Run.</b> Each method shows its masks here, one beside the other.</li>
 </ol>"""
@@ -62,6 +63,11 @@ RUN_LINKED = """() => {
   look();
 }"""
 """JavaScript that runs the methods once the image of a shared link is shown."""
+
+DROPPED = (
+    "The results for this image were dropped to save memory, because there are newer ones for "
+    "others. Press Run to get them again."
+)
 
 WAITING = "Others are using the models. Your methods run as soon as it is their turn."
 """Shown until the first result of a run that began while another request had its turn."""
@@ -132,8 +138,11 @@ class CompareTab:
             container=False,
             elem_id="live",
         )
+        self.images_panel = ImagesPanel()
         with gr.Group(elem_id="picture-upload"):
-            self.upload = gr.UploadButton("Choose another image (or paste or drop one)", size="sm")
+            self.upload = gr.UploadButton(
+                "Choose other images (or paste or drop them)", file_count="multiple", size="sm"
+            )
         items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
         self.strip = strip("Examples", items, "examples")
         self.history_strip = strip(EARLIER, [], "past", visible=False)
@@ -156,6 +165,7 @@ class CompareTab:
             self.steps,
         ]
         results += [self.share.archive, self.stop.button, *self.cards.outputs]
+        results += self.images_panel.outputs
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         page.append(self.suggest.line)
         picker = self.picker
@@ -167,10 +177,13 @@ class CompareTab:
             show_progress_on=[self.status],
             **PRIVATE,
         )
-        self.strip.click(self.take_example, [self.session], page, **FILED)
+        self.strip.click(self.take_example, [self.session, self.annotator], page, **FILED)
+        self.images_panel.strip.click(
+            self.open_image, [self.session, self.annotator], page, **FILED
+        )
         self.history_strip.click(
             self.restore,
-            [self.session, self.bundles],
+            [self.session, self.bundles, self.annotator],
             [*page, picker.preset, *picker.offered],
             **FILED,
         )
@@ -190,9 +203,11 @@ class CompareTab:
         )
         inputs = self.controls.inputs
         starts = [self.start.click, self.classes.submit]
-        self.stop.connect(self.session, starts)
+        all_start = self.images_panel.start.click
+        self.stop.connect(self.session, [*starts, all_start])
         runs = [
             gr.on(starts, self.run, inputs, results, **heavy),
+            all_start(self.run_all, inputs, results, **heavy),
             self.annotator.input(self.run_again, {*inputs, self.live}, results, **heavy),
         ]
         for run in runs:
@@ -273,26 +288,70 @@ class CompareTab:
 
     # ---- pictures ----
 
-    def take_upload(self, session: Session, path: str | None) -> Updates:
-        """Show an uploaded image, or explain why it cannot be read."""
-        if path is None:
+    def take_upload(
+        self,
+        session: Session,
+        paths: list[str] | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio knows it by this default)
+    ) -> Updates:
+        """Open uploaded images and show the first, or explain which cannot be read."""
+        if not paths:
             return {self.message: problem("The upload was empty. Choose an image.")}
-        try:
-            loaded = load_image(path)
-            stored = self.images.keep(loaded.values)
-        except ImageError as error:
-            return {self.message: problem(str(error))}
+        images, notes, refused = [], [], []
+        some = paths[:MAX_IMAGES]
+        for done, path in enumerate(some):
+            progress((done, len(some)), desc="Opening", unit="images")
+            try:
+                loaded = load_image(path)
+                stored = self.images.keep(loaded.values)
+            except ImageError as error:
+                refused.append(str(error))
+                continue
+            images.append((Path(path).name, stored, thumbnail(loaded.values)))
+            if loaded.note:
+                notes.append(f"{images[-1][0]}: {loaded.note}" if len(some) > 1 else loaded.note)
+        if len(some) < len(paths):
+            refused.append(f"Only the first {MAX_IMAGES} of {len(paths)} files were opened.")
+        if not images:
+            return {self.message: problem(" ".join(refused))}
         awaited = session.awaited
-        image = loaded.values
-        updates = self._show(session, stored)
-        if loaded.note:
-            updates[self.message] = note(loaded.note)
-        if awaited is not None and awaited.size == image.shape[:2]:
-            updates[self.annotator] = with_picture(image, awaited.value)
+        session.open(images)
+        updates = self._show_open(session, session.images[0])
+        if refused:
+            updates[self.message] = problem(" ".join(refused))
+        elif notes:
+            updates[self.message] = note(" ".join(notes))
+        image = session.current_image()
+        if awaited is not None and awaited.size == image.size:
+            number = session.images[0].number
+            updates[self.annotator] = with_picture(image.image, awaited.value, number)
         return updates
 
-    def take_example(self, session: Session, chosen: gr.EventData) -> Updates:
+    def open_image(self, session: Session, canvas: object, chosen: gr.EventData) -> Updates:
+        """Show one of the open images, with its marks and results."""
+        session.keep_marks(canvas)
+        try:
+            return self._show_open(session, session.images[int(chosen.index)])
+        except ImageError as error:
+            return {self.message: problem(str(error))}
+
+    def _show_open(self, session: Session, image: OpenImage) -> Updates:
+        pixels = image.encoded.image  # Fails here if it is no longer stored.
+        updates = self._show(session, image.encoded)
+        session.go_to(image)
+        if image.run is not None:
+            updates |= self.cards.restore(session)
+        if image.was_dropped:
+            updates[self.message] = note(DROPPED)
+        return {
+            **updates,
+            self.annotator: with_picture(pixels, image.marks, image.number),
+            **self.images_panel.show(session),
+        }
+
+    def take_example(self, session: Session, canvas: object, chosen: gr.EventData) -> Updates:
         """Show an example with its classes and ground truth."""
+        session.keep_marks(canvas)
         example = self.examples[int(chosen.index)]
         updates = self._show(session, example.image, example.truth, example.title)
         return {**updates, self.classes: example.classes}
@@ -326,8 +385,11 @@ class CompareTab:
         )
         return {**updates, self.session: session, self.message: note(said)}
 
-    def restore(self, session: Session, bundles: SessionBundles, chosen: gr.EventData) -> Updates:
+    def restore(
+        self, session: Session, bundles: SessionBundles, canvas: object, chosen: gr.EventData
+    ) -> Updates:
         """Restore an earlier run: image, classes, marks, methods and results."""
+        session.keep_marks(canvas)
         entry = session.history[int(chosen.index)]
         try:
             updates = self._show(session, entry.run.encoded)
@@ -364,6 +426,7 @@ class CompareTab:
             **self.cards.hide(session),
             **self.share.forget(),
             **self.suggest.forget(),
+            **self.images_panel.show(session),
         }
 
     # ---- running ----
@@ -382,11 +445,16 @@ class CompareTab:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Updates]:
         """Rerun after a point or box was set, if there was a run before and the option is on."""
+        session: Session = values[self.session]
+        session.keep_marks(values[self.annotator])
+        stale = self.freshness(values)
         # A Run pressed right after the click may have taken it along.
-        if values[self.live] and self.freshness(values):
+        if values[self.live] and stale and session.batch is None:
             request = RunRequest.read(self.controls, values)
             self.stop.begin(request.session)
             yield from self._run(request, progress, goes_on=True)
+        elif values[self.live]:
+            yield {self.stale: stale}
         else:
             yield {self.status: gr.skip()}  # Gradio empties the outputs of a run without any yield.
 
@@ -398,53 +466,41 @@ class CompareTab:
         if session.stopped:
             yield {self.status: note("Stopped before it started.")}
             return
+        if not session.shows(request.marks):  # Another image is shown by now.
+            yield {self.status: gr.skip()}
+            return
+        session.keep_marks(request.marks)
         before = session.run
         try:
             run = request.new_run()
         except PromptError as error:
             yield {self.message: problem(str(error))}
             return
-        session.run = run
-        yield {
-            self.message: "",
-            self.status: note(WAITING) if self.models.turns.is_busy else "",
-            self.stale: "",
-            self.steps: gr.HTML(visible=False),
-            **self.stop.offer(),
-            **self.cards.begin(session, before),
-            **self.share.forget(),
-        }
-        requests = [
-            MethodRequest(
-                choice.method,
-                choice.mode,
-                choice.bundle,
-                before.earlier(run, choice.key) if before is not None and goes_on else None,
-            )
-            for choice in chosen
-        ]
+        image = session.current
+        session.end_batch()
+        session.begin(run)
+        yield {**self._begun(), **self.cards.begin(session, before)}
         is_there = caller_is_there()
-        answers = predict_all(
+        found = answers(
             self.models,
-            run.encoded,
-            run.prompt,
-            run.preset,
-            requests,
-            is_stopped=lambda: run.stopped or session.run is not run or not is_there(),
+            run,
+            lambda: run.stopped or not session.is_latest(run) or not is_there(),
+            before if goes_on else None,
         )
-        with closing(answers):
-            for index, result, done in answers:
+        with closing(found):
+            for index, result, done in found:
                 progress(done, desc=chosen[index].title, unit="classes")
                 if session.run is run and result is not None:
-                    self._take(run, chosen[index], result)
                     yield self.cards.answer(session, index, request.display)
-                if run.stopped or session.run is not run:
+                if run.stopped or not session.is_latest(run):
                     break
+        if image is not None:
+            if image is not session.current:
+                run.encoded = image.encoded  # Without features.
+            session.bound_answers(image)
         if session.run is not run:
+            yield self.images_panel.show(session)
             return
-        for choice in chosen:
-            if choice.key not in run.predictions:
-                run.failures.setdefault(choice.key, "Stopped before it finished.")
         if run.predictions:
             session.remember(request.classes, request.marks)
         seconds = sum(prediction.total_seconds for prediction in run.predictions.values())
@@ -454,17 +510,66 @@ class CompareTab:
             self.status: note(stopped + summary),
             self.version: session.next_version(),  # A slider may have moved while the methods ran.
             self.history_strip: gr.HTML(_earlier(session), visible=bool(session.history)),
+            **self.images_panel.show(session),
         }
 
-    def _take(self, run: ComparisonRun, choice: MethodChoice, result: Prediction | str) -> None:
-        """Store a method's prediction, or its error message."""
-        if isinstance(result, str):
-            run.failures[choice.key] = result
+    def run_all(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[Updates]:
+        """Run the selected methods on all open images; those of the image shown appear at once."""
+        session: Session = values[self.session]
+        if session.stopped:
+            yield {self.status: note("Stopped before it started.")}
             return
-        run.predictions[choice.key] = result
-        if not ON_ZERO_GPU:  # there, the network was in another process
-            counts = self.models.parameters(run.preset, choice.method, choice.bundle)
-            run.parameters[choice.key] = counts
+        session.keep_marks(values[self.annotator])
+        session.end_batch()
+        session.batch = batch = Batch()
+        display, began = self.display.read(values), time.monotonic()
+        steps = run_all(
+            self.models,
+            session,
+            batch,
+            lambda image, pixels: RunRequest.read(self.controls, values, image).new_run(pixels),
+            caller_is_there(),
+        )
+        yield self._begun()
+        try:
+            with closing(steps):
+                for image, run, answer, share in steps:
+                    progress(share, desc=image.name)
+                    is_shown = session.run is run
+                    if answer is None:
+                        updates = self.images_panel.show(session)
+                        if is_shown and not run.has_ended:
+                            updates |= self.cards.begin(session, None)
+                        elif is_shown:
+                            updates[self.version] = session.next_version()
+                        yield updates
+                    elif is_shown and answer.result is not None:
+                        yield self.cards.answer(session, answer.method_index, display)
+        except PromptError as error:
+            yield {self.message: problem(str(error)), self.status: ""}
+            return
+        finally:
+            is_replaced = session.batch is not batch
+            if not is_replaced:
+                session.batch = None
+        if not is_replaced:
+            stopped = "Stopped: " if batch.stopped else ""
+            yield {self.status: note(stopped + _summary(session, time.monotonic() - began))}
+
+    def _begun(self) -> Updates:
+        """Update what every run changes when it begins."""
+        return {
+            self.message: "",
+            self.status: note(WAITING) if self.models.turns.is_busy else "",
+            self.stale: "",
+            self.steps: gr.HTML(visible=False),
+            **self.stop.offer(),
+            **self.share.forget(),
+        }
 
     def freshness(self, values: Values) -> str:
         """Return a message if the results shown belong to an earlier prompt."""
@@ -519,6 +624,23 @@ class CompareTab:
         for choice in ready(SessionBundles(), DEFAULT_PRESET):
             if choice.key in DEFAULT_KEYS:
                 self.models.warm_up(DEFAULT_PRESET, choice.method)
+
+
+def _summary(session: Session, seconds: float) -> str:
+    """Say in how many open images every method has a result, and what is missing."""
+    images = session.images
+    done = sum(image.run is not None and not image.run.failures for image in images)
+    said = [f"{done} of {len(images)} images done in {seconds:.2f} s."]
+    failed = [one.name for one in images if one.run is not None and one.run.failures]
+    if failed:
+        said.append(f"Click these to see what is missing: {', '.join(failed)}.")
+    dropped = [one.name for one in images if one.was_dropped]
+    if dropped:
+        said.append(
+            f"Results of at most {MAX_ANSWER_BYTES // 2**20} MB are kept; those for these images "
+            f"were dropped: {', '.join(dropped)}."
+        )
+    return " ".join(said)
 
 
 def _earlier(session: Session) -> str:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from ...encoded_image import EncodedImage
 from ...errors import PromptError
 from ...weights.presets import find_preset
 from ..choices import MethodChoice
 from ..events import Values
 from ..picker import MethodPicker
-from .annotator import prompt_if_any, read_prompt
+from .annotator import nothing_marked, prompt_if_any, read_prompt
 from .display_panel import DisplayPanel
-from .session import ComparisonRun, Session
+from .session import ComparisonRun, OpenImage, Session
 from .views.display_settings import DisplaySettings
 
 
@@ -62,9 +63,19 @@ class RunRequest:
     display: DisplaySettings
 
     @classmethod
-    def read(cls, controls: RunControls, values: Values) -> RunRequest:
-        """Read the request from the controls."""
+    def read(
+        cls, controls: RunControls, values: Values, image: OpenImage | None = None
+    ) -> RunRequest:
+        """Read the request from the controls.
+
+        Args:
+            controls: the controls.
+            values: theirs.
+            image: the open image whose marks are taken; ``None`` for those on the canvas.
+        """
         classes, marks = values[controls.classes], values[controls.canvas]
+        if image is not None:
+            marks = image.marks or nothing_marked()
         return cls(
             session=values[controls.session],
             classes=classes,
@@ -74,13 +85,16 @@ class RunRequest:
             display=controls.display.read(values),
         )
 
-    def new_run(self) -> ComparisonRun:
+    def new_run(self, encoded: EncodedImage | None = None) -> ComparisonRun:
         """Create the run.
+
+        Args:
+            encoded: the image; ``None`` for the one shown.
 
         Raises:
             PromptError: there is no image, method or class, or a mark lies outside the image.
         """
-        encoded = self.session.current_image()
+        encoded = encoded or self.session.current_image()
         if not self.choices:
             raise PromptError("Select at least one method.")
         prompt = read_prompt(self.classes, self.marks)

@@ -9,13 +9,17 @@ from tempfile import mkdtemp
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ...errors import PromptError
-from ..events import FILED, PRIVATE, Updates, Values, problem
+from ...errors import ClipsamError, PromptError
+from ...evaluation.truth import Truth, TruthError, TruthFile
+from ..events import FILED, PRIVATE, Updates, Values, note, problem
 from .annotator import read_marks, read_prompt
-from .archive import write_zip
+from .archive import write_zip, write_zip_of_all
 from .run_request import RunControls, RunRequest
-from .session import Session
+from .session import ComparisonRun, Session, truth_of
 from .share_link import SharedState, write_link
+from .views.display_settings import DisplaySettings
+
+NOTHING = "There are no results to download yet. Press Run."
 
 WITH_ORIGIN = "query => query && `${location.origin}${location.pathname}?${query}`"
 
@@ -94,17 +98,57 @@ class SharePanel:
         return {self._message: "", self._address: gr.Textbox(query, visible=True)}
 
     def pack(self, values: Values) -> Updates:
-        """Write the latest run as an archive."""
+        """Write the latest run as an archive; those on all open images if one of them is shown."""
         session: Session = values[self._controls.session]
-        run, display = session.run, self._controls.display.read(values)
-        if run is None or not run.predictions:
-            return {self._message: problem("There are no results to download yet. Press Run.")}
-        # A copy: a run in progress may add to it.
-        run = replace(run, predictions=dict(run.predictions))
-        truth = session.fitting_truth(display.active)
+        display = self._controls.display.read(values)
         path = Path(mkdtemp(dir=Path(get_upload_folder()))) / "clipsam.zip"
         try:
-            write_zip(path, run, display, truth, session.map_scores(run.predictions, truth))
-        except PromptError as error:
+            if session.current is not None and len(session.images) > 1:
+                said = _pack_all(path, session, display)
+            else:
+                said = _pack(path, session, display)
+        except ClipsamError as error:
             return {self._message: problem(str(error))}
-        return {self._message: "", self.archive: gr.File(str(path), visible=True)}
+        return {self._message: said, self.archive: gr.File(str(path), visible=True)}
+
+
+def _pack(path: Path, session: Session, display: DisplaySettings) -> str:
+    """Write the run on the image shown; return a message."""
+    run = _copy(session.run)
+    if run is None:
+        raise PromptError(NOTHING)
+    truth = session.fitting_truth(display.active)
+    write_zip(path, run, display, truth, session.map_scores(run.predictions, truth))
+    return ""
+
+
+def _pack_all(path: Path, session: Session, display: DisplaySettings) -> str:
+    """Write the runs on all open images; return a message with the images that have none."""
+    runs, missing = [], []
+    for image in session.images:
+        run = _copy(image.run)
+        if run is None:
+            missing.append(image.name)
+        else:
+            runs.append((image.name, run, _fitting(run, image.truth_file, display.active)))
+    if not runs:
+        raise PromptError(NOTHING)
+    write_zip_of_all(path, runs, display)
+    if not missing:
+        return ""
+    return note(f"The archive lacks the images without results: {', '.join(missing)}.")
+
+
+def _copy(run: ComparisonRun | None) -> ComparisonRun | None:
+    """Return a copy, since a run in progress may add to it; ``None`` without results."""
+    if run is None or not run.predictions:
+        return None
+    return replace(run, predictions=dict(run.predictions))
+
+
+def _fitting(run: ComparisonRun, file: TruthFile | None, active: str | None) -> Truth | None:
+    """Return a run's ground truth, or ``None`` without one that fits."""
+    try:
+        return None if file is None else truth_of(run, file, active)
+    except TruthError:
+        return None

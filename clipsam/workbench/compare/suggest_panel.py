@@ -20,6 +20,9 @@ from .session import Session
 
 COUNT = 10
 
+OWN = "own"
+"""Value of the vocabulary that the user types."""
+
 TAKE = """
     element.onclick = (event) => {
       const chip = event.target.closest("button");
@@ -47,17 +50,27 @@ class SuggestPanel:
             self.chips = gr.HTML(
                 js_on_load=TAKE, apply_default_css=False, elem_id="suggestions", scale=4
             )
-            self.vocabulary = gr.Dropdown(
-                [(f"{name}: {what}", name) for name, what in VOCABULARIES.items()],
-                value=COMMON,
-                label="Names to suggest (or type your own, separated by commas)",
-                show_label=False,
-                container=False,
-                allow_custom_value=True,
-                scale=1,
-                min_width=180,
-                elem_id="vocabulary",
-            )
+            with gr.Column(scale=1, min_width=180):
+                known = [(f"{name}: {what}", name) for name, what in VOCABULARIES.items()]
+                self.vocabulary = gr.Dropdown(
+                    [*known, ("A list of your own", OWN)],
+                    value=COMMON,
+                    label="Names to choose from",
+                    show_label=False,
+                    container=False,
+                    elem_id="vocabulary",
+                )
+                self.own = gr.Textbox(
+                    "",
+                    label="Names to choose from",
+                    placeholder="Names, separated by commas or line breaks; then press Suggest",
+                    show_label=False,
+                    container=False,
+                    lines=2,
+                    max_lines=6,
+                    visible=False,
+                    elem_id="own-names",
+                )
 
     def connect(
         self,
@@ -77,24 +90,28 @@ class SuggestPanel:
         classes, preset = request
         message, progress = status
 
-        def offer(one: Session, text: str, chosen: str, vocabulary: str) -> Updates:
+        def offer(one: Session, text: str, chosen: str, vocabulary: str, own: str) -> Updates:
+            is_own = vocabulary == OWN
+            shown: Updates = {self.own: gr.Textbox(visible=is_own)}
+            if is_own and not own.strip():
+                return shown
             try:
                 image = one.current_image().image
-                found = suggestions(models, image, chosen, vocabulary or COMMON, COUNT)
+                found = suggestions(models, image, chosen, own if is_own else vocabulary, COUNT)
             except ClipsamError as error:
-                return {message: problem(str(error))}
+                return {**shown, message: problem(str(error))}
             one.suggested = tuple(found)
             if not parse_classes(text):
                 text = ", ".join(confident(found))
-            shown = {self.line: gr.Row(visible=True), self.chips: chips_html(found, text)}
+            shown |= {self.line: gr.Row(visible=True), self.chips: chips_html(found, text)}
             return {message: "", classes: text, session: one, **shown}
 
         starts: list[Callable[..., Dependency]] = [self.button.click, self.vocabulary.input]
         gr.on(
             starts,
             offer,
-            [session, classes, preset, self.vocabulary],
-            [message, classes, session, self.line, self.chips],
+            [session, classes, preset, self.vocabulary, self.own],
+            [message, classes, session, self.line, self.chips, self.own],
             show_progress_on=[progress],
             **ON_GPU,
             **PRIVATE,

@@ -34,8 +34,9 @@ class TruthPanel:
         self._session, self._display = session, display
         with gr.Accordion("Ground truth: IoU and Dice per class and method", open=False):
             gr.HTML(
-                "A mask of the image's size: binary (black and white, also with soft edges, or as "
-                "transparency), or class ids as palette PNG, 8-bit or 16-bit greyscale."
+                "A mask of the same size as the image: binary (black and white, also with soft "
+                "edges, or as transparency), or class ids as palette PNG, 8-bit or 16-bit "
+                "greyscale."
             )
             with gr.Row():
                 self.file = gr.File(
@@ -47,8 +48,8 @@ class TruthPanel:
                 self._names = gr.Textbox(
                     label="Class names by id",
                     info="Optional, in the order of the ids: “background, dog, cat”, or JSON. "
-                    "Without names, id 1 is the first class, and a binary mask is the "
-                    "selected class.",
+                    "Without names, id 1 is the first class, and a binary mask is of the class "
+                    "selected above the image.",
                     elem_id="truth-names",
                 )
             self._message = gr.HTML(elem_id="truth-message")

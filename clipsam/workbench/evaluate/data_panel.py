@@ -43,13 +43,13 @@ class DataPanel:
             names,
             value=None,
             label="Or a folder on the server",
-            info="Folders provided by the server.",
+            info="Labelled images that this server provides.",
             visible=bool(names),
             elem_id="evaluate-folder",
         )
         self.part = gr.Dropdown(
-            label="Part",
-            info="Part of the data set to evaluate on.",
+            label="Split",
+            info="The part of the data set to evaluate on.",
             visible=False,
             elem_id="evaluate-part",
         )

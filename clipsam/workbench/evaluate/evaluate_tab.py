@@ -37,11 +37,11 @@ MAX_IMAGES = 256
 MAX_CLICKS = 20
 
 WHAT = (
-    "scores per method, scores per class and image, everything as JSON, and a report with plots "
-    "and images. The command line writes the same files."
+    "scores per method, scores per class and image, all of it as JSON, and a report with plots and "
+    "images. They are the files that “clipsam evaluate” writes."
 )
 
-PRESENT, EVERY = "present classes only", "all classes of the data set"
+PRESENT, EVERY = "Classes present", "All classes of the data set"
 
 
 class EvaluateTab:
@@ -75,14 +75,15 @@ class EvaluateTab:
 
     def _build_question(self) -> None:
         self.preset = preset_dropdown(
-            "SAM and CLIP weights. Download them in the Compare tab.", "evaluate-preset"
+            "SAM and CLIP weights. Others can be downloaded under Methods in the Compare tab.",
+            "evaluate-preset",
         )
         self.methods = gr.CheckboxGroup(
             **_offer(SessionBundles(), DEFAULT_PRESET, DEFAULT_KEYS),
             label="Methods",
             info=(
-                "Methods that can run with the preset. Manual modes get points from the ground "
-                "truth."
+                "Those that can run with the preset. In manual mode, point prompts are sampled "
+                "from the ground truth."
             ),
             show_select_all=True,
             elem_id="evaluate-methods",
@@ -93,8 +94,8 @@ class EvaluateTab:
                 MAX_IMAGES,
                 16,
                 step=1,
-                label="Images",
-                info="Maximum number, drawn at random.",
+                label="Number of images",
+                info="At most this many, sampled at random.",
                 min_width=240,
                 elem_id="evaluate-images",
             )
@@ -104,7 +105,7 @@ class EvaluateTab:
                 minimum=0,
                 maximum=2**31 - 1,
                 label="Seed",
-                info="Seed of the random image subset; the command line uses 0.",
+                info="Random seed of the sampled images; the command line uses 0.",
                 min_width=240,
                 elem_id="evaluate-seed",
             )
@@ -114,8 +115,8 @@ class EvaluateTab:
                 value=PRESENT,
                 label="Queried classes",
                 info=(
-                    "The papers query only the classes present; all classes also reveals false "
-                    "alarms."
+                    "The papers query the classes present in an image; with all classes, false "
+                    "positives count as well."
                 ),
                 min_width=240,
                 elem_id="evaluate-classes",
@@ -125,8 +126,8 @@ class EvaluateTab:
                 MAX_CLICKS,
                 5,
                 step=1,
-                label="Points",
-                info="Points per class in manual modes, inside the ground truth.",
+                label="Points per class",
+                info="Foreground points for manual modes, sampled inside the ground truth.",
                 min_width=240,
                 elem_id="evaluate-clicks",
             )
@@ -150,8 +151,8 @@ class EvaluateTab:
                 }
         self.by_class = table("per-class")
         self.shown = gr.Dropdown(
-            label="Cases of",
-            info="The worst and the best cases of this method; a case is a class in an image.",
+            label="Worst and best cases of",
+            info="A case is one class in one image. Click a case to open it in Compare.",
             visible=False,
             elem_id="cases-of",
         )

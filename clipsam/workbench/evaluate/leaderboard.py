@@ -73,7 +73,7 @@ def leaderboard(measuring: Measuring) -> str:
     for key, metric in metrics.items():
         values = [one["mean"][key] for one in figures.values() if not math.isnan(one["mean"][key])]
         best[key] = (min if metric.lower_is_better else max)(values, default=None)
-    heads = ["method", "mode", *(metric.heading for metric in metrics.values()), "images"]
+    heads = ["Method", "Mode", *(metric.heading for metric in metrics.values()), "Images"]
     absent = _ABSENT if measuring.request.every_class else {}
     rows: list[list[Cell]] = []
     for choice, one in sorted(figures.items(), key=lambda item: -_known(item[1]["mean"]["miou"])):
@@ -88,7 +88,7 @@ def leaderboard(measuring: Measuring) -> str:
         with_absent = one["seeds"][0]["with_absent"] or {}
         row += [_number(100 * with_absent.get(key, math.nan), 1) for key in absent]
         rows.append(row)
-    rising = {"method", "mode"}
+    rising = {"Method", "Mode"}
     rising |= {metric.heading for metric in metrics.values() if metric.lower_is_better}
     rising.add(ABSENT_COLUMNS["false_alarms"])
     note = _explained(measuring.request.every_class)
@@ -100,7 +100,7 @@ def per_class(measuring: Measuring) -> str:
     figures, images = measuring.summary(), measuring.shown_in()
     if not images:
         return ""
-    heads = ["class", "images", *(escape(choice.title) for choice in figures)]
+    heads = ["Class", "Images", *(escape(choice.title) for choice in figures)]
     rows: list[list[Cell]] = [
         [
             escape(name),
@@ -113,7 +113,7 @@ def per_class(measuring: Measuring) -> str:
         for name, count in images.items()
     ]
     note = "IoU in %, with the pixels of each class pooled over the images."
-    return _table("Classes", heads, rows, {"class"}, note)
+    return _table("Classes", heads, rows, {"Class"}, note)
 
 
 def cases_html(worst: Sequence[Case], best: Sequence[Case]) -> str:
@@ -125,10 +125,7 @@ def cases_html(worst: Sequence[Case], best: Sequence[Case]) -> str:
     )
     if not rows:
         return ""
-    return (
-        f"{rows}<p class='note'>Colour: prediction. White line: ground truth. Click a case to open "
-        "its image in Compare.</p>"
-    )
+    return f"{rows}<p class='note'>Colour: prediction. White line: ground truth.</p>"
 
 
 def cases_strip() -> gr.HTML:

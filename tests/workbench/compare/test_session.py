@@ -17,7 +17,9 @@ from clipsam.workbench.compare.session import MAX_HISTORY, ComparisonRun, Sessio
 def answer(classes: str) -> SimpleNamespace:
     """A stand-in for a prediction, of a class with logits of 400 bytes."""
     logits = np.zeros((10, 10), np.float32)
-    result = SimpleNamespace(logits=logits, candidates=None, similarity=None)
+    arrays = {"candidates": None, "similarity": None, "block_traces": ()}
+    prompts = SimpleNamespace(dense=None)
+    result = SimpleNamespace(logits=logits, prompts=prompts, **arrays)
     return SimpleNamespace(text=classes, results=(result,))
 
 

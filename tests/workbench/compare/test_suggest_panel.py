@@ -54,3 +54,18 @@ def test_a_newcomer_who_knows_no_name_gets_a_first_answer(bench: Workbench) -> N
     bench.run()
     bench.example("Tower")
     chips.first.wait_for(state="hidden")
+
+
+@pytest.mark.browser
+def test_names_of_a_list_of_one_s_own(bench: Workbench) -> None:
+    bench.example("Lion")
+    bench.tab.click("#suggest")
+    chips = bench.tab.locator("#suggestions button")
+    wait_for(bench, lambda: chips.count() == 10)
+    bench.tab.click("#vocabulary input")
+    bench.tab.get_by_role("option", name="A list of your own").click()
+    bench.tab.locator("#own-names textarea").fill("lion\nsky, car")
+    bench.tab.click("#suggest")
+    wait_for(bench, lambda: chips.count() == 3)
+    names = {chip.rsplit(" ", 1)[0].strip() for chip in chips.all_inner_texts()}
+    assert names == {"lion", "sky", "car"}
