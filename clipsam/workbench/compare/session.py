@@ -252,6 +252,9 @@ def _bytes(run: ComparisonRun) -> int:
         values.nbytes
         for prediction in run.predictions.values()
         for result in prediction.results
-        for values in (result.logits, result.candidates, result.similarity)
+        for values in (
+            *(result.logits, result.candidates, result.similarity),
+            *(one.logits for one in result.instances or ()),
+        )
         if values is not None
     )
