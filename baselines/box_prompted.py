@@ -103,7 +103,7 @@ class BoxPromptedPredictor(SamPrompter):
         return self._segment(encoded, prompts, watch, presence=presence, box_scores=sure)
 
     def _chosen(self, scores: Tensor, boxes: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return the distinct boxes (N, 4) above the threshold and their scores (N,), best first."""
+        """Return the distinct boxes (N, 4) above the threshold, and their scores; best first."""
         sure = scores > self.config.score_threshold
         boxes, scores = boxes[sure], scores[sure]
         kept = nms(boxes, scores, self.config.nms_threshold)[: self.config.most]

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
-    {"errors", "geometry", "measure", "memory", "names"},
+    {"errors", "geometry", "measure", "memory", "names", "polygons"},
     {"writing"},
     {"types", "prompting", "models", "data"},
     {"marks", "drawing", "weights"},
@@ -22,6 +22,7 @@ FLOORS = (
     {"predictor"},
     {"sam_prompting", "evaluation", "suggest"},
     {"methods", "export", "method_args"},
+    {"encoded_masks"},
     {"result", "evaluate_methods"},
     {"model"},
     {"training", "baselines"},
