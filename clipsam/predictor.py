@@ -321,6 +321,14 @@ class Predictor(ABC):
         note = f"“{cut[0][:40]}…” is too long for {self.info.name}, which read its beginning only."
         return replace(result, note=" ".join(filter(None, (result.note, note))))
 
+    def check_prompt(self, prompt: Prompt, options: PredictOptions) -> None:
+        """Check that the method can answer a prompt, whatever the image.
+
+        Raises:
+            PromptError: it has no such mode, or needs a point or a box.
+        """
+        self._modes(prompt, options)
+
     @classmethod
     def check_mode(cls, mode: str | None) -> None:
         """Check a mode.

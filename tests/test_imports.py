@@ -23,7 +23,7 @@ FLOORS = (
     {"sam_prompting", "evaluation", "suggest"},
     {"methods", "export", "method_args"},
     {"encoded_masks"},
-    {"result", "evaluate_methods"},
+    {"result", "evaluate_methods", "segment_many"},
     {"model"},
     {"training", "baselines"},
     {"workbench", "cli"},
