@@ -75,10 +75,8 @@ def test_a_polygon_encloses_the_mask(name):
     ImageDraw.Draw(canvas).polygon([(8 * x, 8 * y) for x, y in polygon], fill=1)
     drawn = np.asarray(canvas)[4::8, 4::8]
     assert iou(drawn, mask) > 0.97
-    twice = polygon.copy()
-    area = 0.5 * abs(
-        np.dot(twice[:, 0], np.roll(twice[:, 1], 1)) - np.dot(twice[:, 1], np.roll(twice[:, 0], 1))
-    )
+    x, y = polygon.T
+    area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
     assert area == pytest.approx(mask.sum(), rel=0.05)
 
 

@@ -186,6 +186,12 @@ METRICS: dict[str, Metric] = {
 }
 """All metrics by id, in the order of their columns."""
 
+MASK_AP_NOTE = (
+    "Mask AP is COCO’s, averaged over classes; methods that tell no objects apart are scored with "
+    "the connected regions of their masks."
+)
+"""What a leaderboard with this figure says."""
+
 COSTS: dict[str, Metric] = {
     "seconds_per_image": Metric("s / image", _seconds_per_image, factor=1, lower_is_better=True),
 }

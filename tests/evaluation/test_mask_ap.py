@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
+from clipsam.cli import main
 from clipsam.data.samples import BACKGROUND, VOID, LabelledImage
 from clipsam.encoded_image import EncodedImage
 from clipsam.encoded_masks import coco_annotation, encode_masks
@@ -203,3 +204,13 @@ def test_methods_without_objects_are_scored_by_regions(tiny, scene):
     scores = score_image(scene, EncodedImage(scene.image), predictor, run, seed=0)
     assert 0 <= mask_ap(scores) <= 1
     assert all(score.objects is not None for score in scores)
+
+
+def test_an_evaluation_of_scenes_lists_it(tiny, tmp_path: Path):
+    """The scenes number their objects: the figure is on the leaderboard, and said."""
+    arguments = ["--data", "scenes:1", "--method", "clip-surgery-sam", "--out", str(tmp_path)]
+    assert main(["evaluate", *arguments]) == 0
+    report = (tmp_path / "report.html").read_text()
+    assert "<th>mask AP %</th>" in report and "COCO’s" in report
+    (line,) = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    assert 0 <= float(line["mask_ap"]) <= 1

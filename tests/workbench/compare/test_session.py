@@ -17,7 +17,7 @@ from clipsam.workbench.compare.session import MAX_HISTORY, ComparisonRun, Sessio
 def answer(classes: str) -> SimpleNamespace:
     """A stand-in for a prediction, of a class with logits of 400 bytes."""
     logits = np.zeros((10, 10), np.float32)
-    result = SimpleNamespace(logits=logits, candidates=None, similarity=None)
+    result = SimpleNamespace(logits=logits, candidates=None, similarity=None, instances=None)
     return SimpleNamespace(text=classes, results=(result,))
 
 
