@@ -37,7 +37,7 @@ class DetectionConfig:
 
 
 class BoxPromptedPredictor(SamPrompter):
-    """Base class of box-prompted pipelines: one mask per box, and their union per class.
+    """Base class of box-prompted pipelines: one object per box, and their union per class.
 
     ``presence`` is the highest score of all boxes of the class inside the image, including those
     below the threshold.
@@ -92,21 +92,22 @@ class BoxPromptedPredictor(SamPrompter):
         detections = torch.cat([self._detect(encoded, name, watch) for name in concept.synonyms])
         scores, found = _shown(detections.float().cpu(), encoded.size)
         presence = float(scores.max()) if len(scores) else 0.0
-        boxes = self._chosen(scores, found)
+        boxes, sure = self._chosen(scores, found)
         if not len(boxes):
             note = (
                 f"Empty mask: best detection score for “{concept.text}” is {presence:.3f}; the "
                 f"threshold is {self.config.score_threshold:g}."
             )
-            return empty_result(self._mask_side, note=note, presence=presence)
-        return self._segment(encoded, SamPrompts(boxes=boxes), watch, presence=presence)
+            return empty_result(self._mask_side, note=note, presence=presence, instances=())
+        prompts = SamPrompts(boxes=boxes)
+        return self._segment(encoded, prompts, watch, presence=presence, box_scores=sure)
 
-    def _chosen(self, scores: Tensor, boxes: Tensor) -> np.ndarray:
-        """Return the distinct boxes (N, 4) above the threshold, best first."""
+    def _chosen(self, scores: Tensor, boxes: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return the distinct boxes (N, 4) above the threshold, and their scores; best first."""
         sure = scores > self.config.score_threshold
         boxes, scores = boxes[sure], scores[sure]
         kept = nms(boxes, scores, self.config.nms_threshold)[: self.config.most]
-        return boxes[kept].numpy()
+        return boxes[kept].numpy(), scores[kept].numpy()
 
 
 def _shown(detections: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ class SamPrompter(Predictor):
             prompts: points and boxes in pixels of the original image.
             watch: measures the run time.
             dense: (1, 1, 4h, 4w) mask logits.
-            result: further fields of the :class:`ConceptResult`.
+            result: further arguments of :func:`~clipsam.sam_prompting.class_result`.
         """
         with watch.step("SAM encoder"):
             embedding = self._embed(encoded)

@@ -11,7 +11,7 @@ from clipsam.measure import Stopwatch
 from clipsam.predictor import PredictOptions, Predictor
 from clipsam.registry import METHODS
 from clipsam.sam_prompting import empty_result
-from clipsam.types import Concept, ConceptResult, SamPrompts
+from clipsam.types import Concept, ConceptResult, Instance, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.published import SAM3
 
@@ -70,11 +70,18 @@ class Sam3Predictor(Predictor):
         presence = max(instances.presence for instances in proposed)
         scores = torch.cat([instances.scores for instances in proposed])
         kept = torch.cat([i.logits[i.scores > SCORE_THRESHOLD] for i in proposed])
+        sure, order = scores[scores > SCORE_THRESHOLD].sort(descending=True, stable=True)
         if not len(kept):
             note = (
                 f"Empty mask: “{concept.text}” has presence {presence:.2f} and best instance score "
                 f"{float(scores.max()):.2f} (threshold {SCORE_THRESHOLD:g})."
             )
-            return empty_result(self._mask_side, note=note, presence=presence)
-        logits = kept.amax(0).float().cpu().numpy()
-        return ConceptResult(logits=logits, prompts=SamPrompts(), presence=presence)
+            return empty_result(self._mask_side, note=note, presence=presence, instances=())
+        masks = kept[order].float().cpu().numpy()
+        parts = zip(masks, sure.tolist(), strict=True)
+        return ConceptResult(
+            logits=masks.max(0),
+            prompts=SamPrompts(),
+            presence=presence,
+            instances=tuple(Instance(mask, None, score) for mask, score in parts),
+        )

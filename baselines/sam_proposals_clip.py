@@ -24,7 +24,7 @@ from clipsam.models.clip import encode_text
 from clipsam.names import canonical_names
 from clipsam.predictor import JointPredictor, PredictOptions
 from clipsam.registry import METHODS
-from clipsam.types import NOTHING, Concept, ConceptResult, SamPrompts
+from clipsam.types import NOTHING, Concept, ConceptResult, Instance, SamPrompts
 from clipsam.weights.backbones import Backbones
 from clipsam.weights.presets import Preset
 
@@ -124,9 +124,13 @@ class SamProposalsClipPredictor(JointPredictor):
     def _result(
         self, encoded: EncodedImage, proposals: Proposals, won: Tensor, probability: Tensor
     ) -> ConceptResult:
-        """Return the union of a class's masks, the highest logit at each pixel."""
+        """Return the union of a class's masks, the highest logit at each pixel.
+
+        Each mask is an object; its score is its probability of being of the class.
+        """
         side = self.backbones.preset.sam.mask_side
         logits, note = np.full((side, side), NOTHING, np.float32), ""
+        transform = encoded.sam_transform(self.backbones.preset)
         if won.any():
             logits = proposals.logits[won].amax(0).cpu().numpy()
         elif len(won):
@@ -134,12 +138,18 @@ class SamProposalsClipPredictor(JointPredictor):
         else:
             note = "Empty mask: SAM proposed no mask in this image."
         prompts = torch.unique(proposals.points[won], dim=0).cpu().numpy()
-        points = encoded.sam_transform(self.backbones.preset).coordinates_back(prompts)
+        points = transform.coordinates_back(prompts)
+        scores, order = probability[won].sort(descending=True, stable=True)
+        masks = proposals.logits[won][order].cpu().numpy()
+        corners = (proposals.boxes[won][order] + proposals.boxes.new_tensor([0, 0, 1, 1])).cpu()
+        boxes = transform.coordinates_back(corners.reshape(-1, 2).numpy()).reshape(-1, 4)
+        objects = zip(masks, boxes, scores.tolist(), strict=True)
         return ConceptResult(
             logits=logits,
             prompts=SamPrompts(points, np.ones(len(points), np.int64)),
             presence=float(probability.max()) if len(won) else float("nan"),
             note=note,
+            instances=tuple(Instance(*one) for one in objects),
         )
 
     def _proposals(self, encoded: EncodedImage, watch: Stopwatch) -> Proposals:

@@ -368,7 +368,13 @@ class Predictor(ABC):
             before += len(indices)
             for index, result in zip(indices, found, strict=True):
                 # Of hundreds of tiles, what is not put together would fill the memory.
-                result = replace(result, candidates=None, candidate_scores=None, block_traces=())
+                result = replace(
+                    result,
+                    candidates=None,
+                    candidate_scores=None,
+                    instances=None,
+                    block_traces=(),
+                )
                 parts[index].append(TileResult(tile, self._transform(cut), result))
         return [mosaic.result(own) for own in parts]
 
@@ -383,6 +389,14 @@ class Predictor(ABC):
             return result
         note = f"“{cut[0][:40]}…” is too long for {self.info.name}, which read its beginning only."
         return replace(result, note=" ".join(filter(None, (result.note, note))))
+
+    def check_prompt(self, prompt: Prompt, options: PredictOptions) -> None:
+        """Check that the method can answer a prompt, whatever the image.
+
+        Raises:
+            PromptError: it has no such mode, or needs a point or a box.
+        """
+        self._modes(prompt, options)
 
     @classmethod
     def check_mode(cls, mode: str | None) -> None:

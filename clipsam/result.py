@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pycocotools import mask as run_lengths
 
+from .encoded_masks import coco_annotation, encode_masks
 from .errors import PromptError
 from .evaluation.metric_table import shown_in_compare
 from .evaluation.truth import Truth
 from .export import IMAGE, coco_annotations, write_prediction, write_results
 from .marks import find_class
 from .registry import find_info
-from .types import Prediction
+from .types import InstanceMask, Prediction
 
 if TYPE_CHECKING:
     import supervision
@@ -81,6 +82,20 @@ class Result:
                     scores[text][name] = metric.of_sample(compared)
         return scores
 
+    def instances(self, name: str, threshold: float = 0.0) -> list[InstanceMask]:
+        """Return the objects of a class, highest score first.
+
+        For a method that tells no objects apart, these are the connected regions of its mask.
+
+        Args:
+            name: of the class, or one of its synonyms.
+            threshold: masks are logits above it.
+
+        Raises:
+            PromptError: a name that was not asked for.
+        """
+        return list(self.prediction.each_instance(self._index(name), threshold))
+
     def plot(self, classes: Sequence[str] | None = None) -> Figure:
         """Draw the image, and the mask and similarity map of each class; needs matplotlib.
 
@@ -142,13 +157,23 @@ class Result:
         )
         write_results(folder, self.image_name, prediction.prompt, [entry])
 
-    def to_coco(self) -> dict:
+    def to_coco(self, instances: bool = False) -> dict:
         """Return ``images``, ``categories`` and ``annotations`` in COCO format.
 
         Masks are run lengths; see :func:`clipsam.export.coco_annotations`.
+
+        Args:
+            instances: one annotation for each object, see :meth:`instances`, instead of each class.
         """
         masks = [run_lengths.encode(np.asfortranarray(m.view(np.uint8))) for m in self.masks]
-        return coco_annotations(self.prediction, masks, self.image_name)
+        content = coco_annotations(self.prediction, masks, self.image_name)
+        if instances:
+            size = self.prediction.transform.image_size
+            objects = enumerate(encode_masks(self.prediction, regions=True), start=1)
+            content["annotations"] = [
+                coco_annotation(one, size, number, 1, one.category + 1) for number, one in objects
+            ]
+        return content
 
     def to_supervision(self) -> supervision.Detections:
         """Return one detection for each class with a mask, for the package ``supervision``.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .geometry import SquareTransform
 from .prompting import PromptSettings, dense_prompt, points_from_similarity
-from .types import NOTHING, ConceptResult, SamPrompts
+from .types import NOTHING, ConceptResult, Instance, SamPrompts
 
 
 def map_points(
@@ -74,7 +74,11 @@ def prompt_tensors(
 
 
 def class_result(
-    logits: Tensor, scores: Tensor, prompts: SamPrompts, **fields: Any
+    logits: Tensor,
+    scores: Tensor,
+    prompts: SamPrompts,
+    box_scores: np.ndarray | None = None,
+    **fields: Any,
 ) -> ConceptResult:
     """Build one class's result from SAM's masks, the union over its boxes.
 
@@ -82,10 +86,15 @@ def class_result(
         logits: (B, 1 + 3, h, w), the single mask and the candidates for each box.
         scores: (B, 1 + 3), their IoU predicted by SAM.
         prompts: the SAM prompts.
+        box_scores: float (B,), of the boxes if each shows one object; ``None`` if not.
         fields: further ones of the :class:`ConceptResult`.
     """
     masks, predicted = logits.float().cpu().numpy(), scores.float().cpu().numpy()
     single = len(masks) == 1
+    if box_scores is not None:
+        found = masks[:, 0].copy()  # A view would keep the candidates of all boxes in memory.
+        parts = zip(found, prompts.boxes, box_scores.tolist(), strict=True)
+        fields["instances"] = tuple(Instance(*part) for part in parts)
     return ConceptResult(
         logits=masks[:, 0].max(0),
         prompts=prompts,
@@ -100,6 +109,7 @@ def empty_result(
     similarity: np.ndarray | None = None,
     note: str = "Empty mask: CLIP's similarity map is constant.",
     presence: float = 0.0,
+    instances: tuple[Instance, ...] | None = None,
 ) -> ConceptResult:
     """Build an empty result for a class without SAM prompts.
 
@@ -108,6 +118,7 @@ def empty_result(
         similarity: float32 (gh, gw), raw similarity map, if there is one.
         note: one sentence for the user.
         presence: probability that the class is in the image.
+        instances: ``()`` if the method looked for objects.
     """
     return ConceptResult(
         logits=np.full((side, side), NOTHING, np.float32),
@@ -115,4 +126,5 @@ def empty_result(
         presence=presence,
         similarity=similarity,
         note=note,
+        instances=instances,
     )

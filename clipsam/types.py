@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from .errors import PromptError
 from .geometry import SquareTransform
@@ -24,6 +25,9 @@ one with the highest presence, ties by logit.
 """
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
+
+MOST_REGIONS = 100
+"""Connected regions of a mask that are taken for objects, the largest; COCO counts 100 as well."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,38 @@ class BlockTrace:
 
 
 @dataclass(frozen=True)
+class Instance:
+    """One object of a class, as a method found it.
+
+    Attributes:
+        logits: float32 (h, w) at the network's own resolution, over its square input.
+        box: float32 (4,), (x0, y0, x1, y1) in pixels of the original image; ``None`` if the method
+            has no box of its own.
+        score: in [0, 1], higher for a surer find.
+    """
+
+    logits: np.ndarray
+    box: np.ndarray | None
+    score: float
+
+
+@dataclass(frozen=True)
+class InstanceMask:
+    """One object of a class at the size of the image.
+
+    Attributes:
+        mask: bool (H, W), not empty.
+        box: float32 (4,), (x0, y0, x1, y1) in pixels of the image: the method's own box, otherwise
+            around the mask.
+        score: in [0, 1], higher for a surer find.
+    """
+
+    mask: np.ndarray
+    box: np.ndarray
+    score: float
+
+
+@dataclass(frozen=True)
 class ConceptResult:
     """Result of a method for one class.
 
@@ -201,6 +237,8 @@ class ConceptResult:
         candidate: index of the candidate selected instead of the method's own mask, if any.
         block_traces: state of each block, in order; empty for non-iterative methods.
         note: one sentence for the user, or empty.
+        instances: the objects of which the class's mask is the union, highest score first; ``None``
+            if the method does not tell objects apart.
     """
 
     logits: np.ndarray
@@ -213,6 +251,7 @@ class ConceptResult:
     candidate: int | None = None
     block_traces: tuple[BlockTrace, ...] = ()
     note: str = ""
+    instances: tuple[Instance, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -327,6 +366,26 @@ class Prediction:
             owners = self._owners(threshold, size, overlap)
             yield from (owners == index for index in indices)
 
+    def each_instance(self, index: int, threshold: float = 0.0) -> Iterator[InstanceMask]:
+        """Yield the objects of one class, highest score first.
+
+        Those that the method found, without those whose mask is empty. A method that does not tell
+        objects apart is given the connected regions of its mask, see :func:`connected_regions`.
+
+        Args:
+            index: of the class.
+            threshold: masks are logits above it.
+        """
+        result = self.results[index]
+        if result.instances is None:
+            yield from connected_regions(self.class_logits(index), threshold, result.presence)
+            return
+        for found in result.instances:
+            mask = self._resized(found.logits, None) > threshold
+            if mask.any():
+                box = _box_around(mask) if found.box is None else found.box
+                yield InstanceMask(mask, box, found.score)
+
     def label_map(
         self, threshold: float | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
@@ -402,13 +461,51 @@ class Prediction:
                 f"{self.method}: there is no candidate {candidate + 1} for “{self.texts[index]}”; "
                 f"SAM returned {count or 'none'}."
             )
-        chosen = replace(result, logits=candidates[candidate], candidate=candidate)
+        logits, instances = candidates[candidate], result.instances
+        if instances:  # Candidates are those of a single object.
+            instances = (replace(instances[0], logits=logits),)
+        chosen = replace(result, logits=logits, candidate=candidate, instances=instances)
         results = (*self.results[:index], chosen, *self.results[index + 1 :])
         return replace(self, results=results)
 
     def _resized(self, logits: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
         maps = torch.from_numpy(logits)[None, None]
         return self.transform.to_image(maps, size)[0, 0].numpy()
+
+
+def connected_regions(
+    logits: np.ndarray, threshold: float = 0.0, presence: float = float("nan")
+) -> list[InstanceMask]:
+    """Split a mask into its connected regions, highest score first.
+
+    The score of a region is that of MaskFormer's instances (arXiv 2107.06278): the probability of
+    the class times the mean probability of the region's pixels.
+
+    Args:
+        logits: float32 (H, W), at the size of the image.
+        threshold: the mask is where logits are above it. Pixels that touch at a corner are
+            connected.
+        presence: probability of the class; 1 if it is NaN.
+
+    Returns:
+        At most :data:`MOST_REGIONS`, the largest.
+    """
+    labels, count = ndimage.label(logits > threshold, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    numbers = np.argsort(-areas, kind="stable")[:MOST_REGIONS] + 1
+    found = []
+    for number in numbers:
+        mask = labels == number
+        probability = float((1 / (1 + np.exp(-logits[mask].astype(np.float64)))).mean())
+        score = probability if np.isnan(presence) else float(presence) * probability
+        found.append(InstanceMask(mask, _box_around(mask), score))
+    return sorted(found, key=lambda one: -one.score)
+
+
+def _box_around(mask: np.ndarray) -> np.ndarray:
+    """Return the box around a mask that is not empty, float32 (x0, y0, x1, y1)."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
 def prompt_from_classes(classes: Sequence[Sequence[str]]) -> Prompt:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
-    {"errors", "geometry", "measure", "memory", "names"},
+    {"errors", "geometry", "measure", "memory", "names", "polygons"},
     {"writing"},
     {"types", "prompting", "models", "data"},
     {"marks", "drawing", "tiling", "weights"},
@@ -22,7 +22,8 @@ FLOORS = (
     {"predictor"},
     {"sam_prompting", "evaluation", "suggest"},
     {"methods", "export", "method_args"},
-    {"result", "evaluate_methods"},
+    {"encoded_masks"},
+    {"result", "evaluate_methods", "segment_many"},
     {"model"},
     {"training", "baselines"},
     {"workbench", "cli"},

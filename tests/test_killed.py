@@ -6,9 +6,11 @@ every moment between two changes is one of a few numbers.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clipsam import segment_many
 from clipsam.cli import main
 from clipsam.data.synthetic import SceneData
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
@@ -174,3 +177,37 @@ def test_export(tiny: Backbones, tmp_path: Path) -> None:
         in_child(export, tmp_path)
         assert len(path.read_bytes()) == len(expected)
         torch.load(path, weights_only=True)
+
+
+def test_segment_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has the rows of the unbroken run: none twice, none missing."""
+    monkeypatch.setattr(segment_many, "PART_ROWS", 2)
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for index in range(5):
+        scene = SceneData(5, seed=7)[index].image[: 60 + index, :80]
+        Image.fromarray(scene).save(photographs / f"{index}.png")
+    (photographs / "2.png").write_bytes(b"damaged")
+
+    def segment(out: Path) -> Callable[[], int]:
+        words = ["segment", str(photographs), "--text", "red disc", "--method", "clip-surgery-sam"]
+        return lambda: main([*words, "--out", str(out)])
+
+    def rows(out: Path) -> object:
+        code = "import sys, pyarrow.parquet as p; print(p.read_table(sys.argv[1]).to_pylist())"
+        words = [sys.executable, "-c", code, str(out / "masks.parquet")]
+        listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        return timeless(ast.literal_eval(listed))
+
+    unbroken = tmp_path / "unbroken"
+    count = in_child(segment(unbroken), unbroken)
+    expected = rows(unbroken)
+    assert [row["key"] for row in expected] == [f"{index}.png" for index in range(5)]
+    assert [row["key"] for row in expected if row["error"]] == ["2.png"]
+    for moment in some(count, 6, seed=4):
+        out = tmp_path / str(moment)
+        in_child(segment(out), out, moment)
+        in_child(segment(out), out)
+        assert rows(out) == expected, moment
+        left = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+        assert left == {"config.json", "masks.parquet"}

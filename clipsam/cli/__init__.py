@@ -33,7 +33,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "methods": Command("list the methods and their status", "list_methods:declare"),
     "download": Command("download published weights, or verify those present", "download:declare"),
-    "segment": Command("segment one image", "segment:declare"),
+    "segment": Command("segment one image, a folder or a data set (resumable)", "segment:declare"),
     "suggest": Command("suggest class names for an image", "suggest:declare"),
     "train": Command("train a method on labelled images", "train:declare"),
     "evaluate": Command(

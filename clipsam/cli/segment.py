@@ -1,4 +1,7 @@
-"""``segment``: one image, several methods, results as files."""
+"""``segment``: one image with several methods, or a whole collection with one; results as files.
+
+A collection is read and written by :mod:`..segment_many`, which is imported only for one.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,22 @@ import argparse
 import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..data.images import open_image, open_mask
 from ..data.readers.common import DataError, read_json
+from ..data.sources import SOURCES, is_source, open_source
 from ..encoded_image import EncodedImage
+from ..encoded_masks import (
+    CocoIds,
+    ImageMasks,
+    Images,
+    encode_masks,
+    write_coco,
+    write_maps,
+    write_yolo,
+)
 from ..errors import PromptError
 from ..evaluation.truth import TruthError, match_truth
 from ..export import write_prediction, write_results
@@ -27,6 +41,7 @@ from ..method_args import (
     tiling_of,
 )
 from ..predictor import PredictOptions
+from ..tiling import Tiling
 from ..types import OVERLAPS, Prompt, parse_classes
 from ..writing import check_folder, printable
 
@@ -35,7 +50,13 @@ logger = logging.getLogger(__name__)
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("image", type=Path, help="image file")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="an image file, a folder of images, or one of "
+        f"{', '.join(f'{kind}:PATH' for kind in SOURCES)}; a folder or data set takes "
+        "one method, and goes on where it stopped",
+    )
     parser.add_argument(
         "--text", required=True, help='class names: "," between classes, ";" between synonyms'
     )
@@ -75,16 +96,31 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--truth", type=Path, help="binary mask, or PNG with the class id of each pixel"
     )
     parser.add_argument("--truth-classes", type=Path, help="JSON list of class names by id")
+    files = parser.add_argument_group("further files, one mask for each object")
+    files.add_argument(
+        "--regions",
+        action="store_true",
+        help="divide masks of methods that tell no objects apart into connected regions",
+    )
+    files.add_argument("--coco", action="store_true", help="coco.json, one annotation per object")
+    files.add_argument("--yolo", action="store_true", help="yolo/, labels for ultralytics")
+    files.add_argument(
+        "--png", action="store_true", help="label-maps/ and instance-maps/, index PNGs"
+    )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Segment the image with each method and write the results."""
+    """Segment the image with each method, or the collection, and write the results."""
     if not math.isfinite(args.threshold):
         raise PromptError(f"--threshold {args.threshold}: expected a finite number.")
     tiling = tiling_of(args)
-    image = open_image(args.image)
+    if is_source(args.source):
+        _segment_source(args, tiling)
+        return
+    path = Path(args.source)
+    image = open_image(path)
     marks = [mark for kind in MARKS for mark in map(kind.from_text, getattr(args, kind.kind))]
     prompt = prompt_with_marks(parse_classes(args.text), marks)
     truth = None
@@ -111,12 +147,66 @@ def run(args: argparse.Namespace) -> None:
                 args.threshold,
                 truth,
                 args.overlap,
-                printable(args.image.name),
+                printable(path.name),
             )
         )
+        if args.coco or args.yolo or args.png:
+            masks = encode_masks(prediction, args.threshold, args.regions)
+            found = ImageMasks(path.name, printable(path.name), image.shape[:2], masks)
+            ids = CocoIds(range(1, len(prompt.texts) + 1))
+            _write_files(args, args.out / choice.name, partial(list, (found,)), prompt, ids)
         # After each, so that a run that ends early leaves what it has done.
-        write_results(args.out, printable(args.image), prompt, report)
+        write_results(args.out, printable(path), prompt, report)
         logger.info("%s: %.2f s", choice.name, prediction.total_seconds)
+
+
+def _segment_source(args: argparse.Namespace, tiling: Tiling | None) -> None:
+    """Segment a folder or a data set."""
+    for option in (*(kind.kind for kind in MARKS), "candidate", "truth", "truth_classes"):
+        if getattr(args, option):
+            raise PromptError(
+                f"--{option.replace('_', '-')} is for a single image, but {args.source} is a "
+                "folder or a data set."
+            )
+    if len(args.method) > 1 or args.overlap != OVERLAPS[0]:
+        raise PromptError(
+            "A folder or a data set takes one --method and no --overlap. Run the command once for "
+            "each method, with an --out of its own."
+        )
+    from ..segment_many import ManySettings, coco_ids, segment_many
+
+    prompt = prompt_with_marks(parse_classes(args.text), [])
+    check_folder(args.out)
+    source = open_source(args.source, args.out)
+    (choice,) = load_methods_from_args(args.method, args.preset, args.precision)
+    settings = ManySettings(
+        source=args.source,
+        classes=tuple(concept.synonyms for concept in prompt.concepts),
+        method=args.method[0],
+        preset=args.preset,
+        precision=args.precision,
+        threshold=args.threshold,
+        regions=args.regions,
+        options=PredictOptions(
+            choice.mode, args.seed, tiling=tiling, **prompt_settings_of(args)
+        ),
+    )
+    table = segment_many(source, choice.predictor, prompt, settings, args.out)
+    _write_files(args, args.out, table.images, prompt, coco_ids(source, prompt.texts))
+    images, errors = table.count()
+    logger.info("%d images, %d of them with an error.", images, errors)
+
+
+def _write_files(
+    args: argparse.Namespace, folder: Path, images: Images, prompt: Prompt, ids: CocoIds
+) -> None:
+    """Write the further files that are asked for."""
+    if args.coco:
+        write_coco(folder / "coco.json", images, prompt.texts, ids)
+    if args.yolo:
+        write_yolo(folder / "yolo", images, prompt.texts)
+    if args.png:
+        write_maps(folder, images, prompt.texts)
 
 
 def _candidates(

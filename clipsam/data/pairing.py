@@ -8,6 +8,9 @@ from pathlib import Path, PurePath
 PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jpg", ".jpeg")
 """Endings of masks in a user's folder, of which an earlier one is preferred."""
 
+IMAGE_ENDINGS = (*PICTURE_ENDINGS, ".jfif", ".mpo", ".jp2", ".avif", ".ppm", ".pgm", ".dib")
+"""Endings of images that are looked for in a folder, in lower case."""
+
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 

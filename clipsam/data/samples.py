@@ -32,6 +32,7 @@ class LabelledImage:
         vocabulary: those of ``names`` that were annotated in this image, so that their absence is
             known; ``None`` for all.
         note: one sentence on how it was read, where that needs saying; else empty.
+        tells_objects: whether ``segments`` numbers objects, not connected regions.
     """
 
     key: str
@@ -41,6 +42,7 @@ class LabelledImage:
     names: tuple[str, ...]
     vocabulary: range | None = None
     note: str = ""
+    tells_objects: bool = False
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3:

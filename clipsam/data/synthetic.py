@@ -128,7 +128,7 @@ def render_scene(
     light = 1 + rng.uniform(-0.25, 0.25) * (columns / size - 0.5) + rng.uniform(-0.1, 0.1)
     image = image * light[..., None] + rng.normal(0, rng.uniform(1, 6), image.shape)
     image = np.clip(image, 0, 255).astype(np.uint8)
-    return LabelledImage(key, image, classes, segments, names)
+    return LabelledImage(key, image, classes, segments, names, tells_objects=True)
 
 
 def _least_crowded(rng: np.random.Generator, segments: np.ndarray, extent: float) -> np.ndarray:

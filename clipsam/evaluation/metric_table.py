@@ -21,6 +21,7 @@ from .metrics import (
     count,
     dice,
     iou,
+    mask_ap,
     mean_absolute_error,
     mean_dice,
     mean_image_iou,
@@ -75,6 +76,7 @@ class Metric:
         factor: factor in reports.
         lower_is_better: whether the best is the lowest.
         single_object: whether it is measured only for images with a single object.
+        of_objects: whether it is measured only where the truth tells objects apart.
         shown: whether Compare shows it: ``mask`` for one that
             follows the threshold, and so must be fast and need no logits, ``map`` for a
             threshold-independent one, which is computed once.
@@ -88,6 +90,7 @@ class Metric:
     factor: float = PERCENT
     lower_is_better: bool = False
     single_object: bool = False
+    of_objects: bool = False
     shown: Literal["mask", "map"] | None = None
     title: str = ""
 
@@ -168,6 +171,7 @@ METRICS: dict[str, Metric] = {
         lambda compared: boundary_f(compared.mask, compared.truth, compared.valid),
         "boundary_f",
     ),
+    "mask_ap": Metric("mask AP %", mask_ap, of_objects=True),
     "s_measure": _saliency_metric(
         "s_measure", "s_measure", "S<sub>α</sub>", shown="map", title="S-measure"
     ),
@@ -181,6 +185,12 @@ METRICS: dict[str, Metric] = {
     "saliency_mae": _saliency_metric("mae", "saliency_mae", "MAE, scaled", lower_is_better=True),
 }
 """All metrics by id, in the order of their columns."""
+
+MASK_AP_NOTE = (
+    "Mask AP is COCO’s, averaged over classes; methods that tell no objects apart are scored with "
+    "the connected regions of their masks."
+)
+"""What a leaderboard with this figure says."""
 
 COSTS: dict[str, Metric] = {
     "seconds_per_image": Metric("s / image", _seconds_per_image, factor=1, lower_is_better=True),

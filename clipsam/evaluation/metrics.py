@@ -9,6 +9,8 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.stats import rankdata
 
+from .mask_ap import ObjectMatches, average_precision
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -163,6 +165,8 @@ class SampleScore(ClassScore):
         seconds: share of the prediction's time.
         present: whether the truth shows the class.
         presence: probability of the class according to the method; NaN if unknown.
+        objects: its objects compared with the true ones; ``None`` if the truth does not tell
+            objects apart.
     """
 
     image: str
@@ -170,6 +174,7 @@ class SampleScore(ClassScore):
     seconds: float
     present: bool = True
     presence: float = float("nan")
+    objects: ObjectMatches | None = None
 
 
 def pooled_iou(scores: Iterable[ClassScore]) -> dict[str, float]:
@@ -196,3 +201,17 @@ def mean_dice(scores: Iterable[ClassScore]) -> float:
     """Average the Dice score over samples; samples with empty mask and truth count as 1."""
     values = [1.0 if not s.counts.union else dice(s.counts) for s in scores]
     return float(np.mean(values)) if values else float("nan")
+
+
+def mask_ap(scores: Iterable[SampleScore]) -> float:
+    """Average COCO's AP of masks over the classes of which the truth tells objects apart.
+
+    See :mod:`.mask_ap`; NaN without such a class.
+    """
+    classes: dict[str, list[ObjectMatches]] = {}
+    for score in scores:
+        if score.objects is not None:
+            classes.setdefault(score.name, []).append(score.objects)
+    values = [average_precision(matches) for matches in classes.values()]
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -18,7 +18,7 @@ from ..data.samples import LabelledImage, SegmentationData
 from ..drawing import class_colour, data_uri, fit_size, outline
 from ..encoded_image import EncodedImage
 from ..predictor import Predictor
-from .metric_table import ABSENT_COLUMNS, columns
+from .metric_table import ABSENT_COLUMNS, MASK_AP_NOTE, columns
 from .metrics import SampleScore, iou
 from .rows import Row
 from .runner import MethodRun, prompt_of
@@ -182,15 +182,16 @@ def _leaderboard(
             " S-measure, E-measure, weighted F and scaled MAE are computed on the "
             "min–max-scaled map."
         )
+    objects = f" {MASK_AP_NOTE}" if "mask_ap" in shown_metrics else ""
     spread = "Mean ± standard deviation over seeds. " if settings["seeds"] > 1 else ""
     return (
         "<h2>Leaderboard</h2>"
         + _table(["method", *(metric.heading for metric in shown_metrics.values())], lines)
         + f'<p class="note">{spread}mIoU pools the pixels of each class over the set and averages '
         "over classes; mean IoU, Dice, MAE and boundary F are averages over samples (a class in "
-        f"an image). Boundary F has a tolerance of 0.75 % of the image’s diagonal.{scaled} "
-        "Seconds are for prediction alone; features shared by several methods or seeds are "
-        "computed once per image and counted at first use, so later methods and seeds appear "
+        f"an image). Boundary F has a tolerance of 0.75 % of the image’s diagonal.{scaled}"
+        f"{objects} Seconds are for prediction alone; features shared by several methods or seeds "
+        "are computed once per image and counted at first use, so later methods and seeds appear "
         "faster than they would be on their own.</p>"
     )
 

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from ..data.readers import DataError
 from ..writing import check_folder, unwritable
+from .mask_ap import ObjectMatches
 from .metrics import Counts, SampleScore, dice, iou
 
 
@@ -131,6 +132,7 @@ def _to_json(row: Row) -> dict:
         "values": {name: _known(value) for name, value in score.values.items()},
         "seconds": score.seconds,
         "presence": _known(score.presence),
+        **({} if score.objects is None else {"objects": asdict(score.objects)}),
     }
 
 
@@ -143,8 +145,14 @@ def _from_json(entry: dict) -> Row:
         seconds=entry["seconds"],
         present=entry["present"],
         presence=_number(entry["presence"]),
+        objects=_objects(entry["objects"]) if "objects" in entry else None,
     )
     return Row(entry["method"], entry["mode"], entry["seed"], score)
+
+
+def _objects(entry: dict) -> ObjectMatches:
+    lists = {name: tuple(entry[name]) for name in ("scores", "hits", "ignored")}
+    return ObjectMatches(entry["truths"], **lists)
 
 
 def _values(entry: dict) -> dict[str, float | None]:

@@ -12,7 +12,8 @@ from ..encoded_image import EncodedImage
 from ..names import fold_name
 from ..predictor import PredictOptions, Predictor
 from ..prompting import points_in_mask, stable_seed
-from ..types import Concept, Prompt
+from ..types import Concept, Prediction, Prompt
+from .mask_ap import ObjectMatches, match_objects
 from .metric_table import MaskComparison, measure
 from .metrics import SampleScore
 
@@ -128,11 +129,24 @@ def score_image(
                 seconds=prediction.total_seconds / len(truths),
                 present=present,
                 presence=float(prediction.results[index].presence),
+                objects=_match_objects(sample, prediction, index, truth),
             )
             scores.append(score)
             if seen is not None:
                 seen(score, compared.mask, truth)
     return scores
+
+
+def _match_objects(
+    sample: LabelledImage, prediction: Prediction, index: int, truth: np.ndarray
+) -> ObjectMatches | None:
+    """Match the objects of one class, whose truth is bool (H, W), if the data set has any."""
+    if not sample.tells_objects:
+        return None
+    numbers = np.unique(sample.segments[truth])
+    truths = [truth & (sample.segments == number) for number in numbers if number]
+    found = ((one.score, one.mask) for one in prediction.each_instance(index))
+    return match_objects(found, truths, sample.classes == VOID)
 
 
 def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:

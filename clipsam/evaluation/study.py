@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from ..data.checking import NoteLog
@@ -27,7 +26,8 @@ from ..predictor import PredictOptions, Predictor
 from ..prompting import PointSampling
 from ..tiling import Tiling
 from ..weights.backbones import Precision
-from ..writing import check_folder, write_text
+from ..writing import write_text
+from .claim import claim_folder, weights_digest
 from .metrics import Counts, iou
 from .report import write_report
 from .rows import Row, RowWriter, read_rows
@@ -168,28 +168,12 @@ class Study:
 
     def _claim(self) -> None:
         """Write the settings into the folder, or check that they are the same."""
-        path = self.out / "config.json"
         config = {
             **asdict(self.settings),
             "images": f"{len(self.keys)} ({_digest(self.keys)})",
-            "weights": {name: _weights(p.network()) for name, p in self.predictors.items()},
+            "weights": {name: weights_digest(p.network()) for name, p in self.predictors.items()},
         }
-        config = json.loads(json.dumps(config))
-        check_folder(self.out)
-        try:
-            if not path.exists():
-                _write(path, json.dumps(config, indent=2, ensure_ascii=False))
-            written = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}).") from None
-        except ValueError:
-            raise DataError(f"{path} is not valid JSON. Choose another --out.") from None
-        for name, value in config.items():
-            if written.get(name) != value:
-                raise DataError(
-                    f"{self.out} contains an evaluation with another setting of “{name}” "
-                    f"({_shown(written.get(name))}, now {_shown(value)}). Choose another --out."
-                )
+        claim_folder(self.out, config, "an evaluation")
 
     def run(self, shard: Shard) -> bool:
         """Score the images of a shard that have no rows yet.
@@ -308,22 +292,6 @@ class _Running:
 
 def _digest(texts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
-def _weights(network: nn.Module) -> str:
-    """Compute a digest of a network's weights, the same on every machine."""
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:12]
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "none" if value is None else str(value)
 
 
 def _plain(value: object) -> object:

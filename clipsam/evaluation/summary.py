@@ -21,15 +21,17 @@ def present_figures(scores: Sequence[SampleScore]) -> Figures:
     """Summarise one method and seed with present classes only.
 
     Returns:
-        Each metric of :data:`METRICS` and :data:`COSTS` by its id, those of single objects where
-        they were measured; ``images`` counts images with a class. NaN without any sample.
+        Each metric of :data:`METRICS` and :data:`COSTS` by its id, those of single objects and of
+        objects told apart where they were measured; ``images`` counts images with a class. NaN
+        without any sample.
     """
     scores = [score for score in scores if score.present]
     single = any(name in score.values for name in sampled(single_object=True) for score in scores)
+    objects = any(score.objects is not None for score in scores)
     figures = {
         id: metric.reduce(scores)
         for id, metric in (METRICS | COSTS).items()
-        if single or not metric.single_object
+        if (single or not metric.single_object) and (objects or not metric.of_objects)
     }
     return {**figures, "images": len({score.image for score in scores})}
 
@@ -115,7 +117,12 @@ def summarize(rows: Iterable[Row], preset: str) -> list[dict]:
 
 def results_csv(methods: Sequence[Mapping]) -> str:
     """Format one line per method and seed, with the presence oracle."""
-    metrics = [id for id, metric in METRICS.items() if not metric.single_object]
+    measured = {id for method in methods for id in method["mean"]}
+    metrics = [
+        id
+        for id, metric in METRICS.items()
+        if not metric.single_object and (id in measured or not metric.of_objects)
+    ]
     columns = ["method", "preset", "mode", "seed", *metrics, "images", *COSTS]
     lines = []
     for method in methods:

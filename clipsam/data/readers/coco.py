@@ -144,7 +144,13 @@ class CocoInstancesData(DataReader):
             classes[inside] = value
             segments[inside] = number if value >= 0 else 0
         return LabelledImage(
-            self.keys[index], image.values, classes, segments, self.names, note=image.note
+            self.keys[index],
+            image.values,
+            classes,
+            segments,
+            self.names,
+            note=image.note,
+            tells_objects=True,
         )
 
 

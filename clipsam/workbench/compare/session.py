@@ -429,6 +429,7 @@ def _bytes(prediction: Prediction) -> int:
             result.candidates,
             result.similarity,
             result.prompts.dense,
+            *(one.logits for one in result.instances or ()),
             *(part for trace in result.block_traces for part in (trace.similarity, trace.regions)),
         )
     ]

@@ -9,7 +9,7 @@ from html import escape
 import gradio as gr
 
 from ... import drawing
-from ...evaluation.metric_table import ABSENT_COLUMNS, columns
+from ...evaluation.metric_table import ABSENT_COLUMNS, MASK_AP_NOTE, columns
 from ..choices import MethodChoice
 from .measuring import Case, Measuring, sample_iou
 
@@ -91,7 +91,7 @@ def leaderboard(measuring: Measuring) -> str:
     rising = {"Method", "Mode"}
     rising |= {metric.heading for metric in metrics.values() if metric.lower_is_better}
     rising.add(ABSENT_COLUMNS["false_alarms"])
-    note = _explained(measuring.request.every_class)
+    note = _explained(measuring.request.every_class, "mask_ap" in metrics)
     return _table("Leaderboard", [*heads, *absent.values()], rows, rising, note)
 
 
@@ -151,18 +151,19 @@ def _case(case: Case) -> str:
     )
 
 
-def _explained(every_class: bool) -> str:
+def _explained(every_class: bool, of_objects: bool) -> str:
     absent = (
         " Columns with absent classes: pixels predicted for an absent class count in its union. "
         "False alarms: the share of absent classes with a non-empty mask. A dash: unknown."
         if every_class
         else ""
     )
+    objects = f" {MASK_AP_NOTE}" if of_objects else ""
     return (
         "mIoU pools the pixels of each class over the images and averages over classes; mean IoU, "
-        "Dice, MAE and boundary F are averages over samples (a class in an image). Only classes "
-        "present in an image count, unless a heading says otherwise. Seconds are for prediction "
-        f"alone; later methods reuse features already computed.{absent}"
+        f"Dice, MAE and boundary F are averages over samples (a class in an image).{objects} Only "
+        "classes present in an image count, unless a heading says otherwise. Seconds are for "
+        f"prediction alone; later methods reuse features already computed.{absent}"
     )
 
 

@@ -17,7 +17,7 @@ from clipsam.workbench.compare.session import MAX_HISTORY, ComparisonRun, Sessio
 def answer(classes: str) -> SimpleNamespace:
     """A stand-in for a prediction, of a class with logits of 400 bytes."""
     logits = np.zeros((10, 10), np.float32)
-    arrays = {"candidates": None, "similarity": None, "block_traces": ()}
+    arrays = {"candidates": None, "similarity": None, "instances": None, "block_traces": ()}
     prompts = SimpleNamespace(dense=None)
     result = SimpleNamespace(logits=logits, prompts=prompts, **arrays)
     return SimpleNamespace(text=classes, results=(result,))
