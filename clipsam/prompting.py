@@ -63,6 +63,11 @@ class PromptSettings:
     dense_logit: float = 8.0
 
 
+REFERENCE_PROMPTS = PromptSettings(
+    num_points=5, sampling="reference", point_threshold=0.8, dense_logit=255.0
+)
+"""How the code of CLIP-Guided SAM's authors prompts SAM, in training and after it."""
+
 FLAT = 1e-6
 """Range below which a map counts as constant: the rounding error of a cosine in float32."""
 

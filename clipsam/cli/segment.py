@@ -91,7 +91,9 @@ def run(args: argparse.Namespace) -> None:
             logger.warning(truth.note)
     check_folder(args.out)
     encoded = EncodedImage(image)
-    choices = load_methods_from_args(args.method, args.preset, args.precision)
+    choices = load_methods_from_args(
+        args.method, args.preset, args.precision, protocol=args.protocol
+    )
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
