@@ -61,7 +61,7 @@ class PaperProtocol:
 
     def mode_of(self, modes: Sequence[str]) -> str:
         """Return which of a method's modes is the default one."""
-        return self.mode if self.mode in modes else modes[0]
+        return self.mode if self.mode is not None and self.mode in modes else modes[0]
 
 
 PROTOCOLS: dict[str, PaperProtocol] = {

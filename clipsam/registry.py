@@ -154,8 +154,25 @@ _METHODS = (
             "Points where CLIP's similarity map is high prompt an unchanged SAM, optionally with "
             "the map itself as dense prompt."
         ),
+        remark="The baseline of 2605.24807; the demo of its authors is a method of its own here.",
         quoted="in 2605.24807: mIoU 41.2, with dense prompt 48.6 (VOC 1/16)",
         predictor="baselines.clip_surgery_sam:ClipSurgerySamPredictor",
+    ),
+    MethodInfo(
+        id="clip-surgery-sam-demo",
+        name="CLIP Surgery + SAM, its authors' demo",
+        paper="arXiv 2304.05653",
+        kind="baseline",
+        modes=("text",),
+        summary=(
+            "The class name in 85 templates; the map's high cells as foreground and as many low "
+            "ones as background prompt an unchanged SAM, whose best candidate is the mask."
+        ),
+        remark=(
+            "As CLIP Surgery's authors published it; “CLIP Surgery + SAM” is the baseline of "
+            "2605.24807, with five points and the bare name."
+        ),
+        predictor="baselines.clip_surgery_sam_demo:ClipSurgerySamDemoPredictor",
     ),
     MethodInfo(
         id="clip-surgery-sam-decoder",
