@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+MAX_POINTS = 1000
+"""Most points per class; SAM's decoder attends to all of them at once."""
+
+
 @dataclass(frozen=True)
 class PredictOptions:
     """Options of a prediction.
@@ -61,8 +65,8 @@ class PredictOptions:
             raise PromptError(
                 f"classes_at_a_time is {self.classes_at_a_time}, expected at least 1."
             )
-        if self.num_points is not None and self.num_points < 1:
-            raise PromptError(f"num_points is {self.num_points}, expected at least 1.")
+        if self.num_points is not None and not 1 <= self.num_points <= MAX_POINTS:
+            raise PromptError(f"num_points is {self.num_points}, expected 1 to {MAX_POINTS:,}.")
         if self.sampling is not None and self.sampling not in get_args(PointSampling):
             kinds = " or ".join(get_args(PointSampling))
             raise PromptError(f"sampling is “{self.sampling}”, expected {kinds}.")

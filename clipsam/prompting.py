@@ -201,8 +201,8 @@ def dense_prompt(
         grid = grid.to(scaled).expand(len(scaled), -1, -1, -1)
         read = F.grid_sample(scaled, grid, padding_mode="border", align_corners=False)
         inside = (read > threshold) & (grid.abs() <= 1).all(-1)[:, None]
-    low = 0.0 if logit == REFERENCE_DENSE_LOGIT else -logit
-    return torch.where(inside, logit, low)
+    low = 0.0 if logit == REFERENCE_DENSE_LOGIT else -float(logit)
+    return torch.where(inside, float(logit), low)
 
 
 REFERENCE_DENSE_LOGIT = 255.0

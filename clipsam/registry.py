@@ -112,6 +112,10 @@ _METHODS = (
         modes=("manual",),
         summary="The class name conditions SAM's encoder; prompted by points or a box.",
         quoted="mIoU 67.35 (COCO), 71.38 (ADE20K), with its own protocol",
+        remark=(
+            "An adapter without text also lies parallel to attention, where the abstract speaks of "
+            "the MLP alone, and the prompt encoder is tuned, which the paper freezes."
+        ),
         predictor="clipsam.methods.sam_ptx:SamPtxPredictor",
         needs_training=True,
     ),

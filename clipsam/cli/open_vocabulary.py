@@ -31,6 +31,7 @@ from ..measure import hardware
 from ..method_args import METHOD_ARG, load_methods_from_args
 from ..names import fold_name
 from ..predictor import MethodInfo, PredictOptions
+from ..registry import SLIDING
 from ..types import Concept, Prompt
 from ..writing import check_folder, replacing, write_json
 
@@ -72,8 +73,9 @@ def run(args: argparse.Namespace) -> None:
     predictor = choice.predictor
     mode = _words_alone(choice.mode, predictor.info)
     prompt, places = _ask_once(protocol.prompts)
-    # The benchmarks are CAT-Seg's, which resizes probabilities; the mode is the caller's.
-    options = PredictOptions(mode=mode, protocol="cat-seg")
+    # CAT-Seg and what builds on it resize probabilities; SAM's masks are resized as logits.
+    follows_cat_seg = SLIDING in predictor.info.modes
+    options = PredictOptions(mode=mode, protocol="cat-seg" if follows_cat_seg else None)
     seconds = []
 
     def label_map_of(image: np.ndarray, _names: tuple[str, ...]) -> np.ndarray:

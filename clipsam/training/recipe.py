@@ -119,7 +119,7 @@ class TunedSamRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class EscNetRecipe(Recipe):
-    """Of ESC-Net; defaults are the paper's (implementation details), and CAT-Seg's where it names none.
+    """Of ESC-Net; defaults are the paper's, and CAT-Seg's where it names none.
 
     Attributes:
         lr: of what is neither CLIP nor SAM.

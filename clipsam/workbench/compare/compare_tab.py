@@ -33,6 +33,7 @@ from ..zero_gpu import ON_ZERO_GPU, MethodRequest, predict_all
 from .annotator import annotator, prompt_if_any, with_classes, with_picture
 from .card_grid import CardGrid
 from .display_panel import DisplayPanel
+from .prompt_panel import PromptPanel
 from .run_request import RunControls, RunRequest
 from .session import ComparisonRun, Session
 from .share_link import read_link
@@ -98,7 +99,12 @@ class CompareTab:
                 self.steps = gr.HTML(STEPS, elem_id="steps")
                 self.cards = CardGrid(self.session, self.display)
         self.controls = RunControls(
-            self.session, self.classes, self.annotator, self.picker, self.display
+            self.session,
+            self.classes,
+            self.annotator,
+            self.picker,
+            self.prompting,
+            self.display,
         )
         self.summary = SummaryPanel(self.session, self.display)
         self.share = SharePanel(self.message, self.controls)
@@ -132,6 +138,7 @@ class CompareTab:
             container=False,
             elem_id="live",
         )
+        self.prompting = PromptPanel()
         with gr.Group(elem_id="picture-upload"):
             self.upload = gr.UploadButton("Choose another image (or paste or drop one)", size="sm")
         items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
@@ -159,7 +166,8 @@ class CompareTab:
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         page.append(self.suggest.line)
         picker = self.picker
-        requests = {self.session, self.classes, self.annotator, picker.preset}
+        requests: set[gr.blocks.Block] = {self.session, self.classes, self.annotator}
+        requests |= {picker.preset, *self.prompting.inputs}
         self.upload.upload(
             self.take_upload,
             [self.session, self.upload],
@@ -171,7 +179,7 @@ class CompareTab:
         self.history_strip.click(
             self.restore,
             [self.session, self.bundles],
-            [*page, picker.preset, *picker.offered],
+            [*page, picker.preset, *picker.offered, *self.prompting.inputs],
             **FILED,
         )
         self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **LATEST)
@@ -214,7 +222,12 @@ class CompareTab:
             (self.message, self.status),
         )
         gr.on(
-            [self.classes.change, picker.preset.change, self.version.change],
+            [
+                self.classes.change,
+                picker.preset.change,
+                self.version.change,
+                *self.prompting.changes,
+            ],
             self.freshness,
             requests,
             self.stale,
@@ -342,6 +355,7 @@ class CompareTab:
             self.annotator: with_picture(run.encoded.image, entry.marks),
             self.picker.preset: run.preset,
             **self.picker.offer(bundles, run.preset, run.titles),
+            **self.prompting.show(run.options),
         }
 
     def _show(
@@ -430,6 +444,7 @@ class CompareTab:
             run.prompt,
             run.preset,
             requests,
+            run.options,
             is_stopped=lambda: run.stopped or session.run is not run or not is_there(),
         )
         with closing(answers):
@@ -472,7 +487,8 @@ class CompareTab:
         if run is None:
             return ""
         prompt = prompt_if_any(values[self.classes], values[self.annotator])
-        if prompt is not None and run.answers(prompt, values[self.picker.preset]):
+        same = prompt is not None and run.answers(prompt, values[self.picker.preset])
+        if same and self.prompting.sets(run.options, values):
             return ""
         return note("The results belong to an earlier prompt. Press Run.")
 
