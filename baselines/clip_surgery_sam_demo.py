@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipsam.encoded_image import EncodedImage
 from clipsam.measure import Stopwatch
@@ -24,13 +24,19 @@ from clipsam.registry import METHODS
 from clipsam.sam_prompting import empty_result
 from clipsam.types import Concept, ConceptResult, SamPrompts
 
-from .clip_surgery_sam import ClipSurgerySamPredictor
+from .prompted_sam import SamPrompter
 
 SMOOTHING = 2
 """The demo shrinks the map by this factor before it takes its cells."""
 
+UNIT = "relative"
+"""Unit of the maps: features are divided by their norm over the image's cells."""
 
-class ClipSurgerySamDemoPredictor(ClipSurgerySamPredictor):
+DEMO_PROMPTS = PromptSettings(point_threshold=0.8)
+"""The demo's threshold, whatever the preset's calibration."""
+
+
+class ClipSurgerySamDemoPredictor(SamPrompter):
     """85 templates, every high cell as foreground, as many low ones as background, best of three.
 
     Of the settings of prompts only the threshold applies. Presence is unknown: the preset's
@@ -38,18 +44,20 @@ class ClipSurgerySamDemoPredictor(ClipSurgerySamPredictor):
     """
 
     info = METHODS["clip-surgery-sam-demo"]
-    map_unit = "relative"
 
-    @property
-    def prompt_settings(self) -> PromptSettings:
-        """The demo's threshold, whatever the preset's calibration."""
-        return PromptSettings(point_threshold=0.8)
+    def network(self) -> nn.Module:
+        """Return SAM and CLIP, both frozen."""
+        return nn.ModuleList([super().network(), self.backbones.clip])
+
+    def _is_cut(self, name: str) -> bool:
+        return self.backbones.text.is_cut(name)
 
     def _map(self, encoded: EncodedImage, concept: Concept, watch: Stopwatch) -> Tensor:
         with watch.step("CLIP text"):
             text = self.backbones.text.ensemble(concept.synonyms)[None]
         with watch.step("CLIP image"):
-            tokens = encoded.clip_tokens(self.backbones, *self._vision(), norm="reference")
+            vision = self.backbones.vision
+            tokens = encoded.clip_tokens(self.backbones, vision, "surgery", norm="reference")
         return similarity_grid(tokens, text)
 
     def _predict_concept(
@@ -63,16 +71,12 @@ class ClipSurgerySamDemoPredictor(ClipSurgerySamPredictor):
         similarity = self._map(encoded, concept, watch)
         with watch.step("prompts"):
             shown = similarity[0].float().cpu().numpy()
-            threshold = options.prompt_settings(self.prompt_settings).point_threshold
+            threshold = options.prompt_settings(DEMO_PROMPTS).point_threshold
             prompts = extreme_points(similarity[0].float().cpu(), encoded.size, threshold)
         if not len(prompts.points):
-            return replace(
-                empty_result(self._mask_side, shown, presence=float("nan")),
-                similarity_unit=self.map_unit,
-            )
-        result = self._segment(
-            encoded, prompts, watch, similarity=shown, similarity_unit=self.map_unit
-        )
+            nothing = empty_result(self._mask_side, shown)
+            return replace(nothing, similarity_unit=UNIT)
+        result = self._segment(encoded, prompts, watch, similarity=shown, similarity_unit=UNIT)
         if result.candidates is None or result.candidate_scores is None:
             raise ValueError("SAM gave no candidates for one set of points")
         return replace(result, logits=result.candidates[result.candidate_scores.argmax()])
