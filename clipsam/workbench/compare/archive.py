@@ -73,7 +73,7 @@ def write_zip(
             "classes": prompt_json(run.prompt),
             "threshold": display.threshold,
             "overlap": display.overlap,
-            "seed": run.options.seed,
+            "seed": run.seed,
             "settings": run.options.overrides,
         }
         (room / "prompt.json").write_text(
@@ -165,7 +165,7 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
                 words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
     for concept in concepts:
         words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
-    settings = {"seed": run.options.seed, **run.options.overrides}
+    settings = {"seed": run.seed, **run.options.overrides}
     words += [f"--preset={run.preset}", f"--threshold={display.threshold!r}"]
     words += [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     return [*words, f"--overlap={display.overlap}", f"--out={OUTPUT_FOLDER}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -444,7 +445,7 @@ class CompareTab:
             run.prompt,
             run.preset,
             requests,
-            run.options,
+            replace(run.options, seed=run.seed),
             is_stopped=lambda: run.stopped or session.run is not run or not is_there(),
         )
         with closing(answers):

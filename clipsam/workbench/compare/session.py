@@ -41,7 +41,8 @@ class ComparisonRun:
         failures: error message of failed choices, by key.
         parameters: ``total`` and ``trainable`` of each finished method, by key.
         stopped: whether to stop after the current class.
-        options: of every prediction, but for the mode.
+        seed: random seed of sampled points.
+        options: of every prediction, but for mode and seed.
     """
 
     encoded: EncodedImage
@@ -52,6 +53,7 @@ class ComparisonRun:
     failures: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)
     stopped: bool = False
+    seed: int = 0
     options: PredictOptions = field(default_factory=PredictOptions)
 
     @property
