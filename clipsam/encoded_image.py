@@ -22,6 +22,7 @@ from .models.image_encoder import (
     finish_plain_block,
     run_plain_blocks,
 )
+from .models.sizes import FeatureNorm
 from .models.trunk import TrunkStem
 from .weights.backbones import Backbones
 from .weights.presets import Preset
@@ -149,23 +150,31 @@ class EncodedImage:
         return self.cached(("sam embedding", backbones.preset.name), compute)
 
     @torch.no_grad()
-    def clip_tokens(self, backbones: Backbones, vision: SurgeryVision, name: str) -> Tensor:
+    def clip_tokens(
+        self,
+        backbones: Backbones,
+        vision: SurgeryVision,
+        name: str,
+        norm: FeatureNorm | None = None,
+    ) -> Tensor:
         """Return normalised CLIP tokens (1, 1 + N, T), CLS first, of the image resized to a square.
 
         Args:
             backbones: the preset's networks.
             vision: the vision tower: the preset's own, or a method's tuned copy.
             name: cache key of the tower.
+            norm: see :func:`~clipsam.models.clip.normalize_tokens`; ``None`` for the preset's.
         """
         preset = backbones.preset
+        norm = norm or preset.feature_norm
 
         def compute() -> Tensor:
             stem = vision.vision_model.embeddings.patch_embedding
             pixels = clip_input(self.image, preset).to(backbones.device)
             tokens = vision(self.stem_input(stem, pixels))
-            return normalize_tokens(tokens, preset.feature_norm)
+            return normalize_tokens(tokens, norm)
 
-        return self.cached(("clip", preset.name, name), compute)
+        return self.cached(("clip", preset.name, name, norm), compute)
 
     def stem_input(self, stem: nn.Module, pixels: Tensor) -> Tensor:
         """Return the input of a network's first layer for this image.

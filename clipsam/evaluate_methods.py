@@ -54,14 +54,18 @@ def open_study(settings: Settings, out: Path) -> Study:
     runs: list[MethodRun] = []
     predictors: dict[str, Predictor] = {}
     loaded = load_methods_from_args(
-        settings.methods, settings.preset, settings.precision, settings.compiled
+        settings.methods,
+        settings.preset,
+        settings.precision,
+        settings.compiled,
+        settings.protocol,
     )
     for choice in loaded:
         info = choice.predictor.info
         # One network for all modes: they share what it computes from an image.
         method = info.id if choice.bundle is None else f"{info.id}@{choice.bundle}"
         predictors.setdefault(method, choice.predictor)
-        mode = choice.mode or info.modes[0]
+        mode = choice.mode or settings.options.followed.mode_of(info.modes)
         clicks = settings.clicks if mode == MANUAL else 0
         run = MethodRun(method, mode, clicks, settings.options)
         if run in runs:

@@ -88,6 +88,7 @@ def write_prediction(
         "seconds": prediction.total_seconds,
         "peak_memory_mb": prediction.peak_memory_mb,
         **({"note": prediction.note} if prediction.note else {}),
+        **({"protocol": prediction.protocol} if prediction.protocol else {}),
         **({"settings": dict(prediction.overrides)} if prediction.overrides else {}),
         "classes": classes,
     }

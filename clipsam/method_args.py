@@ -13,6 +13,7 @@ import torch
 from .errors import PromptError
 from .predictor import Predictor
 from .prompting import PointSampling, PromptSettings
+from .protocols import PROTOCOLS, find_protocol
 from .registry import find_method
 from .tiling import Blend, Tiling
 from .weights.backbones import Precision, load_backbones
@@ -49,7 +50,12 @@ PRECISION_HELP = (
 
 
 def declare_prompt_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the settings of prompts made from similarity maps, fields of :class:`PredictOptions`."""
+    """Add protocol and settings of prompts made from maps, fields of :class:`PredictOptions`."""
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        help="prepare images, prompt and score as a paper does; options given besides go first",
+    )
     group = parser.add_argument_group(
         "prompts from similarity maps", "by default as the method was trained or calibrated"
     )
@@ -103,19 +109,24 @@ def tiling_of(args: argparse.Namespace) -> Tiling | None:
 
 def prompt_settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of :func:`declare_prompt_settings` as fields of their names."""
-    return {field.name: getattr(args, field.name) for field in fields(PromptSettings)}
+    names = ["protocol", *(field.name for field in fields(PromptSettings))]
+    return {name: getattr(args, name) for name in names}
 
 
 def load_methods_from_args(
-    texts: Sequence[str], preset: str, precision: Precision = "auto", compiled: bool = False
+    texts: Sequence[str],
+    preset: str,
+    precision: Precision = "auto",
+    compiled: bool = False,
+    protocol: str | None = None,
 ) -> list[LoadedMethod]:
     """Load methods from their arguments, all on one pair of backbones.
 
     A method is named by its id; if an id is given several times, also by its mode and
-    its bundle's folder.
+    its bundle's folder. The protocol decides how images are prepared for them.
 
     Raises:
-        PromptError: no such method, mode or preset, a duplicate, or ``compiled`` without
+        PromptError: no such method, mode, preset or protocol, a duplicate, or ``compiled`` without
             a GPU.
         WeightsError: weights that are missing or do not fit.
     """
@@ -125,7 +136,7 @@ def load_methods_from_args(
         method, _, mode = choice.partition(":")
         find_method(method)
         requests.append((method, mode, Path(folder) if folder else None))
-    chosen = find_preset(preset)
+    chosen = find_protocol(protocol).prepare(find_preset(preset))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if compiled and device == "cpu":
         raise PromptError("--compile needs a GPU.")

@@ -16,6 +16,7 @@ from .evaluation.truth import Truth, match_truth
 from .export import IMAGE
 from .marks import Box, Mark, Point, prompt_with_marks
 from .predictor import PredictOptions, Predictor
+from .protocols import find_protocol
 from .registry import describe_methods, find_method, load_predictor, methods_with_bundles
 from .result import Result
 from .types import Prompt, parse_classes
@@ -39,11 +40,15 @@ class Model:
     Attributes:
         predictor: what runs.
         bundle: folder of its weights; ``None`` for those of the project, or if it has none.
+        protocol: name of the paper's protocol that calls without options of their own follow.
     """
 
-    def __init__(self, predictor: Predictor, bundle: Path | None = None) -> None:
+    def __init__(
+        self, predictor: Predictor, bundle: Path | None = None, protocol: str | None = None
+    ) -> None:
         self.predictor = predictor
         self.bundle = bundle
+        self.protocol = protocol
 
     @property
     def method(self) -> str:
@@ -78,7 +83,8 @@ class Model:
             truth: what is really there, to be scored against.
             truth_classes: names of the ids of ``truth``, index = id; see
                 :func:`clipsam.evaluation.truth.match_truth` for masks without.
-            options: mode, seed, number of points.
+            options: mode, seed, protocol, how prompts are made; ``None`` follows the model's
+                protocol.
 
         Raises:
             ClipsamError: an image, a prompt or a truth that cannot be used.
@@ -86,6 +92,7 @@ class Model:
         encoded = image if isinstance(image, EncodedImage) else EncodedImage(image)
         prompt = _prompt(classes, points, boxes)
         known = None if truth is None else _truth(truth, encoded.size, prompt, truth_classes)
+        options = options or PredictOptions(protocol=self.protocol)
         prediction = self.predictor.predict(encoded, prompt, options)
         name = Path(image).name if isinstance(image, str | Path) else IMAGE
         return Result(encoded.image, prediction, known, name)
@@ -102,7 +109,8 @@ class Model:
             WeightsError: its weights are missing or do not fit.
         """
         folder = None if bundle is None else Path(bundle)
-        return Model(load_predictor(method, self.predictor.backbones, folder), folder)
+        predictor = load_predictor(method, self.predictor.backbones, folder)
+        return Model(predictor, folder, self.protocol)
 
     def push_to_hub(self, repo: str, private: bool = False) -> str:
         """Upload the method's own weights with a model card to a repository of the hub.
@@ -134,6 +142,7 @@ def load(
     preset: str = "tiny",
     device: str | torch.device = "auto",
     bundle: str | Path | None = None,
+    protocol: str | None = None,
 ) -> Model:
     """Load a method with its weights from this machine; nothing is downloaded.
 
@@ -143,17 +152,19 @@ def load(
         device: ``auto`` takes a GPU if torch finds one.
         bundle: folder of the method's own weights, as ``train`` writes it; ``None`` takes the
             project's own.
+        protocol: name of a paper's protocol, by which images are prepared and which calls follow,
+            see :mod:`clipsam.protocols`.
 
     Raises:
-        PromptError: no such method or preset.
+        PromptError: no such method, preset or protocol.
         WeightsError: weights are missing, damaged or do not fit.
     """
     find_method(method)  # Before the networks are loaded.
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     folder = None if bundle is None else Path(bundle)
-    backbones = load_backbones(find_preset(preset), device)
-    return Model(load_predictor(method, backbones, folder), folder)
+    backbones = load_backbones(find_protocol(protocol).prepare(find_preset(preset)), device)
+    return Model(load_predictor(method, backbones, folder), folder, protocol)
 
 
 def from_pretrained(source: str, device: str | torch.device = "auto") -> Model:

@@ -20,6 +20,7 @@ from .geometry import SquareTransform
 from .measure import PeakMemory, Stopwatch
 from .memory import CPU, FallbackPlan, move_tensors, run_with_fallback, weights
 from .prompting import PointSampling, PromptSettings
+from .protocols import PaperProtocol, find_protocol
 from .registry import MethodInfo
 from .tiling import Mosaic, TileResult, Tiling
 from .types import Concept, ConceptResult, Prediction, Prompt
@@ -27,6 +28,10 @@ from .weights.backbones import Backbones
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+MAX_POINTS = 1000
+"""Most points per class; SAM's decoder attends to all of them at once."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,10 @@ class PredictOptions:
             points takes them where there are some.
         seed: random seed of the points sampled from similarity maps.
         num_points, sampling, point_threshold, dense_logit: how prompts are made from a map, see
-            :class:`~clipsam.prompting.PromptSettings`; ``None`` takes the method's own.
+            :class:`~clipsam.prompting.PromptSettings`; ``None`` takes the protocol's or else the
+            method's own.
+        protocol: name of a paper's protocol to follow, see :mod:`clipsam.protocols`. How images are
+            prepared is decided where the method is loaded.
         classes_at_a_time: a method that computes several classes at once takes at most so many,
             and answers the same with less memory; ``None`` leaves the number to the method. When
             memory runs out, a prediction lowers it by itself, see ``memory.run_with_fallback``.
@@ -51,6 +59,7 @@ class PredictOptions:
     sampling: PointSampling | None = None
     point_threshold: float | None = None
     dense_logit: float | None = None
+    protocol: str | None = None
     classes_at_a_time: int | None = None
     tiling: Tiling | None = None
 
@@ -59,8 +68,8 @@ class PredictOptions:
             raise PromptError(
                 f"classes_at_a_time is {self.classes_at_a_time}, expected at least 1."
             )
-        if self.num_points is not None and self.num_points < 1:
-            raise PromptError(f"num_points is {self.num_points}, expected at least 1.")
+        if self.num_points is not None and not 1 <= self.num_points <= MAX_POINTS:
+            raise PromptError(f"num_points is {self.num_points}, expected 1 to {MAX_POINTS:,}.")
         if self.sampling is not None and self.sampling not in get_args(PointSampling):
             kinds = " or ".join(get_args(PointSampling))
             raise PromptError(f"sampling is “{self.sampling}”, expected {kinds}.")
@@ -68,6 +77,12 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise PromptError(f"{name} is {value}, expected a finite number.")
+        find_protocol(self.protocol)
+
+    @property
+    def followed(self) -> PaperProtocol:
+        """The protocol to follow, which may set nothing."""
+        return find_protocol(self.protocol)
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -86,7 +101,7 @@ class PredictOptions:
 
     def prompt_settings(self, defaults: PromptSettings) -> PromptSettings:
         """Return a method's own settings, with those that are set here in their place."""
-        return replace(defaults, **self.overrides)
+        return replace(self.followed.prompts or defaults, **self.overrides)
 
 
 class Turn(Protocol):
@@ -323,6 +338,8 @@ class Predictor(ABC):
             seconds=watch.seconds,
             peak_memory_mb=memory.megabytes(),
             overrides=options.recorded,
+            protocol=options.followed.name,
+            score_space=options.followed.score_space,
         )
 
     def _predict_tiles(
@@ -416,7 +433,8 @@ class Predictor(ABC):
         self.check_mode(options.mode)
         chosen = []
         for concept in prompt.concepts:
-            own = "manual" if concept.has_user_prompt and "manual" in modes else modes[0]
+            marked = concept.has_user_prompt and "manual" in modes
+            own = "manual" if marked else options.followed.mode_of(modes)
             mode = options.mode or own
             if mode == "manual" and not concept.has_user_prompt:
                 raise PromptError(

@@ -63,6 +63,11 @@ class PromptSettings:
     dense_logit: float = 8.0
 
 
+REFERENCE_PROMPTS = PromptSettings(
+    num_points=5, sampling="reference", point_threshold=0.8, dense_logit=255.0
+)
+"""How the code of CLIP-Guided SAM's authors prompts SAM, in training and after it."""
+
 FLAT = 1e-6
 """Range below which a map counts as constant: the rounding error of a cosine in float32."""
 
@@ -208,8 +213,8 @@ def dense_prompt(
     grid = transform.sampling_grid(side)
     if grid is not None:
         inside &= (grid.abs() <= 1).all(-1)[:, None].to(inside.device)
-    low = 0.0 if logit == REFERENCE_DENSE_LOGIT else -logit
-    return torch.where(inside, logit, low)
+    low = 0.0 if logit == REFERENCE_DENSE_LOGIT else -float(logit)
+    return torch.where(inside, float(logit), low)
 
 
 REFERENCE_DENSE_LOGIT = 255.0

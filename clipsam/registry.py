@@ -121,6 +121,10 @@ _METHODS = (
         modes=("manual",),
         summary="The class name conditions SAM's encoder; prompted by points or a box.",
         quoted="mIoU 67.35 (COCO), 71.38 (ADE20K), with its own protocol",
+        remark=(
+            "An adapter without text also lies parallel to attention, where the abstract speaks of "
+            "the MLP alone, and the prompt encoder is tuned, which the paper freezes."
+        ),
         predictor="clipsam.methods.sam_ptx:SamPtxPredictor",
         needs_training=True,
     ),
@@ -163,8 +167,25 @@ _METHODS = (
             "Points where CLIP's similarity map is high prompt an unchanged SAM, optionally with "
             "the map itself as dense prompt."
         ),
+        remark="The baseline of 2605.24807; the demo of its authors is a method of its own here.",
         quoted="in 2605.24807: mIoU 41.2, with dense prompt 48.6 (VOC 1/16)",
         predictor="baselines.clip_surgery_sam:ClipSurgerySamPredictor",
+    ),
+    MethodInfo(
+        id="clip-surgery-sam-demo",
+        name="CLIP Surgery + SAM, its authors' demo",
+        paper="arXiv 2304.05653",
+        kind="baseline",
+        modes=("text",),
+        summary=(
+            "The class name in 85 templates; the map's high cells as foreground and as many low "
+            "ones as background prompt an unchanged SAM, whose best candidate is the mask."
+        ),
+        remark=(
+            "As CLIP Surgery's authors published it; “CLIP Surgery + SAM” is the baseline of "
+            "2605.24807, with five points and the bare name."
+        ),
+        predictor="baselines.clip_surgery_sam_demo:ClipSurgerySamDemoPredictor",
     ),
     MethodInfo(
         id="maskclip",

@@ -30,6 +30,11 @@ MOST_REGIONS = 100
 """Connected regions of a mask that are taken for objects, the largest; COCO counts 100 as well."""
 
 
+ScoreSpace = Literal["logits", "probabilities"]
+"""What is resized from a network's resolution to the image's: logits, as SAM does, or their
+sigmoid, as CAT-Seg does. Near a steep edge the two differ."""
+
+
 @dataclass(frozen=True)
 class Concept:
     """One class to segment.
@@ -271,6 +276,9 @@ class Prediction:
             otherwise of the process).
         note: remark on the computation for the user; usually empty.
         overrides: settings that the user set in place of the method's own, by name.
+        protocol: name of the paper's protocol that was followed, see :mod:`clipsam.protocols`;
+            empty for none.
+        score_space: what is resized to the image's size.
     """
 
     method: str
@@ -283,6 +291,8 @@ class Prediction:
     peak_memory_mb: float
     note: str = ""
     overrides: Mapping[str, int | float | str] = field(default_factory=dict)
+    protocol: str = ""
+    score_space: ScoreSpace = "logits"
 
     def __post_init__(self) -> None:
         expected = len(self.prompt.concepts)
@@ -470,6 +480,8 @@ class Prediction:
 
     def _resized(self, logits: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
         maps = torch.from_numpy(logits)[None, None]
+        if self.score_space == "probabilities":
+            return self.transform.to_image(maps.sigmoid(), size)[0, 0].logit(eps=1e-7).numpy()
         return self.transform.to_image(maps, size)[0, 0].numpy()
 
 

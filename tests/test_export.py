@@ -237,12 +237,20 @@ def test_the_command_line_makes_the_same_masks(
     found, counts = [], {}
     for number, (method, mode) in enumerate(asked):
         predictor = load_predictor(method, tiny)
-        found.append(predictor.predict(encoded, prompt, PredictOptions(mode=mode, seed=3)))
+        found.append(
+            predictor.predict(encoded, prompt, PredictOptions(mode=mode, seed=3, num_points=4))
+        )
         counts[f"{method}/{number}"] = count_parameters(predictor)
     found[1] = found[1].with_candidate(0, 2)
     path = write_zip(
         tmp_path / "run.zip",
-        ran(found, sample.image, seed=3, parameters=counts),
+        ran(
+            found,
+            sample.image,
+            seed=3,
+            options=PredictOptions(num_points=4),
+            parameters=counts,
+        ),
         DisplaySettings(threshold=-0.3, overlap="highest-presence"),
     )
     files = members(path)

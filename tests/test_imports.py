@@ -19,6 +19,7 @@ FLOORS = (
     {"types", "prompting", "models", "data"},
     {"marks", "drawing", "tiling", "weights"},
     {"encoded_image", "registry", "figure"},
+    {"protocols"},
     {"predictor"},
     {"sam_prompting", "evaluation", "suggest"},
     {"methods", "export", "method_args"},

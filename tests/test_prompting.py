@@ -124,6 +124,7 @@ def test_dense_prompt_values():
     maps = F.interpolate(min_max(similarity)[:, None], (32, 32), mode="bilinear")
     soft = dense_prompt(similarity, square, 32, 0.8, 8.0)
     assert torch.equal(soft, torch.where(maps > 0.8, 8.0, -8.0))
+    assert torch.equal(dense_prompt(similarity, square, 32, 0.8, 8), soft)
     reference = dense_prompt(similarity, square, 32, 0.8, 255.0)
     assert torch.equal(reference, 255.0 * (maps > 0.8))
     assert (soft > 0).any((-1, -2)).all()

@@ -31,6 +31,7 @@ from ..measure import hardware
 from ..method_args import METHOD_ARG, load_methods_from_args
 from ..names import fold_name
 from ..predictor import MethodInfo, PredictOptions
+from ..registry import SLIDING
 from ..types import Concept, Prompt
 from ..writing import check_folder, replacing, write_json
 
@@ -72,11 +73,14 @@ def run(args: argparse.Namespace) -> None:
     predictor = choice.predictor
     mode = _words_alone(choice.mode, predictor.info)
     prompt, places = _ask_once(protocol.prompts)
+    # CAT-Seg and what builds on it resize probabilities; SAM's masks are resized as logits.
+    follows_cat_seg = SLIDING in predictor.info.modes
+    options = PredictOptions(mode=mode, protocol="cat-seg" if follows_cat_seg else None)
     seconds = []
 
     def label_map_of(image: np.ndarray, _names: tuple[str, ...]) -> np.ndarray:
         start = time.perf_counter()
-        prediction = predictor.predict(EncodedImage(image), prompt, PredictOptions(mode=mode))
+        prediction = predictor.predict(EncodedImage(image), prompt, options)
         labels = prediction.label_map()
         seconds.append(time.perf_counter() - start)
         return places[labels]
@@ -97,6 +101,7 @@ def run(args: argparse.Namespace) -> None:
         "mode": mode,
         "bundle": None if choice.bundle is None else str(choice.bundle),
         "preset": args.preset,
+        "score_space": options.followed.score_space,
         "miou": None if math.isnan(result.mean_iou) else result.mean_iou,
         "seconds_per_image": sum(seconds) / len(seconds),
         "hardware": hardware(predictor.backbones.device),

@@ -131,7 +131,9 @@ def run(args: argparse.Namespace) -> None:
             logger.warning(truth.note)
     check_folder(args.out)
     encoded = EncodedImage(image)
-    choices = load_methods_from_args(args.method, args.preset, args.precision)
+    choices = load_methods_from_args(
+        args.method, args.preset, args.precision, protocol=args.protocol
+    )
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
@@ -187,9 +189,7 @@ def _segment_source(args: argparse.Namespace, tiling: Tiling | None) -> None:
         precision=args.precision,
         threshold=args.threshold,
         regions=args.regions,
-        options=PredictOptions(
-            choice.mode, args.seed, tiling=tiling, **prompt_settings_of(args)
-        ),
+        options=PredictOptions(choice.mode, args.seed, tiling=tiling, **prompt_settings_of(args)),
     )
     table = segment_many(source, choice.predictor, prompt, settings, args.out)
     _write_files(args, args.out, table.images, prompt, coco_ids(source, prompt.texts))

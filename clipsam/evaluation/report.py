@@ -18,6 +18,7 @@ from ..data.samples import LabelledImage, SegmentationData
 from ..drawing import class_colour, data_uri, fit_size, outline
 from ..encoded_image import EncodedImage
 from ..predictor import Predictor
+from ..protocols import find_protocol
 from .metric_table import ABSENT_COLUMNS, MASK_AP_NOTE, columns
 from .metrics import SampleScore, iou
 from .rows import Row
@@ -138,6 +139,9 @@ def _introduction(results: Mapping) -> str:
         "Seeds": ", ".join(map(str, range(settings["seeds"]))) + " (of the sampled points)",
         "Hardware": f"{results['hardware']}; PyTorch {results['torch']}",
     }
+    if settings["protocol"] is not None:
+        protocol = find_protocol(settings["protocol"])
+        facts["Protocol"] = f"{protocol.name} ({protocol.source})"
     listed = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     return (
         f"<h1>Text-guided SAM on {escape(settings['data'])}</h1>"
@@ -364,7 +368,7 @@ def _pictures(
     """Draw a run's predictions for classes of an image, as data URIs by class name."""
     if not names:
         return {}
-    prompt = prompt_of(sample, run.clicks, SHOWN_SEED)
+    prompt = prompt_of(sample, run.clicks, SHOWN_SEED, run.synonyms)
     options = replace(run.options, mode=run.mode, seed=SHOWN_SEED)
     prediction = predictor.predict(encoded, prompt, options)
     height, width = fit_size(encoded.size, PICTURE_SIDE)

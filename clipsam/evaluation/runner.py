@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..data.samples import VOID, LabelledImage, SegmentationData
+from ..data.synonyms import with_synonyms
 from ..encoded_image import EncodedImage
 from ..names import fold_name
 from ..predictor import PredictOptions, Predictor
@@ -36,6 +37,11 @@ class MethodRun:
     mode: str
     clicks: int = 0
     options: PredictOptions = field(default_factory=PredictOptions)
+
+    @property
+    def synonyms(self) -> bool:
+        """Whether a class is asked by all its names."""
+        return self.options.followed.synonyms
 
 
 def evaluate(
@@ -106,9 +112,9 @@ def score_image(
     queries: list[tuple[Prompt, list[np.ndarray]]] = []
     if sample.present():
         truths = [sample.classes == value for value in sample.present()]
-        queries.append((prompt_of(sample, run.clicks, seed), truths))
+        queries.append((prompt_of(sample, run.clicks, seed, run.synonyms), truths))
     if absent and run.mode != MANUAL and valid.any():
-        prompt = Prompt(tuple(Concept((name,)) for name in absent))
+        prompt = Prompt(tuple(Concept(_names(name, run.synonyms)) for name in absent))
         truths = [np.zeros_like(valid)] * len(absent)
         if predictor.joint and queries:
             first, masks = queries.pop()
@@ -149,18 +155,26 @@ def _match_objects(
     return match_objects(found, truths, sample.classes == VOID)
 
 
-def prompt_of(sample: LabelledImage, clicks: int, seed: int) -> Prompt:
-    """Build a prompt of the classes present, with ``clicks`` points inside each one's truth."""
+def prompt_of(sample: LabelledImage, clicks: int, seed: int, synonyms: bool = False) -> Prompt:
+    """Build a prompt of the classes present, with ``clicks`` points inside each one's truth.
+
+    With ``synonyms`` a class is asked by all its names, see :mod:`clipsam.data.synonyms`.
+    """
     concepts = []
     for value in sample.present():
         name = sample.names[value]
         if not clicks:
-            concepts.append(Concept((name,)))
+            concepts.append(Concept(_names(name, synonyms)))
             continue
         rng = np.random.default_rng(stable_seed(f"{sample.key}/{fold_name(name)}", seed))
         points = points_in_mask(sample.classes == value, clicks, rng)
-        concepts.append(Concept((name,), points, np.ones(clicks, np.int64)))
+        marks = points, np.ones(clicks, np.int64)
+        concepts.append(Concept(_names(name, synonyms), *marks))
     return Prompt(tuple(concepts))
+
+
+def _names(name: str, synonyms: bool) -> tuple[str, ...]:
+    return with_synonyms(name) if synonyms else (name,)
 
 
 def absent_classes(sample: LabelledImage, limit: int | None = None) -> tuple[str, ...]:

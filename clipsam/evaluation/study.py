@@ -56,6 +56,7 @@ class Settings:
         compiled: whether SAM's encoder is.
         num_points, sampling, point_threshold, dense_logit: how prompts are made from maps, see
             :class:`~clipsam.prompting.PromptSettings`; ``None`` takes each method's own.
+        protocol: name of the paper's protocol to follow, see :mod:`clipsam.protocols`.
         clicks: points per class in manual modes.
         seeds: their number; they are 0, 1, …
         limit: number of images, drawn at random; ``None`` for all.
@@ -81,13 +82,14 @@ class Settings:
     point_threshold: float | None = None
     dense_logit: float | None = None
     tiling: Tiling | None = None
+    protocol: str | None = None
 
     @property
     def options(self) -> PredictOptions:
         """The options of every prediction, but for mode and seed.
 
         Raises:
-            PromptError: a setting of prompts cannot have its value.
+            PromptError: a setting of prompts cannot have its value, or no such protocol.
         """
         return PredictOptions(
             num_points=self.num_points,
@@ -95,6 +97,7 @@ class Settings:
             point_threshold=self.point_threshold,
             dense_logit=self.dense_logit,
             tiling=self.tiling,
+            protocol=self.protocol,
         )
 
     def command(self) -> str:
@@ -114,6 +117,8 @@ class Settings:
             words += ["--precision", self.precision]
         if self.compiled:
             words.append("--compile")
+        if self.protocol is not None:
+            words += ["--protocol", self.protocol]
         for name, value in self.options.overrides.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         if self.tiling is not None:

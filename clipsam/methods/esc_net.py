@@ -90,6 +90,9 @@ class EscNetPredictor(JointPredictor, TrainablePredictor):
     def design(cls, preset: Preset) -> EscNetConfig:
         """Return the paper's network on a preset's CLIP: skips after each third, half-size windows.
 
+        The grid is always 24 × 24 cells, which are the paper's 336 pixels with patches of 14. With
+        CLIP ViT-B/16 they are 384, CAT-Seg's size; the paper names 336 alone, of which 16 is no
+        divisor.
         The tiny CLIP has learnt 16 × 16 cells, not 24 × 24, bare names, and to be read with CLIP
         Surgery: read as CAT-Seg does, it says next to nothing. It has half the layers of a real
         one, and gets half the blocks, half as wide.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.tuned_sam_model import TunedSamConfig
-from ..prompting import PromptSettings
+from ..prompting import REFERENCE_PROMPTS
 from ..weights.backbones import Backbones
 from ..weights.bundle import WeightsError
 from ..weights.convert import (
@@ -38,11 +38,6 @@ WRAPPER = "module."
 """Prefix of all names after training on several GPUs."""
 ALIAS = "visual.attn."
 """Prefix of CLIP Surgery's second name for the attention of one block."""
-
-REFERENCE_PROMPTS = PromptSettings(
-    num_points=5, sampling="reference", point_threshold=0.8, dense_logit=255.0
-)
-"""How the authors' code prompts SAM, in training and after it."""
 
 
 def reference_design(preset: Preset) -> TunedSamConfig:

@@ -9,7 +9,12 @@ from .tuned_sam import TunedSamPredictor, adapters
 
 
 class SamPtxPredictor(TunedSamPredictor):
-    """SAM-PTx: parallel adapters, the one at the MLP conditioned on frozen CLIP's class text."""
+    """SAM-PTx: parallel adapters, the one at the MLP conditioned on frozen CLIP's class text.
+
+    Two decisions: an adapter without text lies parallel to attention, too, as in the code of
+    CLIP-Guided SAM's authors, where the paper's abstract speaks of the MLP's alone; and the prompt
+    encoder is tuned along with the decoder, where SAM-PTx freezes it.
+    """
 
     info = METHODS["sam-ptx"]
 

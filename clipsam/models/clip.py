@@ -292,6 +292,16 @@ def text_device(clip: CLIPModel) -> torch.device:
     return next(clip.text_model.parameters()).device
 
 
+def template_feature(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Tensor:
+    """Compute the feature of a name in 85 templates, each of unit norm, averaged → (T,), unit norm.
+
+    Source: CLIP Surgery's prompt ensemble.
+    """
+    texts = [template.format(name) for template in PROMPT_TEMPLATES]
+    features = F.normalize(encode_text(clip, tokenizer, texts), dim=-1)
+    return F.normalize(features.mean(0), dim=0)
+
+
 def redundant_feature(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Compute the feature common to all classes: the empty name in 85 templates → (T,).
 
@@ -299,9 +309,7 @@ def redundant_feature(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> Te
     """
     if isinstance(clip.text_model, SentenceEncoder):
         return torch.zeros(clip.config.projection_dim, device=text_device(clip))
-    empty = [template.format("") for template in PROMPT_TEMPLATES]
-    features = F.normalize(encode_text(clip, tokenizer, empty), dim=-1)
-    return F.normalize(features.mean(0), dim=0)
+    return template_feature(clip, tokenizer, "")
 
 
 def class_text_feature(raw: Tensor, redundant: Tensor) -> Tensor:
@@ -317,6 +325,7 @@ class ClassTextEncoder:
         self.tokenizer = tokenizer
         self._redundant: Tensor | None = None
         self._features: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
+        self._ensembles: LRUCache[Tensor] = LRUCache(MAX_CACHED_TEXTS)
 
     @torch.no_grad()
     def __call__(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
@@ -325,10 +334,8 @@ class ClassTextEncoder:
         Synonyms are averaged raw, before the redundant feature is removed; their case and order
         change nothing.
         """
-        device = text_device(self._clip)  # CLIP may have been moved since
-        if self._redundant is None:
-            self._redundant = redundant_feature(self._clip, self.tokenizer)
-        self._redundant = redundant = self._redundant.to(device)
+        redundant = self._common()
+        device = redundant.device
 
         def encode(synonyms: tuple[str, ...]) -> Tensor:
             raw = encode_text(self._clip, self.tokenizer, synonyms).mean(0)
@@ -337,6 +344,27 @@ class ClassTextEncoder:
         names = [canonical_names(one) for one in classes]
         features = [self._features.get(one, partial(encode, one)) for one in names]
         return torch.stack([feature.to(device) for feature in features])
+
+    @torch.no_grad()
+    def ensemble(self, synonyms: tuple[str, ...]) -> Tensor:
+        """Encode a class by templates, as CLIP Surgery's demo does: t − r, (T,), not normalised.
+
+        Synonyms are averaged.
+        """
+
+        def encode(names: tuple[str, ...]) -> Tensor:
+            each = [template_feature(self._clip, self.tokenizer, name) for name in names]
+            return torch.stack(each).mean(0)
+
+        redundant, names = self._common(), canonical_names(synonyms)
+        return self._ensembles.get(names, partial(encode, names)).to(redundant.device) - redundant
+
+    def _common(self) -> Tensor:
+        """Return the redundant feature (T,), computed once."""
+        if self._redundant is None:
+            self._redundant = redundant_feature(self._clip, self.tokenizer)
+        self._redundant = self._redundant.to(text_device(self._clip))  # CLIP may have been moved.
+        return self._redundant
 
     def is_cut(self, text: str) -> bool:
         """Return whether a text is longer than what the encoder reads."""

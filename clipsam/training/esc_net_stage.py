@@ -1,4 +1,4 @@
-"""Training of ESC-Net (section 4.1): every pixel of an image, for all classes asked at once."""
+"""Training of ESC-Net: every pixel of an image, for all classes asked at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a method is trained: the papers' values, and a field for every ablation."""
+"""How a method is trained: a field for every value and ablation of the papers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,11 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TunedSamRecipe(Recipe):
-    """Of a tuned SAM; defaults are CLIP-Guided SAM's reference run (arXiv 2605.24807).
+    """Of a tuned SAM.
+
+    Learning rates, decay, epochs, batch size, losses, augmentation and the number of points are by
+    default those of CLIP-Guided SAM's reference run (arXiv 2605.24807). How points are sampled and
+    the strength of the dense prompt are not; ``sampling="reference"`` and ``dense_logit=255`` are.
 
     What is injected, adapted and tuned belongs to the network, see :class:`TunedSamConfig`.
 
@@ -115,7 +119,7 @@ class TunedSamRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class EscNetRecipe(Recipe):
-    """Of ESC-Net; defaults are the paper's (section 4.1), and CAT-Seg's where it names none.
+    """Of ESC-Net; defaults are the paper's, and CAT-Seg's where it names none.
 
     Attributes:
         lr: of what is neither CLIP nor SAM.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from ..errors import PromptError
 from ..geometry import Fit
@@ -24,6 +24,27 @@ from .published import (
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How SAM and CLIP see an image: fields of :class:`Preset`, with its defaults."""
+
+    fit: Fit = "pad"
+    clip_mean: tuple[float, ...] = CLIP_MEAN
+    clip_std: tuple[float, ...] = CLIP_STD
+    clip_from_sam_input: bool = False
+    feature_norm: FeatureNorm = "cosine"
+
+
+REFERENCE_PREPARATION = Preparation(
+    fit="squash",
+    clip_mean=IMAGENET_MEAN,
+    clip_std=IMAGENET_STD,
+    clip_from_sam_input=True,
+    feature_norm="reference",
+)
+"""That of the code of CLIP-Guided SAM's authors."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,17 @@ class Preset:
                 raise ValueError("networks that share a trunk should see the same square")
         if self.clip_from_sam_input and self.fit != "squash":
             raise ValueError("a CLIP that sees SAM's square needs one without padding")
+
+    @property
+    def preparation(self) -> Preparation:
+        """How its networks see an image."""
+        return Preparation(
+            self.fit,
+            self.clip_mean,
+            self.clip_std,
+            self.clip_from_sam_input,
+            self.feature_norm,
+        )
 
     @property
     def bundled(self) -> bool:
@@ -191,11 +223,7 @@ PRESETS: dict[str, Preset] = {
             BASE,
             name="base-reference",
             title="The same, seeing images as the code of CLIP-Guided SAM's authors does",
-            fit="squash",
-            clip_mean=IMAGENET_MEAN,
-            clip_std=IMAGENET_STD,
-            clip_from_sam_input=True,
-            feature_norm="reference",
+            **asdict(REFERENCE_PREPARATION),
         ),
         replace(
             BASE,

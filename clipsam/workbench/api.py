@@ -29,6 +29,8 @@ from ..evaluation.metrics import dice, iou
 from ..evaluation.truth import Truth, match_truth, read_names
 from ..marks import Box, Mark, Point, find_class, points_json, prompt_with_marks
 from ..predictor import PredictOptions
+from ..prompting import PointSampling
+from ..protocols import PROTOCOLS
 from ..registry import describe_methods, find_info, find_method
 from ..suggest import COMMON
 from ..types import Prediction, Prompt
@@ -44,9 +46,11 @@ from .zero_gpu import MethodRequest, predict_all
 
 if TYPE_CHECKING:
     PresetName = str
+    ProtocolName = str
 else:
     PresetName = Literal[tuple(PRESETS)]
     """Gradio lists the names in the schemas."""
+    ProtocolName = Literal[tuple(PROTOCOLS)]
 MaskFormat = Literal["png", "rle"]
 _ADDRESS_LETTERS = str.maketrans("-_", "+/")
 """From the base64 of addresses to the usual one."""
@@ -101,6 +105,8 @@ class SegmentedMethod(TypedDict):
     seconds: float | None
     peak_memory_mb: float | None
     note: str
+    protocol: str
+    settings: dict[str, float | str]
     classes: list[SegmentedClass]
 
 
@@ -192,6 +198,11 @@ class Api:
         threshold: float = 0.0,
         seed: int = 0,
         masks: MaskFormat = "png",
+        num_points: int | None = None,
+        sampling: PointSampling | None = None,
+        point_threshold: float | None = None,
+        dense_logit: float | None = None,
+        protocol: ProtocolName | None = None,
     ) -> Segmentation:
         """Segment the named classes in an image with one or more methods.
 
@@ -205,6 +216,11 @@ class Api:
             threshold: Pixels with a higher logit belong to the mask.
             seed: Random seed of the points sampled from CLIP's similarity map.
             masks: "png" for files (0 or 255), "rle" for COCO's run-length encoding.
+            num_points: Points per class sampled from the map; by default as the method was trained.
+            sampling: "spread" over the map's regions, or "reference": uniform, with replacement.
+            point_threshold: On the map scaled to 0..1, for points and dense prompt.
+            dense_logit: Strength of the map as dense prompt; 255 in the authors' code.
+            protocol: Paper whose preparation of images, prompts and scoring are followed.
 
         Returns:
             notes on how the image was read
@@ -218,13 +234,14 @@ class Api:
             picture = load_image(_content(image, "image"))
             encoded = EncodedImage(picture.values)
             prompt = _prompt(classes, points, boxes)
+            options = _options(seed, num_points, sampling, point_threshold, dense_logit, protocol)
             limit = _number(threshold, "threshold")
             if masks not in ("png", "rle"):
                 raise PromptError(f"masks is “{masks}”, expected png or rle.")
             is_there = caller_is_there()
             answers = [
                 _segmented(method, mode, result, limit, masks)
-                for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
+                for method, mode, result in self._run(encoded, prompt, preset, methods, options)
                 if is_there()
             ]
         return {
@@ -281,6 +298,11 @@ class Api:
         boxes: list[Row] | None = None,
         threshold: float = 0.0,
         seed: int = 0,
+        num_points: int | None = None,
+        sampling: PointSampling | None = None,
+        point_threshold: float | None = None,
+        dense_logit: float | None = None,
+        protocol: ProtocolName | None = None,
     ) -> TruthComparison:
         """Score segmentation methods on an image with a ground-truth mask: IoU and Dice per class.
 
@@ -296,6 +318,11 @@ class Api:
             boxes: Boxes as [class, x0, y0, x1, y1] in pixels, one per class.
             threshold: Pixels with a higher logit belong to the mask.
             seed: Random seed of the points sampled from CLIP's similarity map.
+            num_points: Points per class sampled from the map; by default as the method was trained.
+            sampling: "spread" over the map's regions, or "reference": uniform, with replacement.
+            point_threshold: On the map scaled to 0..1, for points and dense prompt.
+            dense_logit: Strength of the map as dense prompt; 255 in the authors' code.
+            protocol: Paper whose preparation of images, prompts and scoring are followed.
 
         Returns:
             notes on how image and mask were read
@@ -309,6 +336,7 @@ class Api:
             encoded = EncodedImage(picture.values)
             mask = load_mask(_content(truth, "truth"))
             prompt = _prompt(classes, points, boxes)
+            options = _options(seed, num_points, sampling, point_threshold, dense_logit, protocol)
             limit = _number(threshold, "threshold")
             known = match_truth(
                 mask.values,
@@ -319,7 +347,7 @@ class Api:
             )
             answers = [
                 _scored(method, mode, result, known, limit)
-                for method, mode, result in self._run(encoded, prompt, preset, methods, seed)
+                for method, mode, result in self._run(encoded, prompt, preset, methods, options)
             ]
         notes = [text for text in (picture.note, mask.note, known.note) if text]
         return {"preset": preset, "notes": notes, "methods": answers}
@@ -357,15 +385,18 @@ class Api:
         ]
 
     def _run(
-        self, encoded: EncodedImage, prompt: Prompt, preset: str, methods: Sequence[str], seed: int
+        self,
+        encoded: EncodedImage,
+        prompt: Prompt,
+        preset: str,
+        methods: Sequence[str],
+        options: PredictOptions,
     ) -> Iterator[tuple[str, str | None, Prediction | str]]:
         """Yield method, mode, and prediction or error message, one method at a time."""
         prompt.check_inside(encoded.size)
-        chosen = find_preset(_text(preset, "preset"))
+        chosen = options.followed.prepare(find_preset(_text(preset, "preset")))
         if not isinstance(methods, list) or not methods:
             raise PromptError("methods must be a list with at least one method.")
-        if not isinstance(seed, int):
-            raise PromptError(f"seed is {seed!r}, expected an integer.")
         requests = []
         for text in dict.fromkeys(_text(method, "A method") for method in methods):
             method, _, mode = text.partition(":")
@@ -376,9 +407,8 @@ class Api:
                 raise WeightsError(f"{predictor.info.name} is not available: {problem}.")
             requests.append(MethodRequest(method, mode or None))
         is_there = caller_is_there()
-        options = PredictOptions(seed=seed)
         answers = predict_all(
-            self._models, encoded, prompt, preset, requests, options, lambda: not is_there()
+            self._models, encoded, prompt, chosen.name, requests, options, lambda: not is_there()
         )
         with closing(answers):
             for answer in answers:
@@ -459,6 +489,37 @@ def _number(value: object, name: str) -> float:
     return float(value)
 
 
+def _options(
+    seed: object,
+    num_points: object,
+    sampling: PointSampling | None,
+    point_threshold: object,
+    dense_logit: object,
+    protocol: object,
+) -> PredictOptions:
+    """Check the options of a request.
+
+    Raises:
+        PromptError: one of them cannot have its value.
+    """
+    if not isinstance(seed, int):
+        raise PromptError(f"seed is {seed!r}, expected an integer.")
+    if num_points is not None and not isinstance(num_points, int):
+        raise PromptError(f"num_points is {num_points!r}, expected an integer.")
+
+    def number(value: object, name: str) -> float | None:
+        return None if value is None else _number(value, name)
+
+    return PredictOptions(
+        seed=seed,
+        num_points=num_points,
+        sampling=sampling or None,
+        point_threshold=number(point_threshold, "point_threshold"),
+        dense_logit=number(dense_logit, "dense_logit"),
+        protocol=_text(protocol or "", "protocol") or None,
+    )
+
+
 def _segmented(
     method: str, mode: str | None, result: Prediction | str, threshold: float, masks: MaskFormat
 ) -> SegmentedMethod:
@@ -470,6 +531,8 @@ def _segmented(
             "seconds": None,
             "peak_memory_mb": None,
             "note": "",
+            "protocol": "",
+            "settings": {},
             "classes": [],
         }
     return {
@@ -479,6 +542,8 @@ def _segmented(
         "seconds": result.total_seconds,
         "peak_memory_mb": result.peak_memory_mb,
         "note": result.note,
+        "protocol": result.protocol,
+        "settings": dict(result.overrides),
         "classes": [
             _segmented_class(result, i, threshold, masks) for i in range(len(result.results))
         ],

@@ -10,6 +10,7 @@ from clipsam.errors import PromptError
 from clipsam.methods.clip_guided_sam import ClipGuidedSamPredictor
 from clipsam.methods.esc_net import EscNetPredictor
 from clipsam.models.tuned_sam_model import TunedSamConfig
+from clipsam.prompting import REFERENCE_PROMPTS
 from clipsam.training.recipe import EscNetRecipe, TunedSamRecipe, apply_settings
 from clipsam.training.stages import recipe_for
 from clipsam.weights.presets import PRESETS, TINY
@@ -25,6 +26,21 @@ def test_defaults_are_the_reference_run():
     assert recipe.bce == recipe.dice == recipe.iou == 1
     assert recipe.loop(samples_per_epoch=500).steps == 40 * 500 / 2
     assert recipe_for(ClipGuidedSamPredictor, TINY) != recipe
+
+
+def test_how_maps_prompt_is_not_the_reference_run():
+    """Five points above the calibrated threshold, but spread, and ±8 where theirs is 255."""
+    recipe = TunedSamRecipe()
+    assert (recipe.num_points, recipe.sampling, recipe.dense_logit) == (5, "spread", 8.0)
+    stated, _ = apply_settings(
+        recipe,
+        GUIDED,
+        ["sampling=reference", "point_threshold=0.8", "dense_logit=255"],
+    )
+    names = [field.name for field in dataclasses.fields(REFERENCE_PROMPTS)]
+    theirs = [getattr(REFERENCE_PROMPTS, name) for name in names]
+    assert theirs == [5, "reference", 0.8, 255.0]
+    assert [getattr(stated, name) for name in names] == theirs
 
 
 def test_esc_nets_defaults_are_the_papers():

@@ -138,6 +138,61 @@ def test_segment_as_the_predictor(
             )
 
 
+def test_settings_of_prompts(page: Client, files: Path, classes: str, tiny: Backbones) -> None:
+    """They reach the method, and the answer says which were set."""
+    given = {
+        "num_points": 2,
+        "sampling": "reference",
+        "point_threshold": 0.6,
+        "dense_logit": 255.0,
+    }
+    image = handle_file(files / "photo.png")
+    answer = page.predict(
+        image=image, classes=classes, methods=[GUIDED], masks="rle", **given, api_name="/segment"
+    )
+    (one,) = answer["methods"]
+    assert one["settings"] == given and one["protocol"] == ""
+    expected = direct(tiny, files, classes, GUIDED, PredictOptions(**given))
+    for index, found in enumerate(one["classes"]):
+        assert len(found["points"]) == 2
+        np.testing.assert_array_equal(coco.decode(found["mask"]), expected.class_mask(index))
+    answer = page.predict(
+        image=image,
+        classes=classes,
+        methods=[GUIDED],
+        masks="rle",
+        protocol=GUIDED,
+        api_name="/segment",
+    )
+    (one,) = answer["methods"]
+    assert one["settings"] == {} and one["protocol"] == GUIDED
+    expected = direct(tiny, files, classes, GUIDED, PredictOptions(protocol=GUIDED))
+    for index, found in enumerate(one["classes"]):
+        np.testing.assert_array_equal(coco.decode(found["mask"]), expected.class_mask(index))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"num_points": 0}, "num_points is 0, expected 1 to 1,000."),
+        ({"num_points": 10**9}, "num_points is 1000000000, expected 1 to 1,000."),
+        ({"num_points": 2.5}, "num_points is 2.5, expected an integer."),
+        ({"sampling": "grid"}, "sampling is “grid”, expected spread or reference."),
+        ({"dense_logit": "255"}, "dense_logit is '255', expected a finite number."),
+        ({"protocol": "sam"}, "There is no protocol “sam”"),
+    ],
+)
+def test_settings_that_cannot_be(page: Client, files: Path, given: dict, says: str) -> None:
+    with pytest.raises(AppError, match=re.escape(says)):
+        page.predict(
+            image=handle_file(files / "photo.png"),
+            classes="thing",
+            methods=[GUIDED],
+            **given,
+            api_name="/segment",
+        )
+
+
 def test_points_and_boxes(page: Client, files: Path) -> None:
     answer = page.predict(
         image=handle_file(files / "photo.png"),

@@ -12,15 +12,15 @@ from ..images import ImageError, Loaded, load_binary_mask
 from ..samples import BACKGROUND
 from .common import DataError, PairedData, list_pairs
 
-ANY_OBJECT = "camouflaged object"
-"""Class of images whose file name contains no animal."""
+ANY_OBJECT, ANY_ANIMAL = "camouflaged object", "camouflaged animal"
+"""Classes of images whose file name names no species, as CLIP-Guided SAM's authors word them."""
 
 
 class CamouflageData(PairedData):
     """One camouflaged object per image, with a binary mask.
 
-    COD10K's file names contain the animal, which becomes the class. Its images without a
-    camouflaged object ("NonCAM") are left out, as in the papers.
+    What the file name tells becomes the class, see :func:`camouflaged_class`. COD10K's images
+    without a camouflaged object ("NonCAM") are left out, as in the papers.
     """
 
     kinds = ("camouflage",)
@@ -53,7 +53,7 @@ class CamouflageData(PairedData):
                 f"{', '.join(str(images.relative_to(root)) for images, _ in layouts)}"
             )
         pairs = list_pairs(*found, skip="-NonCAM-")
-        of_image = [animal(image.stem) for image, _ in pairs]
+        of_image = [camouflaged_class(image.stem) for image, _ in pairs]
         names = sorted(set(of_image))
         self._class_of = [names.index(name) for name in of_image]
         super().__init__(names, pairs, {}, "")
@@ -67,9 +67,20 @@ class CamouflageData(PairedData):
         return Loaded(np.where(inside, self._class_of[index], BACKGROUND).astype(np.int16))
 
 
-def animal(stem: str) -> str:
-    """Return the animal in a COD10K file name: "COD10K-CAM-1-Aquatic-1-BatFish-2" → "bat fish"."""
-    match = re.fullmatch(r"COD10K-CAM-\d+-[A-Za-z]+-\d+-([A-Za-z]+)-\d+", stem)
-    if match is None or match[1].lower() == "other":
+def camouflaged_class(stem: str) -> str:
+    """Return the class that a file name tells.
+
+    COD10K's names contain the animal, "COD10K-CAM-1-Aquatic-1-BatFish-2", and its one kind of
+    things that are none, "COD10K-CAM-5-Other-69-Other-…". CHAMELEON's are "animal-1"; CAMO's,
+    "camourflage_00012", tell nothing. The animal's name is split into words ("bat fish"): CLIP's
+    tokens of "batfish" are not those of its parts.
+    """
+    if re.fullmatch(r"animal-\d+", stem):
+        return ANY_ANIMAL
+    match = re.fullmatch(r"COD10K-CAM-\d+-([A-Za-z]+)-\d+-([A-Za-z]+)-\d+", stem)
+    if match is None:
         return ANY_OBJECT
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1]).lower()
+    kind, animal = match.groups()
+    if animal.lower() == "other":
+        return ANY_OBJECT if kind.lower() == "other" else ANY_ANIMAL
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", animal).lower()

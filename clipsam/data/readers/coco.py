@@ -305,7 +305,10 @@ class CocoStuffData(PairedData):
 
 
 def plain_coco_name(name: str) -> str:
-    """Simplify COCO's stuff names: "wall-other-merged" → "wall"."""
+    """Simplify COCO's stuff names: "wall-other-merged" → "wall".
+
+    CAT-Seg and ESC-Net train with COCO-Stuff's own spelling; 29 of its 171 names differ from these.
+    """
     for ending in ("-merged", "-stuff", "-other"):
         name = name.removesuffix(ending)
     return name.replace("-", " ")

@@ -1,6 +1,7 @@
 """ESC-Net's inputs from CLIP: dense image features, skip features, class texts, correlation.
 
-Paper: section 3.1 and Eq. 1. How CLIP is read densely is CAT-Seg's (arXiv 2303.11797) way.
+Paper: image and text features and their correlation (Eq. 1). How CLIP is read densely is CAT-Seg's
+(arXiv 2303.11797) way.
 """
 
 from __future__ import annotations

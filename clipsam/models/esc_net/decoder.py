@@ -1,6 +1,6 @@
 """ESC-Net's decoder: a class's state on CLIP's grid → its logits at four times that resolution.
 
-Paper: section 3.5; skip features as in CAT-Seg (arXiv 2303.11797).
+Paper: the mask decoder; skip features as in CAT-Seg (arXiv 2303.11797).
 """
 
 from __future__ import annotations

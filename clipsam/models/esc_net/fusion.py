@@ -1,6 +1,7 @@
 """Vision-Language Fusion: attention of a class's map to the image, then to all classes' texts.
 
-Paper: section 3.4. Swin blocks and linear attention are CAT-Seg's (arXiv 2303.11797).
+Paper: the Vision-Language Fusion module (VLF). Swin blocks and linear attention are CAT-Seg's
+(arXiv 2303.11797).
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class EscNet(nn.Module):
     """The whole network with CLIP; see :class:`EscNetConfig` for its ablations.
 
     Trainable: all that is new, what comes from SAM, and the q and v projections of both towers
-    of CLIP (paper, section 4.1), see :meth:`parameter_groups`.
+    of CLIP (paper, implementation details), see :meth:`parameter_groups`.
     """
 
     def __init__(self, clip: CLIPModel, config: EscNetConfig) -> None:
@@ -166,7 +166,7 @@ class EscNet(nn.Module):
     ) -> Iterator[dict]:
         """Return groups for AdamW: new weights at ``lr``, CLIP and SAM slower; no decay on norms.
 
-        The defaults are the paper's (section 4.1) and, for the decay, CAT-Seg's.
+        The defaults are the paper's (implementation details) and, for the decay, CAT-Seg's.
         """
         norms = {
             parameter

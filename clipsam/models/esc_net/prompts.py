@@ -1,8 +1,9 @@
 """The Pseudo Prompt Generator: from a correlation map to points, boxes and a mask for SAM.
 
-Paper: section 3.2. Nothing here has a gradient. Every map is treated on its own, all at once: any
-leading dimensions, no data-dependent shapes, nothing that makes a GPU wait for the host. All is
-elementwise float32 or integer, hence the same under autocast and however maps are batched.
+Paper: the Pseudo Prompt Generator (PPG). Nothing here has a gradient. Every map is treated on its
+own, all at once: any leading dimensions, no data-dependent shapes, nothing that makes a GPU wait
+for the host. All is elementwise float32 or integer, hence the same under autocast and however maps
+are batched.
 """
 
 from __future__ import annotations

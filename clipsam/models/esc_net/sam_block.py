@@ -1,6 +1,6 @@
 """SAM's mask-decoder layers inside CLIP: image features refined by each class's prompts.
 
-Paper: section 3.3, Eq. 2. The layers are segment-anything's own, with its own weights.
+Paper: the SAM block, Eq. 2. The layers are segment-anything's own, with its own weights.
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ class SamBlock(nn.Module):
     Eq. 2 convolves over the N_c class-wise features, which fixes N_c. Here their mean, weighted
     at each cell by how well the class fits there, takes the convolution's place: any number of
     classes in any order. Weights are a softmax of the map, for in a plain mean the few classes
-    that are present would drown among those that are not.
+    that are present would drown among those that are not. What is fused is added to the image
+    features that SAM's layers began with, so that they are whole where no class fits; Eq. 2 has no
+    such residual.
     """
 
     def __init__(self, config: EscNetConfig, text_dim: int, grid: int) -> None:

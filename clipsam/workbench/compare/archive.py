@@ -133,6 +133,7 @@ def write_files(
         "threshold": display.threshold,
         "overlap": display.overlap,
         "seed": run.seed,
+        "settings": run.options.overrides,
     }
     (room / "prompt.json").write_text(
         json.dumps(request, indent=2, ensure_ascii=False), encoding="utf-8"
@@ -225,7 +226,9 @@ def command(run: ComparisonRun, display: DisplaySettings) -> list[str]:
                 words.append(f"--candidate={folders[key]}:{name}:{result.candidate + 1}")
     for concept in concepts:
         words += [f"--{mark.kind}={mark.to_text()}" for mark in marks_of(concept)]
-    words += [f"--preset={run.preset}", f"--threshold={display.threshold!r}", f"--seed={run.seed}"]
+    settings = {"seed": run.seed, **run.options.overrides}
+    words += [f"--preset={run.preset}", f"--threshold={display.threshold!r}"]
+    words += [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     return [*words, f"--overlap={display.overlap}", f"--out={OUTPUT_FOLDER}"]
 
 

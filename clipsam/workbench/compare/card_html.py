@@ -89,6 +89,9 @@ def details(prediction: Prediction, threshold: float, about: str = "") -> str:
         for name, seconds in prediction.seconds.items()
     )
     note = f"<p class='note'>{escape(prediction.note)}</p>" if prediction.note else ""
+    if prediction.overrides:
+        given = ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in prediction.overrides.items())
+        note += f"<p class='note'>Prompts from maps, set by hand: {escape(given)}.</p>"
     return (
         f"{note}{similarity_maps(prediction)}<div class='more'>{block_by_block(prediction)}"
         f"{_candidates(prediction, threshold)}"

@@ -33,6 +33,7 @@ from .annotator import annotator, prompt_if_any, with_classes, with_picture
 from .card_grid import CardGrid
 from .display_panel import DisplayPanel
 from .images_panel import ImagesPanel
+from .prompt_panel import PromptPanel
 from .run_request import RunControls, RunRequest
 from .running import answers, run_all
 from .session import MAX_ANSWER_BYTES, MAX_IMAGES, Batch, OpenImage, Session
@@ -104,7 +105,12 @@ class CompareTab:
                 self.steps = gr.HTML(STEPS, elem_id="steps")
                 self.cards = CardGrid(self.session, self.display)
         self.controls = RunControls(
-            self.session, self.classes, self.annotator, self.picker, self.display
+            self.session,
+            self.classes,
+            self.annotator,
+            self.picker,
+            self.prompting,
+            self.display,
         )
         self.summary = SummaryPanel(self.session, self.display)
         self.share = SharePanel(self.message, self.controls)
@@ -139,6 +145,7 @@ class CompareTab:
             elem_id="live",
         )
         self.images_panel = ImagesPanel()
+        self.prompting = PromptPanel()
         with gr.Group(elem_id="picture-upload"):
             self.upload = gr.UploadButton(
                 "Choose other images (or paste or drop them)", file_count="multiple", size="sm"
@@ -169,7 +176,8 @@ class CompareTab:
         self._page = page = [*results, self.session, self.annotator, self.classes, self.truth.file]
         page.append(self.suggest.line)
         picker = self.picker
-        requests = {self.session, self.classes, self.annotator, picker.preset}
+        requests: set[gr.blocks.Block] = {self.session, self.classes, self.annotator}
+        requests |= {picker.preset, *self.prompting.inputs}
         self.upload.upload(
             self.take_upload,
             [self.session, self.upload],
@@ -184,7 +192,7 @@ class CompareTab:
         self.history_strip.click(
             self.restore,
             [self.session, self.bundles, self.annotator],
-            [*page, picker.preset, *picker.offered],
+            [*page, picker.preset, *picker.offered, *self.prompting.inputs],
             **FILED,
         )
         self.classes.change(lambda text: with_classes(text), self.classes, self.annotator, **LATEST)
@@ -229,7 +237,12 @@ class CompareTab:
             (self.message, self.status),
         )
         gr.on(
-            [self.classes.change, picker.preset.change, self.version.change],
+            [
+                self.classes.change,
+                picker.preset.change,
+                self.version.change,
+                *self.prompting.changes,
+            ],
             self.freshness,
             requests,
             self.stale,
@@ -404,6 +417,7 @@ class CompareTab:
             self.annotator: with_picture(run.encoded.image, entry.marks),
             self.picker.preset: run.preset,
             **self.picker.offer(bundles, run.preset, run.titles),
+            **self.prompting.show(run.options),
         }
 
     def _show(
@@ -577,7 +591,8 @@ class CompareTab:
         if run is None:
             return ""
         prompt = prompt_if_any(values[self.classes], values[self.annotator])
-        if prompt is not None and run.answers(prompt, values[self.picker.preset]):
+        same = prompt is not None and run.answers(prompt, values[self.picker.preset])
+        if same and self.prompting.sets(run.options, values):
             return ""
         return note("The results belong to an earlier prompt. Press Run.")
 

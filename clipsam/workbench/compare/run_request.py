@@ -14,6 +14,7 @@ from ..events import Values
 from ..picker import MethodPicker
 from .annotator import nothing_marked, prompt_if_any, read_prompt
 from .display_panel import DisplayPanel
+from .prompt_panel import PromptPanel, read_options
 from .session import ComparisonRun, OpenImage, Session
 from .views.display_settings import DisplaySettings
 
@@ -27,6 +28,7 @@ class RunControls:
         classes: names as typed.
         canvas: with the marks.
         picker: preset and methods.
+        prompting: how maps become prompts.
         display: display settings.
     """
 
@@ -34,12 +36,15 @@ class RunControls:
     classes: gr.Textbox
     canvas: gr.HTML
     picker: MethodPicker
+    prompting: PromptPanel
     display: DisplayPanel
 
     @property
     def inputs(self) -> set[gr.blocks.Block]:
         """The components whose values :meth:`RunRequest.read` takes."""
-        return {self.session, self.classes, self.canvas, *self.picker.inputs, *self.display.inputs}
+        panels = (self.picker, self.prompting, self.display)
+        shared = {component for panel in panels for component in panel.inputs}
+        return {self.session, self.classes, self.canvas, *shared}
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class RunRequest:
         marks: value of the canvas.
         preset: its name.
         choices: the selected methods, in list order.
+        prompting: how maps become prompts, as typed; see :func:`read_options`.
         display: display settings.
     """
 
@@ -60,6 +66,7 @@ class RunRequest:
     marks: object
     preset: str
     choices: tuple[MethodChoice, ...]
+    prompting: dict[str, str]
     display: DisplaySettings
 
     @classmethod
@@ -82,6 +89,7 @@ class RunRequest:
             marks=marks,
             preset=values[controls.picker.preset],
             choices=controls.picker.chosen(values, prompt_if_any(classes, marks)),
+            prompting=controls.prompting.read(values),
             display=controls.display.read(values),
         )
 
@@ -92,11 +100,13 @@ class RunRequest:
             encoded: the image; ``None`` for the one shown.
 
         Raises:
-            PromptError: there is no image, method or class, or a mark lies outside the image.
+            PromptError: there is no image, method or class, a mark lies outside the image, or a
+                setting of prompts cannot have its value.
         """
         encoded = encoded or self.session.current_image()
         if not self.choices:
             raise PromptError("Select at least one method.")
         prompt = read_prompt(self.classes, self.marks)
         prompt.check_inside(encoded.size)
-        return ComparisonRun(encoded, prompt, find_preset(self.preset).name, self.choices)
+        preset, options = find_preset(self.preset).name, read_options(self.prompting)
+        return ComparisonRun(encoded, prompt, preset, self.choices, options=options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from typing import NamedTuple
 
 from ...encoded_image import EncodedImage
@@ -37,9 +38,8 @@ def answers(
         )
         for choice in run.choices
     ]
-    found = predict_all(
-        models, run.encoded, run.prompt, run.preset, requests, is_stopped=is_stopped
-    )
+    options = replace(run.options, seed=run.seed)
+    found = predict_all(models, run.encoded, run.prompt, run.preset, requests, options, is_stopped)
     try:
         with closing(found):
             for answer in found:

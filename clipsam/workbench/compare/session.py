@@ -12,6 +12,7 @@ from ...errors import PromptError
 from ...evaluation.map_scores import MapScore, score_maps
 from ...evaluation.truth import Truth, TruthError, TruthFile, match_truth
 from ...marks import find_class
+from ...predictor import PredictOptions
 from ...suggest import Suggestion
 from ...types import Prediction, Prompt
 from ..choices import MethodChoice
@@ -47,6 +48,7 @@ class ComparisonRun:
         parameters: ``total`` and ``trainable`` of each finished method, by key.
         stopped: whether to stop after the current class.
         seed: random seed of sampled points.
+        options: of every prediction, but for mode and seed.
     """
 
     encoded: EncodedImage
@@ -58,6 +60,7 @@ class ComparisonRun:
     parameters: dict[str, dict[str, int]] = field(default_factory=dict)
     stopped: bool = False
     seed: int = 0
+    options: PredictOptions = field(default_factory=PredictOptions)
 
     @property
     def titles(self) -> dict[str, str]:
@@ -71,7 +74,7 @@ class ComparisonRun:
     def has_results_of(self, other: ComparisonRun) -> bool:
         """Return whether every result of another run on the same image is already here."""
         return (
-            self.choices == other.choices
+            (self.choices, self.options) == (other.choices, other.options)
             and self.answers(other.prompt, other.preset)
             and len(self.predictions) == len(self.choices)
         )
@@ -82,7 +85,8 @@ class ComparisonRun:
 
     def earlier(self, run: ComparisonRun, key: str) -> Prediction | None:
         """Return a choice's prediction from which a new run can reuse results, or ``None``."""
-        fits = run.encoded is self.encoded and run.preset == self.preset
+        same = (run.preset, run.options) == (self.preset, self.options)
+        fits = run.encoded is self.encoded and same
         return self.predictions.get(key) if fits else None
 
     def end(self) -> None:
@@ -413,7 +417,7 @@ def truth_of(run: ComparisonRun, file: TruthFile, active: str | None) -> Truth:
 
 def _same_request(one: HistoryEntry, other: HistoryEntry) -> bool:
     return (
-        one.run.choices == other.run.choices
+        (one.run.choices, one.run.options) == (other.run.choices, other.run.options)
         and one.run.answers(other.run.prompt, other.run.preset)
         and one.run.encoded.shows_same(other.run.encoded)
     )

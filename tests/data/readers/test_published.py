@@ -464,6 +464,24 @@ def test_other_camouflage(tmp_path, images, masks):
     expect(data[0].classes, [[B, B, 0, 0, B, B]] * 4)
 
 
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("animal-1", "camouflaged animal"),  # CHAMELEON, all of it animals
+        ("camourflage_00012", "camouflaged object"),
+        ("COD10K-CAM-5-Other-69-Other-5066", "camouflaged object"),
+        ("COD10K-CAM-2-Terrestrial-45-Other-2798", "camouflaged animal"),
+        ("COD10K-CAM-3-Flying-55-Butterfly-3266", "butterfly"),
+        ("COD10K-CAM-1-Aquatic-6-Flounder-260", "flounder"),
+        ("COD10K-CAM-1-Aquatic-10-LeafySeaDragon-474", "leafy sea dragon"),
+    ],
+)
+def test_camouflage_is_worded_as_the_authors_do(tmp_path, stem, name):
+    picture(tmp_path / "Imgs" / f"{stem}.jpg")
+    mask(tmp_path / "GT" / f"{stem}.png", SOFT)
+    assert open_data(f"camouflage:{tmp_path}", "val").names == (name,)
+
+
 def test_camouflage_mask_of_one_bit(tmp_path):
     picture(tmp_path / "Imgs" / "animal-1.jpg")
     (tmp_path / "GT").mkdir()
