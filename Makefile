@@ -28,7 +28,8 @@ test: $(VENV)/test.installed lint
 	  echo "Installing Chromium for the browser tests"; \
 	  apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 	  || echo "Chromium cannot be installed here: the browser tests will be skipped"
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(TEST_WORKERS) \
+	  --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 benchmark-tiny: $(VENV)/app.installed
 	$(VENV)/bin/python -m benchmarks.comparisons --photographs $(PHOTOGRAPHS)

@@ -23,6 +23,16 @@ from clipsam.weights.presets import TINY
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+LONG = ("slow", "browser", "campaign")
+"""Markers of tests that take long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold long tests, so that no process ends with one alone."""
+    long = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @dataclass(frozen=True)
 class Golden:
     """One file of reference weights, inputs and outputs."""
