@@ -145,7 +145,6 @@ class CompareTab:
             elem_id="live",
         )
         self.images_panel = ImagesPanel()
-        self.prompting = PromptPanel()
         with gr.Group(elem_id="picture-upload"):
             self.upload = gr.UploadButton(
                 "Choose other images (or paste or drop them)", file_count="multiple", size="sm"
@@ -153,6 +152,7 @@ class CompareTab:
         items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
         self.strip = strip("Examples", items, "examples")
         self.history_strip = strip(EARLIER, [], "past", visible=False)
+        self.prompting = PromptPanel()
 
     # ---- events ----
 
