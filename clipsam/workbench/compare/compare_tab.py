@@ -104,6 +104,7 @@ class CompareTab:
                 self.status = gr.HTML(elem_id="status")
                 self.steps = gr.HTML(STEPS, elem_id="steps")
                 self.cards = CardGrid(self.session, self.display)
+        self.prompting = PromptPanel()
         self.controls = RunControls(
             self.session,
             self.classes,
@@ -152,7 +153,6 @@ class CompareTab:
         items = [Thumbnail(one.image, one.title, one.classes) for one in self.examples]
         self.strip = strip("Examples", items, "examples")
         self.history_strip = strip(EARLIER, [], "past", visible=False)
-        self.prompting = PromptPanel()
 
     # ---- events ----
 
