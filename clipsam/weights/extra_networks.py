@@ -190,7 +190,9 @@ def read_sam3_litetext(files: LocalFiles) -> Sam3:
     tokenizer = read_tokenizer_json(path, model.config.text_config.vocab_size)
     path = files.extras["tokenizer_config.json"]
     padding = read_json(path).get("pad_token")
-    if padding not in tokenizer.get_vocab():
+    if isinstance(padding, dict):  # as older releases of transformers save a token
+        padding = padding.get("content")
+    if not isinstance(padding, str) or padding not in tokenizer.get_vocab():
         raise WeightsError(f"{path}: expected a pad_token of the vocabulary, got {padding}")
     tokenizer.pad_token = padding
     return Sam3(model, tokenizer)

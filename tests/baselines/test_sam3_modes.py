@@ -25,6 +25,8 @@ from clipsam.predictor import PredictOptions
 from clipsam.registry import METHODS, SEMANTIC, TEXT, TEXT_AND_BOXES, load_predictor
 from clipsam.types import Concept, ConceptResult, Prompt
 from clipsam.weights.bundle import WeightsError
+from clipsam.weights.extra_networks import read_network
+from clipsam.weights.local_files import locate
 from tests import standins
 from tests.standins import sam3
 
@@ -194,8 +196,13 @@ lite = pytest.mark.parametrize("published", ["sam3-litetext"], indirect=True)
 @lite
 def test_tokens_and_padding_of_litetext(here, predictor):
     tokenizer = CLIPTokenizer.from_pretrained(here, local_files_only=True)
+    assert tokenizer.pad_token == "!"
+    change(here / "tokenizer_config.json", pad_token={"content": "!"})
+    source = METHODS["sam3-litetext"].networks[0]
+    tokenizers = predictor.sam3._tokenizer, read_network(source, locate(source))._tokenizer
     for text in ("Cat  dog", "naïve “quotes”, 12%", ""):
-        ours = predictor.sam3._tokenizer(text, padding="max_length", max_length=32)
+        ours = tokenizers[0](text, padding="max_length", max_length=32)
+        assert tokenizers[1](text, padding="max_length", max_length=32) == ours
         theirs = tokenizer(text, padding="max_length", max_length=32)
         assert ours["input_ids"] == theirs["input_ids"]
 
@@ -209,11 +216,12 @@ def change(path: Path, **content: object) -> None:
     ("name", "content", "says"),
     [
         ("tokenizer_config.json", {"pad_token": "[PAD]"}, r"expected a pad_token .* got \[PAD\]"),
+        ("tokenizer_config.json", {"pad_token": [1]}, r"expected a pad_token .* got \[1\]"),
         ("tokenizer.json", {"model": {"vocab": {}, "merges": []}}, "expected .* tokens"),
         ("tokenizer.json", {"model": None}, "is not a byte-pair tokenizer"),
         ("config.json", {"model_type": "sam3"}, "expected model type sam3_lite_text, got sam3"),
     ],
-    ids=["padding", "no tokens", "no model", "kind"],
+    ids=["padding", "no padding", "no tokens", "no model", "kind"],
 )
 def test_foreign_files_of_litetext(here, tiny, name, content, says):
     change(here / name, **content)
