@@ -17,6 +17,7 @@ from transformers import (
     CLIPModel,
     CLIPSegConfig,
     CLIPSegForImageSegmentation,
+    CLIPTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessor,
@@ -29,6 +30,8 @@ from transformers import (
     Sam2VideoModel,
     Sam2VisionConfig,
     Sam3Config,
+    Sam3LiteTextConfig,
+    Sam3LiteTextModel,
     Sam3Model,
     ViTImageProcessor,
 )
@@ -36,7 +39,14 @@ from transformers import (
 from clipsam.models.sam_model import build_sam
 from clipsam.weights.convert import sam_to_transformers
 from clipsam.weights.presets import PRESETS
-from clipsam.weights.published import CLIPSEG, GROUNDING_DINO, OWLV2, SAM3, PublishedWeights
+from clipsam.weights.published import (
+    CLIPSEG,
+    GROUNDING_DINO,
+    OWLV2,
+    SAM3,
+    SAM3_LITETEXT,
+    PublishedWeights,
+)
 
 BASE = PRESETS["base"]
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -81,6 +91,10 @@ def write_base(home: Path) -> None:
     side = dict(size={"height": 352, "width": 352})
     ViTImageProcessor(**side).save_pretrained(_folder(place, CLIPSEG))
     _write(place, SAM3, Sam3Model(Sam3Config()), bpe=True)
+    lite = Sam3LiteTextConfig(text_config=dict(num_hidden_layers=6))
+    _write(place, SAM3_LITETEXT, Sam3LiteTextModel(lite), bpe=True)
+    folder = _folder(place, SAM3_LITETEXT)
+    CLIPTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
 
 
 def _sam2_base_plus() -> Sam2VideoConfig:

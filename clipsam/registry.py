@@ -12,7 +12,14 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
 
 from .errors import PromptError
-from .weights.published import CLIPSEG, GROUNDING_DINO, OWLV2, SAM3, PublishedWeights
+from .weights.published import (
+    CLIPSEG,
+    GROUNDING_DINO,
+    OWLV2,
+    SAM3,
+    SAM3_LITETEXT,
+    PublishedWeights,
+)
 
 if TYPE_CHECKING:
     from .predictor import Predictor
@@ -26,6 +33,9 @@ VANILLA, DENSE = "vanilla", "dense-prompt"
 
 WITHOUT_SAM = "without-sam"
 """Mode of such a method in which its map, cut at a threshold, is the mask."""
+
+TEXT, TEXT_AND_BOXES, SEMANTIC = "text", "text-and-boxes", "semantic"
+"""Modes of SAM 3: objects by name, by name and examples, or one mask of all pixels of a class."""
 
 WHOLE, SLIDING = "whole-image", "sliding-window"
 """Modes of methods that predict a label map: the image at once, or in windows."""
@@ -333,13 +343,27 @@ _METHODS = (
         name="SAM 3",
         paper="arXiv 2511.16719",
         kind="baseline",
-        modes=("text",),
+        modes=(TEXT, TEXT_AND_BOXES, SEMANTIC),
         summary=(
             "One network for text and masks: detects and segments every instance of a class by its "
-            "name."
+            "name and, if you draw one, a box around an example; or one mask per class."
         ),
         predictor="baselines.sam3:Sam3Predictor",
         networks=(SAM3,),
+    ),
+    MethodInfo(
+        id="sam3-litetext",
+        name="SAM3-LiteText",
+        paper="arXiv 2602.12173",
+        kind="baseline",
+        modes=(TEXT, TEXT_AND_BOXES, SEMANTIC),
+        summary="SAM 3 with MobileCLIP's small text tower in place of its own.",
+        remark=(
+            "Its weights come under the SAM License. The published files were never read here: "
+            "that they fit, and that they need no accepted terms, is not verified."
+        ),
+        predictor="baselines.sam3_litetext:Sam3LiteTextPredictor",
+        networks=(SAM3_LITETEXT,),
     ),
     MethodInfo(
         id="sam-decoder",

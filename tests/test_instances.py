@@ -76,7 +76,9 @@ def test_a_candidate_replaces_the_single_object(published_networks, tiny):
     assert found.logits is one.results[0].logits and found.score == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize("method", ["grounded-sam2", "owlv2-sam", "sam3", "sam-proposals-clip"])
+@pytest.mark.parametrize(
+    "method", ["grounded-sam2", "owlv2-sam", "sam3", "sam3-litetext", "sam-proposals-clip"]
+)
 def test_methods_that_find_objects(published_networks, tiny, method, monkeypatch):
     predictor = load_predictor(method, tiny)
     # Networks of random weights are not sure of anything.

@@ -1,6 +1,7 @@
-"""SAM 3 on transformers' network: all instances of a short phrase.
+"""SAM 3 on transformers' network: all instances of a short phrase, or of what boxes show.
 
-Source: SAM 3 (arXiv 2511.16719).
+Sources: SAM 3 (arXiv 2511.16719); SAM3-LiteText (arXiv 2602.12173), the same network with a smaller
+text tower.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from types import MethodType
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTokenizer, Sam3Config, Sam3Model
+from torchvision.ops import box_convert
+from transformers import CLIPTokenizer, PreTrainedConfig, PreTrainedModel, Sam3Model
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 try:
@@ -26,30 +28,42 @@ from .clip import exceeds
 MAX_PHRASES = 512
 """Phrases with cached features of every token: 100 MB in all."""
 
+MAX_TOKENS = 32
+"""Length to which texts are padded, as transformers' ``Sam3Processor`` does.
+
+SAM 3's text tower reads no more. That of SAM3-LiteText could, but sees the padding.
+"""
+
 
 @dataclass(frozen=True)
-class Instances:
-    """Instances that SAM 3 proposes for one phrase, likely or not.
+class Sam3Answer:
+    """What SAM 3 finds for one phrase.
 
     Attributes:
-        logits: float (Q, h, w) over the square input.
+        logits: float (Q, h, w) over the square input, one mask per instance, likely or not.
         scores: float (Q,), probability of each instance.
-        presence: probability that the image contains one.
+        boxes: float (Q, 4), (x0, y0, x1, y1) as fractions of the image's width and height, possibly
+            beyond its border.
+        presence: probability that the image contains an instance.
+        semantic: float (h, w) over the square input, the logits of the semantic head: whether a
+            pixel belongs to any instance.
     """
 
     logits: Tensor
     scores: Tensor
+    boxes: Tensor
     presence: float
+    semantic: Tensor
 
 
-class TextOnceSam3Model(Sam3Model):
-    """SAM 3 with cached text features.
+class TextOnce(PreTrainedModel):
+    """What makes a SAM 3 of transformers cache its text features.
 
     It does so below ``forward``, for what ``forward`` takes as ``text_embeds`` has changed within
     transformers 5: first a tensor, now an output that holds one.
     """
 
-    def __init__(self, config: Sam3Config) -> None:
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         self._texts: LRUCache[object] = LRUCache(MAX_PHRASES)
 
@@ -59,14 +73,18 @@ class TextOnceSam3Model(Sam3Model):
         return self._texts.get((input_ids.device, *input_ids.flatten().tolist()), compute)
 
 
+class TextOnceSam3Model(TextOnce, Sam3Model):
+    """SAM 3 with cached text features."""
+
+
 class Sam3(nn.Module):
     """SAM 3, encoding an image once for many phrases, and a phrase once for many images."""
 
-    def __init__(self, model: TextOnceSam3Model, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, model: TextOnce, tokenizer: CLIPTokenizer) -> None:
         """Wrap the network.
 
         Args:
-            model: the network, without SAM 3's video parts.
+            model: SAM 3 without its video parts, or SAM3-LiteText.
             tokenizer: of its text tower.
         """
         super().__init__()
@@ -104,27 +122,45 @@ class Sam3(nn.Module):
         return torch.cat([level.flatten() for level in vision.fpn_hidden_states])
 
     @torch.no_grad()
-    def find(self, features: Tensor, phrase: str) -> Instances:
+    def find(self, features: Tensor, phrase: str, boxes: Tensor | None = None) -> Sam3Answer:
         """Find every instance of a phrase in the result of :meth:`read_image`.
 
         Scores are as transformers' ``post_process_instance_segmentation`` has them.
+
+        Args:
+            features: of the image.
+            phrase: a name.
+            boxes: float (K, 4), around examples of what the phrase means: (x0, y0, x1, y1) as
+                fractions of the image's width and height; ``None`` without any.
         """
-        limit = self.model.config.text_config.max_position_embeddings
         batch = self._tokenizer(
-            phrase, padding="max_length", truncation=True, max_length=limit, return_tensors="pt"
-        ).to(self.model.device)
+            phrase,
+            padding="max_length",
+            truncation=True,
+            max_length=self._tokens,
+            return_tensors="pt",
+        )
+        if boxes is not None:
+            batch["input_boxes"] = box_convert(boxes, "xyxy", "cxcywh")[None]
+        batch = batch.to(self.model.device)
         found = self.model(vision_embeds=self._unpacked(features), **batch)
         presence = found.presence_logits[0].sigmoid()
-        return Instances(
+        return Sam3Answer(
             logits=found.pred_masks[0],
             scores=found.pred_logits[0].sigmoid() * presence,
+            boxes=found.pred_boxes[0],
             presence=float(presence),
+            semantic=found.semantic_seg[0, 0],
         )
 
     def is_cut(self, phrase: str) -> bool:
         """Return whether a name is longer than what the network reads."""
-        limit = self.model.config.text_config.max_position_embeddings
-        return exceeds(self._tokenizer, phrase, limit)
+        return exceeds(self._tokenizer, phrase, self._tokens)
+
+    @property
+    def _tokens(self) -> int:
+        """Length to which texts are padded or cut."""
+        return min(MAX_TOKENS, self.model.config.text_config.max_position_embeddings)
 
     def _unpacked(self, features: Tensor) -> Sam3VisionEncoderOutput:
         """Restore the features in the network's format, with positions common to all images."""

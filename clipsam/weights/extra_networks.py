@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import (
     BertTokenizer,
@@ -31,7 +32,7 @@ from ..models.sam3_model import Sam3, TextOnceSam3Model
 from .bundle import WeightsError
 from .files import read_state
 from .local_files import LocalFiles
-from .pretrained import read_bpe_tokenizer, read_sam2
+from .pretrained import read_bpe_tokenizer, read_sam2, read_tokenizer_json
 from .published import (
     CLIPSEG,
     GROUNDING_DINO,
@@ -41,6 +42,7 @@ from .published import (
     SAM2_SMALL,
     SAM2_TINY,
     SAM3,
+    SAM3_LITETEXT,
     PublishedWeights,
 )
 
@@ -169,6 +171,33 @@ def read_sam3(files: LocalFiles) -> Sam3:
     return Sam3(model, _bpe_tokenizer(files, model))
 
 
+def read_sam3_litetext(files: LocalFiles) -> Sam3:
+    """Read SAM3-LiteText from its published files.
+
+    Its padding is read as published, since its text tower sees it.
+
+    Raises:
+        WeightsError: a file is damaged, or another network's, or transformers is too old.
+    """
+    try:
+        from ..models.sam3_litetext import TextOnceSam3LiteTextModel
+    except ImportError:
+        raise WeightsError(
+            f"transformers {transformers.__version__} has no SAM3-LiteText; install a newer one"
+        ) from None
+    model = read_model(files, TextOnceSam3LiteTextModel)
+    path = files.extras["tokenizer.json"]
+    tokenizer = read_tokenizer_json(path, model.config.text_config.vocab_size)
+    path = files.extras["tokenizer_config.json"]
+    padding = read_json(path).get("pad_token")
+    if isinstance(padding, dict):  # as older releases of transformers save a token
+        padding = padding.get("content")
+    if not isinstance(padding, str) or padding not in tokenizer.get_vocab():
+        raise WeightsError(f"{path}: expected a pad_token of the vocabulary, got {padding}")
+    tokenizer.pad_token = padding
+    return Sam3(model, tokenizer)
+
+
 def read_grounding_dino(files: LocalFiles) -> GroundingDino:
     """Read Grounding DINO from its published files.
 
@@ -263,6 +292,7 @@ READERS: dict[str, Callable[[LocalFiles], nn.Module]] = {
     GROUNDING_DINO.repo: read_grounding_dino,
     OWLV2.repo: read_owlv2,
     SAM3.repo: read_sam3,
+    SAM3_LITETEXT.repo: read_sam3_litetext,
     **{sam2.repo: read_sam2 for sam2 in (SAM2_TINY, SAM2_SMALL, SAM2_BASE_PLUS, SAM2_LARGE)},
 }
 """Reader of each repository's files."""

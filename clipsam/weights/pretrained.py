@@ -190,6 +190,40 @@ def read_bpe_tokenizer(path: Path, merges: Path, size: int) -> CLIPTokenizer:
         vocabulary, pairs = BPE.read_file(str(path), str(merges))
     except Exception as error:  # the class that tokenizers raises
         raise WeightsError(f"{path} and {merges.name} are not a vocabulary ({error})") from None
+    return _bpe_tokenizer(vocabulary, pairs, size, path, str(merges))
+
+
+def read_tokenizer_json(path: Path, size: int) -> CLIPTokenizer:
+    """Read the same from ``tokenizer.json``, as transformers 5 saves it.
+
+    Raises:
+        WeightsError: it is damaged, or does not fit a text tower that knows ``size`` tokens.
+    """
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+        vocabulary = dict(model["vocab"])
+        # Older releases of tokenizers write a pair as one text.
+        pairs = [tuple(p.split(" ") if isinstance(p, str) else p) for p in model["merges"]]
+    except (*_UNREADABLE, LookupError) as error:
+        raise WeightsError(f"{path} is not a byte-pair tokenizer ({error})") from None
+    return _bpe_tokenizer(vocabulary, pairs, size, path, f"{path}: model.merges")
+
+
+def _bpe_tokenizer(
+    vocabulary: dict[str, int], pairs: list[tuple[str, str]], size: int, path: Path, merges: str
+) -> CLIPTokenizer:
+    """Build CLIP's tokenizer from what was read.
+
+    Args:
+        vocabulary: ids of the tokens.
+        pairs: tokens that are merged, in order.
+        size: tokens that the text tower knows; the last two are start and end.
+        path: from where the vocabulary was read, for messages.
+        merges: from where the pairs were read, for messages.
+
+    Raises:
+        WeightsError: they do not fit the text tower.
+    """
     expected = {START: size - 2, END: size - 1}
     found = {token: vocabulary.get(token) for token in expected}
     if len(vocabulary) != size or found != expected:

@@ -69,4 +69,12 @@ OWLV2 = PublishedWeights(
 CLIPSEG = PublishedWeights(
     "CIDAS/clipseg-rd64-refined", 603, APACHE, (*CLIP_EXTRAS, "preprocessor_config.json")
 )
-SAM3 = PublishedWeights("facebook/sam3", 3440, "SAM License", CLIP_EXTRAS, gated=True)
+SAM_LICENSE = "SAM License"
+SAM3 = PublishedWeights("facebook/sam3", 3440, SAM_LICENSE, CLIP_EXTRAS, gated=True)
+# The size is that with the six layers of MobileCLIP-S0's text tower, not read from the file.
+SAM3_LITETEXT = PublishedWeights(
+    "vil-uob/sam3-litetext-s0",
+    2117,
+    SAM_LICENSE,
+    ("config.json", "tokenizer.json", "tokenizer_config.json"),
+)

@@ -11,10 +11,11 @@ from clipsam.weights.published import (
     OWLV2,
     SAM2_TINY,
     SAM3,
+    SAM3_LITETEXT,
     PublishedWeights,
 )
 
-from . import clipseg, grounding_dino, owlv2, sam2, sam3
+from . import clipseg, grounding_dino, owlv2, sam2, sam3, sam3_litetext
 
 SAVE: dict[PublishedWeights, Callable[[Path], None]] = {
     CLIPSEG: clipseg.save,
@@ -22,6 +23,7 @@ SAVE: dict[PublishedWeights, Callable[[Path], None]] = {
     OWLV2: owlv2.save,
     SAM2_TINY: sam2.save,
     SAM3: sam3.save,
+    SAM3_LITETEXT: sam3_litetext.save,
 }
 """Who writes a repository's files into a folder."""
 
