@@ -24,9 +24,10 @@ FLOORS = (
     {"sam_prompting", "evaluation", "suggest"},
     {"methods", "export", "method_args"},
     {"encoded_masks"},
-    {"result", "evaluate_methods", "segment_many"},
+    {"result", "evaluate_methods", "open_vocabulary", "segment_many"},
     {"model"},
     {"training", "baselines"},
+    {"reproduce"},
     {"workbench", "cli"},
     {"clipsam", "__main__"},
 )

@@ -43,6 +43,9 @@ COMMANDS = {
         "evaluate a method that is queried for every class in every image",
         "open_vocabulary:declare",
     ),
+    "reproduce": Command(
+        "train and measure the rows of a paper's table (resumable)", "reproduce:declare"
+    ),
     "import": Command(
         "convert a CLIP-Guided SAM checkpoint of the authors' code to a bundle",
         "import_export:declare_import",

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise PromptError(f"--{option} {value}: expected at least 1.")
-    shard = _shard(args.shard)
+    shard = parse_shard(args.shard)
     settings = Settings(
         data=args.data,
         part=args.part,
@@ -96,7 +96,12 @@ def run(args: argparse.Namespace) -> None:
     open_study(settings, args.out).run(shard)
 
 
-def _shard(text: str) -> Shard:
+def parse_shard(text: str) -> Shard:
+    """Parse ``I/N``.
+
+    Raises:
+        PromptError: another form, or no such process.
+    """
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None:
         raise PromptError(f"--shard {text}: expected I/N, for example 0/2.")

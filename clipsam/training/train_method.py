@@ -102,7 +102,7 @@ def train_method(
     if accelerator.is_main_process:
         _claim(out, work, _identity(predictor, job), resume)
     accelerator.wait_for_everyone()
-    chosen, held_out = _hold_out(job)
+    chosen, held_out = hold_out(job)
     # Checked as it is trained on: a class may be too small to survive the reduction.
     data = _in_memory(job.data, len(chosen), preset.sam.image_size * 3 // 2)
     with tqdm(total=len(chosen), desc="checking images", mininterval=1) as bar:
@@ -233,8 +233,8 @@ def _claim(out: Path, work: Path, identity: dict, resume: bool) -> None:
     write_json(note, identity)
 
 
-def _hold_out(job: TrainingJob) -> tuple[list[int], SegmentationData | None]:
-    """Images to train on, and images to choose the checkpoint with."""
+def hold_out(job: TrainingJob) -> tuple[list[int], SegmentationData | None]:
+    """Return images to train on, and the data to choose the checkpoint with, if there is any."""
     chosen, wanted = list(job.split.indices), job.recipe.validation_images
     if not wanted:
         return chosen, None

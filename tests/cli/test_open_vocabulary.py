@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from clipsam.cli import main, open_vocabulary
+from clipsam import open_vocabulary
+from clipsam.cli import main
 from clipsam.data.readers import class_list, open_data
 from clipsam.data.samples import VOID
 from clipsam.encoded_image import EncodedImage
