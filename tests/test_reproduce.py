@@ -212,6 +212,7 @@ def written(out: Path, table: str) -> list[dict[str, str]]:
 
 
 @needs_tiny
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_table(images, tmp_path, monkeypatch, capsys):
     name = "clip-guided-sam-alignment"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -257,6 +258,7 @@ def test_a_killed_run_goes_on_to_the_same_table(images, tmp_path, monkeypatch, c
 
 
 @needs_tiny
+@pytest.mark.slow
 def test_rows_whose_weights_are_missing_are_left_open(images, tmp_path, capsys):
     name, out = "clip-guided-sam-voc", tmp_path / "out"
     assert main(command(name, images, out)) == 2
