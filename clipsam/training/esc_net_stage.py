@@ -76,6 +76,7 @@ class EscNetStage:
                 tensor[index : index + 1] for tensor in (features.dense, *features.skips)
             )
             own = text[torch.searchsorted(asked, classes[classes != NO_CLASS])]
+            own = with_noise(own, self.recipe.text_noise)
             logits = model(ClipFeatures(dense, (first, second)), own).logits.float()
             logits = F.interpolate(logits, labels.shape, mode="bilinear", align_corners=False)
             losses.append(label_map_loss(logits[0], labels, self.recipe.loss, self.recipe.dice))
@@ -84,6 +85,22 @@ class EscNetStage:
 
     def finish(self, trained_on: SegmentationData) -> None:
         """See :class:`MethodStage`; nothing else depends on the weights."""
+
+
+def with_noise(text: Tensor, largest: float) -> Tensor:
+    """Turn each text feature into a random direction, as if the class had a stranger name.
+
+    Args:
+        text: unit-norm (N, D).
+        largest: length of the vector that is added, drawn evenly from 0 to this for each class.
+
+    Returns:
+        unit-norm (N, D); its cosine with ``text`` is about 1 / √(1 + length²).
+    """
+    if not largest:
+        return text
+    lengths = largest * torch.rand(len(text), 1, device=text.device)
+    return F.normalize(text + lengths * F.normalize(torch.randn_like(text), dim=-1), dim=-1)
 
 
 def label_map_loss(logits: Tensor, labels: Tensor, kind: str, dice: float = 0.0) -> Tensor:

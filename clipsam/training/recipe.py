@@ -128,6 +128,9 @@ class EscNetRecipe(Recipe):
         loss: ``bce``, each class for itself, or ``ce`` among the classes asked: ESC-Net's summary
             says cross-entropy, but it names no loss, and CAT-Seg's is the former.
         dice: weight of Dice on the classes present, beside it.
+        text_noise: largest length of the random vector that is added to a class's text feature,
+            whose own length is 1; not in the papers. A network that learns from few names, each
+            with its own level of similarity, else takes a word that it never saw for absent.
     """
 
     lr: float = 2e-4
@@ -141,6 +144,7 @@ class EscNetRecipe(Recipe):
     clip_norm: float | None = 0.01
     loss: Literal["bce", "ce"] = "bce"
     dice: float = 0.0
+    text_noise: float = 0.0
 
 
 TINY_RECIPE = TunedSamRecipe(

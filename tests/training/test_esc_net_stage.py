@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from clipsam.data.samples import BACKGROUND, VOID
-from clipsam.training.esc_net_stage import label_map_loss
+from clipsam.training.esc_net_stage import label_map_loss, with_noise
 
 LABELS = torch.tensor([[0, 1], [BACKGROUND, VOID]])
 
@@ -51,3 +52,16 @@ def test_pixels_that_nobody_knows_give_no_gradient(kind):
     assert (logits.grad[:, 0] != 0).all()
     nothing = torch.full((2, 2), VOID)
     assert label_map_loss(logits, nothing, kind).item() == 0
+
+
+def test_noise_lowers_the_cosine_as_far_as_it_is_long():
+    """In many dimensions a random vector is nearly orthogonal: cosine 1 / √(1 + length²)."""
+    torch.manual_seed(0)
+    text = F.normalize(torch.randn(4000, 384), dim=-1)
+    assert with_noise(text, 0.0) is text
+    noisy = with_noise(text, 1.5)
+    assert torch.allclose(noisy.norm(dim=-1), torch.ones(4000), atol=1e-5)
+    cosines = (noisy * text).sum(-1)
+    # Lengths are even in [0, 1.5], so the mean cosine is asinh(1.5) / 1.5.
+    assert cosines.mean().item() == pytest.approx(math.asinh(1.5) / 1.5, abs=0.01)
+    assert cosines.min() > 1 / math.hypot(1, 1.5) - 0.15
