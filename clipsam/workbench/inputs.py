@@ -27,13 +27,13 @@ class Page(gr.Blocks):
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], *rest: Any, **named: Any
     ) -> list[Any]:
-        """Prepare the inputs of an event as Gradio does.
+        """Prepare the inputs of an event as Gradio does; those left out at the end have defaults.
 
         Raises:
-            gr.Error: they are too few, or one of them cannot be read.
+            gr.Error: one without a default is missing, or one cannot be read.
         """
         if len(inputs) < len(block_fn.inputs):
-            raise gr.Error(_too_few(block_fn, len(inputs)), print_exception=False)
+            inputs = _completed(block_fn, inputs)
         try:
             return await super().preprocess_data(block_fn, inputs, *rest, **named)
         except gr.Error:
@@ -45,9 +45,15 @@ class Page(gr.Blocks):
             raise gr.Error(UNREADABLE, print_exception=False) from None
 
 
-def _too_few(block_fn: Any, number: int) -> str:
-    wanted = ", ".join(list(inspect.signature(block_fn.fn).parameters)[: len(block_fn.inputs)])
-    return (
-        f"{block_fn.name} takes {len(block_fn.inputs)} values in this order: {wanted}; there were "
-        f"{number}."
-    )
+def _completed(block_fn: Any, inputs: list[Any]) -> list[Any]:
+    """Add the defaults of what is missing, so that calls stay valid when arguments are added."""
+    parameters = list(inspect.signature(block_fn.fn).parameters.values())[: len(block_fn.inputs)]
+    missing = [one.default for one in parameters[len(inputs) :]]
+    if inspect.Parameter.empty in missing:
+        wanted = ", ".join(one.name for one in parameters)
+        raise gr.Error(
+            f"{block_fn.name} takes up to {len(parameters)} values in this order: {wanted}; there "
+            f"were {len(inputs)}.",
+            print_exception=False,
+        )
+    return [*inputs, *missing]

@@ -370,12 +370,27 @@ def test_too_few_values_are_listed(page: Client) -> None:
     assert "there were 2." in said
 
 
+def test_values_left_out_at_the_end_have_their_defaults(page: Client, files: Path) -> None:
+    """A call that was written before an argument was added stays valid."""
+    content = base64.b64encode((files / "photo.png").read_bytes()).decode()
+    image = f"data:image/png;base64,{content}"
+    short = {"data": [image, "dog", [GUIDED], "tiny", None, None, 0, 0, "rle"]}
+    named = {"image": image, "classes": "dog", "methods": [GUIDED], "masks": "rle"}
+    answers = [http(page.src, "segment", short, path="segment"), http(page.src, "segment", named)]
+    masks = [
+        json.loads(said.split("data: ")[1])[0]["methods"][0]["classes"][0]["mask"]
+        for said in answers
+    ]
+    assert masks[0] == masks[1]
+
+
 def http(address: str, function: str, request: dict, path: str | None = None) -> str:
     """What ``curl`` gets in two steps."""
     base = f"{address.rstrip('/')}/gradio_api/call"
     asked = ["curl", "-s", "-H", "Content-Type: application/json"]
     asked.append(f"{base}/{path or f'v2/{function}'}")
-    event = json.loads(subprocess.check_output([*asked, "-d", json.dumps(request)]))["event_id"]
+    said = subprocess.check_output([*asked, "-d", "@-"], input=json.dumps(request).encode())
+    event = json.loads(said)["event_id"]
     return subprocess.check_output(["curl", "-s", "-N", f"{base}/{function}/{event}"], text=True)
 
 
