@@ -142,7 +142,14 @@ class TinyRecipe:
     click_epochs: float = 1.0
     low_data: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LOW_DATA_SPLIT))
     esc_net: EscNetRecipe = dataclasses.field(
-        default_factory=lambda: replace(TINY_ESC_NET_RECIPE, epochs=1, validation_images=0, seed=20)
+        default_factory=lambda: replace(
+            TINY_ESC_NET_RECIPE,
+            pretrained_lr=2e-5,
+            text_noise=1.5,
+            epochs=1,
+            validation_images=0,
+            seed=20,
+        )
     )
     large: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LARGE_SPLIT))
 
