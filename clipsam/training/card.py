@@ -150,9 +150,10 @@ are only clicked half as long, so that all saw as many clicks. ESC-Net and CAT-S
 starts from nothing, and saw more:
 {many}.
 Of every image they were asked eight classes, present and absent, and their loss was BCE + Dice (BCE
-alone in CAT-Seg's code; ESC-Net's paper names none); their text features were turned at random, as no
-paper does, because with so few names they else take every other word for absent; of CLIP's towers
-they tune the image's alone, for the text tower is a sentence encoder. No val photograph and no unseen pair was trained on.
+alone in CAT-Seg's code; ESC-Net's paper names none). Their text features were turned at random, as
+no paper does: with so few names they else take every other word for absent. Of CLIP's towers they
+tune the image's alone, for the text tower is a sentence encoder. No val photograph and no unseen
+pair was trained on.
 Recipes: `clipsam/training/`."""
 
 
