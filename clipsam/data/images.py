@@ -424,7 +424,8 @@ def _open(source: str | Path | BinaryIO, side: int | None) -> tuple[Image.Image,
         ) from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{name} is not a supported image (PNG, JPEG, WebP, TIFF, BMP, GIF)."
+            f"{name} is not a supported image (PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, JPEG 2000, "
+            "AVIF)."
         ) from None
     except Exception as error:  # Pillow's readers raise anything at damaged files.
         raise _damaged(source, error) from None

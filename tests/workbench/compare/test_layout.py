@@ -57,6 +57,26 @@ def test_bar_and_picture_stay_while_answers_scroll(bench: Workbench) -> None:
     assert view["y"] >= bar["y"] + bar["height"] - 1
 
 
+def test_controls_above_the_answers_do_not_overlap(bench: Workbench) -> None:
+    bar = bench.tab.locator("#view-bar")
+    for width in (1100, 1280, 1366, 1440, 1600, 1920):
+        bench.tab.set_viewport_size({"width": width, "height": 900})
+        whole, slider, overlap = (
+            part.bounding_box()
+            for part in (
+                bar,
+                bar.locator("#threshold input[type=range]"),
+                bar.locator("#overlap"),
+            )
+        )
+        in_one_row = slider["y"] < overlap["y"] + overlap["height"]
+        if in_one_row:
+            assert slider["x"] + slider["width"] <= overlap["x"]
+        for part in bar.locator("> *").all():
+            box = part.bounding_box()
+            assert box["x"] + box["width"] <= whole["x"] + whole["width"] + 1
+
+
 def test_on_a_phone_run_is_near_and_the_answer_comes_into_view(bench: Workbench) -> None:
     bench.tab.set_viewport_size({"width": 390, "height": 844})
     bench.example("Shapes")
