@@ -55,6 +55,7 @@ lint: $(VENV)/test.installed
 $(VENV)/app.installed: requirements.txt $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.txt -c $(CONSTRAINTS)
+	$(PIP) --no-deps --editable .
 	touch $@
 
 $(VENV)/test.installed: $(VENV)/app.installed requirements-dev.txt
