@@ -2,9 +2,7 @@
 FROM python:3.12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-# The environment first: it is built again only when its packages change.
-COPY Makefile requirements.txt constraints.txt ./
-RUN PIP_NO_CACHE_DIR=1 make .venv/app.installed
 COPY . .
+RUN PIP_NO_CACHE_DIR=1 make .venv/app.installed
 EXPOSE 7860
 CMD ["make", "app", "HOST=0.0.0.0"]
