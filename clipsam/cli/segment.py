@@ -34,6 +34,7 @@ from ..method_args import (
     METHOD_ARG_HELP,
     PRECISION_HELP,
     PRECISIONS,
+    LoadedMethod,
     declare_prompt_settings,
     declare_tiling,
     load_methods_from_args,
@@ -131,15 +132,11 @@ def run(args: argparse.Namespace) -> None:
             logger.warning(truth.note)
     check_folder(args.out)
     encoded = EncodedImage(image)
-    choices = load_methods_from_args(
-        args.method, args.preset, args.precision, protocol=args.protocol
-    )
+    choices = _load(args)
     candidates = _candidates(args, [choice.name for choice in choices], prompt)
     report = []
     for choice in choices:
-        settings = prompt_settings_of(args)
-        options = PredictOptions(choice.mode, args.seed, tiling=tiling, **settings)
-        prediction = choice.predictor.predict(encoded, prompt, options)
+        prediction = choice.predictor.predict(encoded, prompt, _options(args, choice, tiling))
         for index, candidate in candidates[choice.name]:
             prediction = prediction.with_candidate(index, candidate)
         report.append(
@@ -180,7 +177,7 @@ def _segment_source(args: argparse.Namespace, tiling: Tiling | None) -> None:
     prompt = prompt_with_marks(parse_classes(args.text), [])
     check_folder(args.out)
     source = open_source(args.source, args.out)
-    (choice,) = load_methods_from_args(args.method, args.preset, args.precision)
+    (choice,) = _load(args)
     settings = ManySettings(
         source=args.source,
         classes=tuple(concept.synonyms for concept in prompt.concepts),
@@ -189,12 +186,24 @@ def _segment_source(args: argparse.Namespace, tiling: Tiling | None) -> None:
         precision=args.precision,
         threshold=args.threshold,
         regions=args.regions,
-        options=PredictOptions(choice.mode, args.seed, tiling=tiling, **prompt_settings_of(args)),
+        options=_options(args, choice, tiling),
     )
     table = segment_many(source, choice.predictor, prompt, settings, args.out)
     _write_files(args, args.out, table.images, prompt, coco_ids(source, prompt.texts))
     images, errors = table.count()
     logger.info("%d images, %d of them with an error.", images, errors)
+
+
+def _load(args: argparse.Namespace) -> list[LoadedMethod]:
+    """Load the methods, with images prepared as the protocol says."""
+    return load_methods_from_args(args.method, args.preset, args.precision, protocol=args.protocol)
+
+
+def _options(
+    args: argparse.Namespace, choice: LoadedMethod, tiling: Tiling | None
+) -> PredictOptions:
+    """Return the options of a method's predictions."""
+    return PredictOptions(choice.mode, args.seed, tiling=tiling, **prompt_settings_of(args))
 
 
 def _write_files(

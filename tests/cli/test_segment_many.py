@@ -54,6 +54,15 @@ def decode(mask: dict) -> np.ndarray:
     return run_lengths.decode(mask["rle"]).astype(bool)
 
 
+def test_a_protocol_prepares_the_images_of_a_folder_too(folder: Path, tmp_path: Path, capsys):
+    """A preset that cannot prepare them so is refused, as it is for a single image."""
+    for source in (folder, folder / "0.png"):
+        out = ["--out", str(tmp_path / "out"), "--preset", "huge-sam"]
+        words = ["segment", str(source), *TEXT, *out, "--protocol", "clip-guided-sam"]
+        assert main(words) == 2
+        assert "prepares images as the protocol clip-guided-sam does" in capsys.readouterr().err
+
+
 def test_a_folder(folder: Path, tmp_path: Path, tiny, caplog):
     caplog.set_level("INFO")
     rows = segment(folder, tmp_path / "out")
